@@ -1,0 +1,43 @@
+# Each target sets up what it needs: a virtual environment in .venv, with the versions of constraints.txt.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test check bench docs clean
+
+demo: $(VENV)/demo.stamp
+	$(BIN)/captum-regioncam demo
+
+test: $(VENV)/test.stamp
+	$(BIN)/python -m pytest --cov
+
+check: $(VENV)/test.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/test.stamp
+	$(BIN)/python benchmarks/speed.py
+
+docs: $(VENV)/docs.stamp
+	$(BIN)/sphinx-build -W --keep-going --quiet docs docs/_build
+	@echo "docs/_build/index.html"
+
+clean:
+	rm -rf $(VENV) docs/_build build dist *.egg-info
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/demo.stamp: setup.cfg constraints.txt | $(BIN)/python
+	$(INSTALL) --editable ".[demo]"
+	@touch $@
+
+$(VENV)/test.stamp: setup.cfg constraints.txt | $(BIN)/python
+	$(INSTALL) --editable ".[demo,test]"
+	@touch $@
+
+$(VENV)/docs.stamp: setup.cfg constraints.txt | $(BIN)/python
+	$(INSTALL) --editable ".[demo,docs]"
+	@touch $@

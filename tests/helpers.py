@@ -1,0 +1,123 @@
+"""Small networks with a known answer, and the method written out densely in float64, affinity matrix and all."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+CONVS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+RESIZE = {1: "linear", 2: "bilinear", 3: "trilinear"}
+POOL = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}
+
+
+def dense_min_max(values):
+    """One map; None where it is constant."""
+    low, high = values.min(), values.max()
+    if high - low <= 1e-5 * max(abs(low), abs(high)):
+        return None
+    return (values - low) / (high - low)
+
+
+def dense_mean(maps, grid):
+    """Steps 3 and 5 for one example: the mean of the normalised, resized maps that are not constant."""
+    normalised = [dense_min_max(one) for one in maps]
+    resized = [
+        F.interpolate(one[None, None], size=grid, mode=RESIZE[len(grid)], align_corners=False)[0, 0]
+        for one in normalised
+        if one is not None
+    ]
+    return sum(resized) / len(resized) if resized else torch.zeros(grid, dtype=torch.float64)
+
+
+def dense_semantics(features, gradients):
+    """Steps 1 and 2 for one example's stage (C, *grid)."""
+    vectors = gradients.flatten(1).T
+    vectors = vectors[vectors.norm(dim=1) > 0]
+    if len(vectors):
+        directions = vectors / vectors.norm(dim=1, keepdim=True)
+        mean = directions.mean(0)
+        if (directions @ mean).min() / mean.norm() > 1 - 1e-3:
+            return (features * gradients).sum(0).clamp(min=0)
+    return gradients.clamp(min=0).sum(0)
+
+
+def dense_propagation(features, semantics):
+    """Step 4 for one example: features (C, *grid), semantics (*grid)."""
+    looks = features.double().clamp(min=0).flatten(1).T
+    norms = looks.norm(dim=1, keepdim=True)
+    looks = looks / torch.where(norms > 0, norms, torch.ones_like(norms))
+    affinity = looks @ looks.T
+    degree = affinity.sum(1)
+    weighted = affinity @ semantics.double().flatten()
+    propagated = torch.where(degree > 0, weighted / torch.where(degree > 0, degree, torch.ones_like(degree)), 0)
+    return propagated.view(semantics.shape)
+
+
+def dense_region_cam(stages):
+    """The whole method: [(features, gradients) of (N, C, *grid)] -> (N, 1, *finest grid), float64."""
+    stages = [(f.detach().double(), g.detach().double()) for f, g in stages]
+    grid = max((tuple(f.shape[2:]) for f, _ in stages), key=lambda sizes: (math.prod(sizes), sizes))
+    maps = []
+    for n in range(len(stages[0][0])):
+        semantics = dense_mean([dense_semantics(f[n], g[n]) for f, g in stages], grid)
+        local = [POOL[len(grid)](semantics[None, None], f.shape[2:])[0, 0] for f, _ in stages]
+        maps.append(dense_mean([dense_propagation(f[n], s) for (f, _), s in zip(stages, local, strict=True)], grid))
+    return torch.stack(maps)[:, None]
+
+
+def features_and_gradients(model, layers, x, target, *args):
+    """What a few plain hooks see: [(features, gradients)] of the layers, for the score at ``target``."""
+    kept = {}
+    hooks = [
+        layer.register_forward_hook(lambda module, _, output: kept.__setitem__(module, output) or output.clone())
+        for layer in layers
+    ]
+    output = model(x, *args)
+    for hook in hooks:
+        hook.remove()
+    score = output[:, target].sum()
+    return [(kept[layer], torch.autograd.grad(score, kept[layer], retain_graph=True)[0]) for layer in layers]
+
+
+class SmallNet(nn.Module):
+    """Three resolutions and a head that is not linear at each position: strides 1, 2 and 4."""
+
+    def __init__(self, dimensions=2, inplace=False, classes=5, width=6):
+        super().__init__()
+        conv = CONVS[dimensions]
+        self.conv1 = conv(3, width, 3, padding=1)
+        self.relu1 = nn.ReLU(inplace)
+        self.conv2 = conv(width, width + 2, 3, stride=2, padding=1)
+        self.relu2 = nn.ReLU(inplace)
+        self.conv3 = conv(width + 2, width + 4, 3, stride=2, padding=1)
+        self.relu3 = nn.ReLU(inplace)
+        self.fc = nn.LazyLinear(classes)
+
+    def forward(self, x, scale=1.0):
+        x = self.relu1(self.conv1(x))
+        x = self.relu2(self.conv2(x))
+        x = self.relu3(self.conv3(x))
+        return self.fc(x.flatten(1)) * scale
+
+
+def small_net(dimensions=2, size=8, **options):
+    """A SmallNet in evaluation mode, its lazy layer made, and an input batch of 3."""
+    net = SmallNet(dimensions, **options).eval()
+    x = torch.randn(3, 3, *[size] * dimensions)
+    with torch.no_grad():
+        net(x)
+    return net, x
+
+
+class GapNet(nn.Module):
+    """Convolution, ReLU, global average pooling and a linear layer: position-wise linear above ``relu``."""
+
+    def __init__(self, classes=4):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+        self.relu = nn.ReLU()
+        self.fc = nn.Linear(8, classes)
+
+    def forward(self, x):
+        return self.fc(self.relu(self.conv(x)).mean((2, 3)))
