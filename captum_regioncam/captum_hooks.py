@@ -1,0 +1,257 @@
+"""The one place that touches Captum's private helpers: features and gradients at many layers, in one forward pass.
+
+Captum's hooks know DataParallel's replicas, clone what in-place operations would overwrite, and go away whatever
+happens. The supported range of Captum is in setup.cfg.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from captum._utils.common import (
+    _format_additional_forward_args,
+    _format_tensor_into_tuples,
+    _reduce_list,
+    _select_targets,
+    _sort_key_list,
+)
+from captum._utils.gradient import _extract_device_ids, _forward_layer_distributed_eval
+from captum._utils.typing import TargetType
+from torch import Tensor
+from torch.nn import Module, ModuleList
+
+from captum_regioncam.errors import LayerError, TargetError
+
+__all__ = ["Recording", "TargetType", "as_layers", "record"]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One forward pass: what it returned, and what went through the layers."""
+
+    output: Tensor
+    names: tuple[str, ...]
+    """How errors call the layers, in the order given."""
+    replicas: tuple[tuple[Tensor, ...], ...]
+    """Each layer's tensor on every device that ran it: one, but for DataParallel."""
+
+    def features(self) -> list[Tensor]:
+        r"""Return each layer's (N, C, \*grid) tensor, still part of the graph."""
+        return [_gather(replicas) for replicas in self.replicas]
+
+    def gradients(self, target: TargetType = None, **grad_kwargs: Any) -> list[Tensor]:
+        r"""Differentiate the target's score with respect to every layer, in one backward pass.
+
+        Args:
+            target: in any form that LayerGradCam takes.
+            grad_kwargs: go to :func:`torch.autograd.grad`.
+
+        Returns:
+            For each layer a tensor of its shape.
+
+        Raises:
+            TargetError: the target does not select one score per example.
+            LayerError: the score does not depend on a layer.
+        """
+        score = _select_score(self.output, target)
+        if not score.requires_grad:
+            raise LayerError(
+                f"layer: the score does not depend on {' or '.join(self.names)} through differentiable operations. "
+                "Choose layers whose output reaches the score, and let no detach() or no_grad() come after them."
+            )
+        tensors = [tensor for replicas in self.replicas for tensor in replicas]
+        options = {"grad_outputs": torch.ones_like(score), "allow_unused": True, **grad_kwargs}
+        gradients = iter(torch.autograd.grad(score, tensors, **options))
+        per_layer = [[next(gradients) for _ in replicas] for replicas in self.replicas]
+        unused = [name for name, layer in zip(self.names, per_layer, strict=True) if any(g is None for g in layer)]
+        if unused:
+            raise LayerError(
+                f"layer: the score of target {target!r} does not depend on {', '.join(unused)}. Choose layers whose "
+                'output reaches the score, or pass grad_kwargs={"materialize_grads": True} to take zeros there.'
+            )
+        return [_gather(layer) for layer in per_layer]
+
+
+@contextmanager
+def record(
+    forward_func: Callable[..., Any],
+    layers: Sequence[Module],
+    inputs: Tensor | tuple[Tensor, ...],
+    additional_forward_args: object = None,
+    *,
+    attribute_to_layer_input: bool = False,
+    device_ids: list[int] | None = None,
+) -> Iterator[Recording]:
+    """Run the forward pass once and keep what went through the layers, as long as the context lasts.
+
+    On leaving, hooks and graph are gone and no input's ``requires_grad`` has changed. It works inside
+    ``torch.no_grad()`` and ``torch.inference_mode()``, on frozen models as on trainable ones.
+
+    Args:
+        forward_func: the model, or any function around it.
+        layers: modules that the forward pass calls.
+        inputs: as LayerGradCam takes them.
+        additional_forward_args: as LayerGradCam takes them.
+        attribute_to_layer_input: record what goes into the layers, not what comes out.
+        device_ids: the order of DataParallel's devices, where ``forward_func`` does not tell it.
+
+    Yields:
+        The recording.
+
+    Raises:
+        LayerError: a layer is never reached, or does not give a single tensor.
+        ValueError: the batch is empty.
+        TypeError: ``forward_func`` does not return a tensor.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        inputs = _trackable(_format_tensor_into_tuples(inputs))
+        if any(tensor.dim() and not len(tensor) for tensor in inputs):
+            raise ValueError(f"inputs: the batch is empty, {[tuple(tensor.shape) for tensor in inputs]}.")
+        arguments = _format_additional_forward_args(additional_forward_args)
+        arguments = None if arguments is None else _trackable(arguments)
+        with _requires_grad_kept([*inputs, *(arguments or ())]):
+            saved, output = _forward(forward_func, layers, inputs, arguments, attribute_to_layer_input)
+            if not isinstance(output, Tensor):
+                raise TypeError(
+                    f"forward_func returned {type(output).__name__}, not a tensor of scores. Pass a function that "
+                    "picks the scores, such as lambda x: model(x).logits or lambda x: model(x)[0]."
+                )
+            names = tuple(_name(layer, forward_func) for layer in layers)
+            missed = [name for name, layer in zip(names, layers, strict=True) if layer not in saved]
+            if missed:
+                raise LayerError(_never_reached(missed))
+            device_ids = _extract_device_ids(forward_func, saved, device_ids)
+            devices = _sort_key_list(list(saved[layers[0]]), device_ids)
+            for name, layer in zip(names, layers, strict=True):
+                count = len(saved[layer][devices[0]])
+                if count != 1:
+                    raise LayerError(
+                        f"layer {name} gives {count} tensors, not one: choose a module inside or after it."
+                    )
+            replicas = tuple(tuple(saved[layer][device][0] for device in devices) for layer in layers)
+            yield Recording(output, names, replicas)
+
+
+def as_layers(layer: Module | Iterable[Module] | Mapping[str, Module]) -> list[Module]:
+    """Return the layers as a list, checked.
+
+    Raises:
+        TypeError: something among them is no module.
+        ValueError: there are none, or one comes twice.
+    """
+    if isinstance(layer, Module) and not isinstance(layer, ModuleList):
+        return [layer]
+    if isinstance(layer, Mapping):
+        layer = layer.values()
+    if isinstance(layer, str) or not isinstance(layer, Iterable):
+        raise TypeError(f"layer: expects a torch.nn.Module or several, got {layer!r}. {_BY_NAME}")
+    layers = list(layer)
+    for module in layers:
+        if not isinstance(module, Module):
+            raise TypeError(f"layer: expects torch.nn.Modules, got {module!r} among them. {_BY_NAME}")
+    if not layers:
+        raise ValueError("layer: expects at least one torch.nn.Module, got none. find_stages(model, x) finds them.")
+    if len(set(layers)) < len(layers):
+        twice = next(module for module in layers if layers.count(module) > 1)
+        raise ValueError(f"layer: {type(twice).__name__} is given {layers.count(twice)} times; give every layer once.")
+    return layers
+
+
+_BY_NAME = "A layer known by its name is model.get_submodule(name)."
+
+
+def _forward(
+    forward_func: Callable[..., Any],
+    layers: Sequence[Module],
+    inputs: tuple[Tensor, ...],
+    arguments: tuple[Any, ...] | None,
+    attribute_to_layer_input: bool,
+) -> tuple[dict[Module, dict[torch.device, tuple[Tensor, ...]]], Any]:
+    try:
+        return _forward_layer_distributed_eval(
+            forward_func,
+            inputs,
+            list(layers),
+            additional_forward_args=arguments,
+            attribute_to_layer_input=attribute_to_layer_input,
+            forward_hook_with_return=True,
+            require_layer_grads=True,
+        )
+    except AssertionError as error:
+        if "hook did not obtain any outputs" not in str(error):
+            raise
+        raise LayerError(_never_reached([_name(layer, forward_func) for layer in layers])) from None
+
+
+def _never_reached(names: Iterable[str]) -> str:
+    return (
+        f"layer: the forward pass never reaches {', '.join(names)}. Choose modules that forward_func calls; "
+        "find_stages(model, x) finds them."
+    )
+
+
+def _name(layer: Module, forward_func: Callable[..., Any]) -> str:
+    modules = forward_func.named_modules() if isinstance(forward_func, Module) else ()
+    names = (f"'{name}' ({type(layer).__name__})" for name, module in modules if module is layer and name)
+    return next(names, type(layer).__name__)
+
+
+def _gather(replicas: Sequence[Tensor]) -> Tensor:
+    gathered: Tensor = replicas[0] if len(replicas) == 1 else _reduce_list(replicas)
+    return gathered
+
+
+def _trackable(tensors: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Copy tensors made in inference mode, which autograd cannot save; leave all else."""
+    return tuple(t.clone() if isinstance(t, Tensor) and t.is_inference() else t for t in tensors)
+
+
+@contextmanager
+def _requires_grad_kept(values: Sequence[Any]) -> Iterator[None]:
+    """Undo what Captum's hooks do to an input that is itself what a layer takes or gives."""
+    leaves = [v for v in values if isinstance(v, Tensor) and v.is_leaf and not v.requires_grad]
+    try:
+        yield
+    finally:
+        for leaf in leaves:
+            leaf.requires_grad_(False)
+
+
+def _select_score(output: Tensor, target: TargetType) -> Tensor:
+    """Select the target's score: one number per example, by Captum's rules and with errors that say more."""
+    shape = tuple(output.shape)
+    if output.dim() == 0:
+        raise TargetError("forward_func returned one number for the whole batch; it must return one score per example.")
+    _check_class_range(output, target)
+    try:
+        score: Tensor = _select_targets(output, target)
+    except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        raise TargetError(
+            f"target={target!r} selects nothing from forward_func's output of shape {shape} ({error}). Pass an int or "
+            "one int per example for (N, classes), a tuple of indices or one tuple per example for more dimensions."
+        ) from error
+    if score[0].numel() != 1:
+        chosen = "target is missing" if target is None else f"target={target!r} selects {score[0].numel()} scores"
+        raise TargetError(
+            f"{chosen}: forward_func's output of shape {shape} has several scores per example. Pass "
+            "target=<class index>, or a tuple of indices where the output has more than two dimensions."
+        )
+    return score
+
+
+def _check_class_range(output: Tensor, target: TargetType) -> None:
+    """Catch a class out of range before it reaches the device, where CUDA would abort the process."""
+    indices: list[Any] = target.flatten().tolist() if isinstance(target, Tensor) else [target]
+    indices = list(target) if isinstance(target, list) else indices
+    if output.dim() != 2 or not all(type(index) is int for index in indices):
+        return
+    classes = output.shape[1]
+    lowest = 0 if isinstance(target, list) or len(indices) > 1 else -classes
+    for index in indices:
+        if not lowest <= index < classes:
+            raise TargetError(
+                f"target={index} is out of range: forward_func returns the scores of {classes} classes, "
+                f"0 to {classes - 1}."
+            )
