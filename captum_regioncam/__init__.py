@@ -1,13 +1,17 @@
 """Region-CAM as a Captum attribution: maps of whole objects, with edges where the objects' edges are."""
 
+from captum_regioncam.baselines import LayerCam
 from captum_regioncam.errors import LayerError, TargetError
 from captum_regioncam.grids import channels_last, tokens_to_grid
+from captum_regioncam.region_cam import LayerRegionCam
 from captum_regioncam.stages import find_stages
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "LayerCam",
     "LayerError",
+    "LayerRegionCam",
     "TargetError",
     "__version__",
     "channels_last",

@@ -1,0 +1,87 @@
+"""What Region-CAM is compared with and Captum lacks.
+
+**LayerCAM** is :class:`LayerCam`. **CAM** (Zhou et al., CVPR 2016) needs no class of its own: on a network that ends in
+global average pooling and a linear layer, Captum's ``LayerGradCam(model, last_layer).attribute(x, target,
+relu_attributions=True)`` is the CAM times a constant (Selvaraju et al., ICCV 2017, section 3.1), the same map once it
+is normalised.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_regioncam.attribution import StageAttribution, logged, result_dtype
+from captum_regioncam.captum_hooks import TargetType
+from captum_regioncam.grids import channel_chunks, finest_grid, min_max, resize, sum_of
+from captum_regioncam.stages import Stage
+
+__all__ = ["LayerCam"]
+
+
+class LayerCam(StageAttribution):
+    r"""LayerCAM (Jiang et al., IEEE TIP 2021): every position of a layer weighted by its own positive gradient.
+
+    .. math:: M_i = \max\Big(0, \sum_k \max(0, G_{ki}) F_{ki}\Big)
+
+    Each layer's map is min-max normalised and resized to the finest grid; several layers are fused by the maximum.
+
+    Args:
+        forward_func: the model, or any function around it that returns class scores before the softmax.
+        layer: one module or an iterable of modules, in any order, that give (N, C, \*grid) tensors.
+        device_ids: the order of the devices, necessary only if ``forward_func`` wraps a DataParallel model.
+        reshape_transform: turns a layer's tensor into (N, C, \*grid).
+
+    Raises:
+        TypeError: ``layer`` has something that is no module.
+        ValueError: ``layer`` has no module, or one twice.
+
+    Example::
+
+        >>> cam = LayerCam(model, [model.layer3, model.layer4])
+        >>> cam.attribute(x, target=281).shape
+        torch.Size([2, 1, 14, 14])
+    """
+
+    @logged
+    def attribute(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: TargetType = None,
+        additional_forward_args: object | None = None,
+        attribute_to_layer_input: bool = False,
+        relu_attributions: bool = False,
+        attr_dim_summation: bool = True,
+        grad_kwargs: dict[str, Any] | None = None,
+    ) -> Tensor:
+        r"""Attribute the target's score to the positions of the finest layer.
+
+        Args:
+            inputs: as :meth:`captum_regioncam.LayerRegionCam.attribute` takes them, like all that follow.
+            target: the class, in any form that LayerGradCam takes.
+            additional_forward_args: what ``forward_func`` takes after the inputs.
+            attribute_to_layer_input: use what goes into the layers instead of what comes out.
+            relu_attributions: changes nothing, as the map is never negative.
+            attr_dim_summation: False keeps each layer's map apart, along dim 1.
+            grad_kwargs: go to :func:`torch.autograd.grad`.
+
+        Returns:
+            (N, 1, \*grid) in [0, 1], or (N, L, \*grid) with ``attr_dim_summation=False``, in the order of the layers.
+
+        Raises:
+            LayerError: a layer is never reached, not on a grid, not finite, or without influence on the score.
+            TargetError: the target is missing, out of range, or does not select one score per example.
+        """
+        stages = self._stages(inputs, target, additional_forward_args, attribute_to_layer_input, grad_kwargs)
+        grid = finest_grid(stage.features.shape[2:] for stage in stages)
+        maps = torch.cat([resize(min_max(_layer_cam(stage)), grid) for stage in stages], dim=1)
+        fused = maps.amax(1, keepdim=True) if attr_dim_summation else maps
+        return fused.to(result_dtype(inputs, stages))
+
+
+def _layer_cam(stage: Stage) -> Tensor:
+    r"""Return one layer's map: (N, 1, \*grid), not normalised."""
+    pairs = zip(*(channel_chunks(tensor.flatten(2)) for tensor in stage), strict=True)
+    dtype = torch.promote_types(stage.features.dtype, torch.float32)
+    activation = sum_of((f.to(dtype) * g.relu()).sum(1, keepdim=True) for f, g in pairs)
+    return activation.relu().view(len(activation), 1, *stage.features.shape[2:])
