@@ -5,6 +5,7 @@ from captum_regioncam.errors import LayerError, TargetError
 from captum_regioncam.grids import channels_last, tokens_to_grid
 from captum_regioncam.region_cam import LayerRegionCam
 from captum_regioncam.stages import find_stages
+from captum_regioncam.visualization import show_attributions
 
 __version__ = "0.1.0"
 
@@ -16,5 +17,6 @@ __all__ = [
     "__version__",
     "channels_last",
     "find_stages",
+    "show_attributions",
     "tokens_to_grid",
 ]
