@@ -1,0 +1,119 @@
+import sys
+import types
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from PIL import Image
+from torch import nn
+
+from captum_regioncam.classifiers import Classifier, UsageError, load_classifier
+
+FACTORY = "import torch\ndef make():\n    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 4))\n"
+
+
+@pytest.fixture
+def factory(tmp_path, monkeypatch):
+    """A module in the working directory with factories; its weights are of its own shape."""
+    (tmp_path / "my_factory.py").write_text(
+        f"{FACTORY}number = 3\ndef wrong():\n    return 3\ndef fails():\n    1 / 0\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p not in ("", str(tmp_path))])
+    yield "my_factory:make"
+    sys.modules.pop("my_factory", None)
+
+
+def test_default_is_efficientnet_lite0_with_its_weights_and_names():
+    classifier = load_classifier()
+    assert not classifier.model.training
+    assert classifier.class_name(281) == "tabby"
+    assert classifier.class_index("Tabby Cat") == classifier.class_index("281") == 281
+    extremes = classifier.preprocess(Image.fromarray(np.array([[[0, 255, 51]]], np.uint8)))
+    torch.testing.assert_close(extremes.flatten(), torch.tensor([-1.0, 1.0, -0.6]))
+
+
+def test_torchvision_and_timm_bring_their_preprocessing():
+    classifier = load_classifier("torchvision:resnet18", "none")
+    assert isinstance(classifier.model, torchvision.models.ResNet)
+    assert (classifier.size, list(classifier.mean)) == (224, [0.485, 0.456, 0.406])
+    assert classifier.class_names[281] == "tabby"
+    classifier = load_classifier("timm:mobilenetv3_small_050", "none", size=160)
+    assert classifier.size == 160
+    assert classifier.class_index("tabby") == 281
+
+
+def test_factory_with_a_checkpoint(factory, tmp_path):
+    wanted = {name: torch.randn_like(value) for name, value in load_classifier(factory).model.state_dict().items()}
+    for checkpoint in (wanted, {"state_dict": {f"module.{name}": value for name, value in wanted.items()}}):
+        torch.save(checkpoint, tmp_path / "weights.pt")
+        classifier = load_classifier(factory, str(tmp_path / "weights.pt"), mean=(0, 0, 0), std=(1, 1, 1))
+        torch.testing.assert_close(classifier.model.state_dict(), wanted)
+    assert classifier.class_name(3) == "class 3"
+    assert classifier.class_index("3") == 3
+    assert list(classifier.mean) == [0, 0, 0]
+
+
+def test_fits_the_photo_to_the_network():
+    photo = Image.new("RGB", (64, 32))
+    sizes = {
+        resize: [image.size for image in Classifier(nn.Identity(), 16, resize=resize).fit(photo)]
+        for resize in ("squash", "short", "crop")
+    }
+    assert sizes == {"squash": [(64, 32), (16, 16)], "short": [(64, 32), (32, 16)], "crop": [(28, 28), (16, 16)]}
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("tabbi", "no such class. Nearest: tabby"),
+        ("1000", "the classes are 0 to 999"),
+        ("-1", "the classes are 0 to 999"),
+        ("crane", r"several classes are called that: 134 \(crane\), 517 \(crane\)"),
+        ("§§§§", "Nothing is called anything like it"),
+    ],
+)
+def test_unknown_class(target, message):
+    with pytest.raises(UsageError, match=message):
+        load_classifier().class_index(target)
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "message"),
+    [
+        ("resnet50", None, "expects efficientnet-lite0, torchvision:NAME"),
+        ("torchvision:resnet51", "none", r"no such model. Nearest: .*resnet50"),
+        ("timm:resnet51", "none", r"no such model. Nearest: .*resnet51q"),
+        ("no_such_package:make", None, "No module named 'no_such_package'"),
+        ("my_factory:mkae", None, "has no such function. Nearest: make"),
+        ("my_factory:number", None, "has no such function"),
+        ("my_factory:wrong", None, "returned int, not a torch.nn.Module"),
+        ("my_factory:fails", None, r"cannot be built \(ZeroDivisionError"),
+        ("my_factory:make", "missing.pt", "missing.pt: no such file"),
+        ("my_factory:make", "my_factory.py", "not a checkpoint"),
+        ("my_factory:make", "list.pt", "holds list, not a state dict"),
+        ("my_factory:make", "other.pt", r"does not fit the model. .*Missing key"),
+    ],
+)
+@pytest.mark.usefixtures("factory")
+def test_models_that_cannot_be_had(name, weights, message, tmp_path):
+    torch.save([1], tmp_path / "list.pt")
+    torch.save({"other": torch.zeros(1)}, tmp_path / "other.pt")
+    with pytest.raises(UsageError, match=f"(?s){message}"):
+        load_classifier(name, weights)
+
+
+def test_broken_torchvision_is_a_clear_error(monkeypatch):
+    class Broken(types.ModuleType):
+        def find_spec(self, name, path=None, target=None):
+            if name == "torchvision.models":
+                raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr(sys, "meta_path", [Broken("broken"), *sys.meta_path])
+    monkeypatch.delitem(sys.modules, "torchvision.models")
+    with pytest.raises(UsageError, match="builds of torch and torchvision that belong together"):
+        load_classifier("torchvision:resnet18", "none")
+    monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
+    with pytest.raises(UsageError, match=r'pip install "captum_regioncam\[demo\]"'):
+        load_classifier()

@@ -1,0 +1,164 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage.data import chelsea, coffee
+
+from captum_regioncam import LayerRegionCam, find_stages
+from captum_regioncam.classifiers import load_classifier
+from captum_regioncam.cli import main
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    """A cat, a cup and two files that are none, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(chelsea()).save("cat.png")
+    Image.fromarray(coffee()).resize((300, 200)).save("cup.jpg")
+    (tmp_path / "text.jpg").write_text("no image")
+    return tmp_path
+
+
+def run(*arguments):
+    try:
+        return main(list(map(str, arguments)))
+    except SystemExit as error:
+        return error.code
+
+
+def test_demo(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run("demo") == 0
+    out = capsys.readouterr().out
+    assert "Egyptian cat (285)" in out.splitlines()[1]
+    assert "_blocks.0, _blocks.2, _blocks.4, _blocks.10, _bn1" in out
+    assert "region_cam_demo.png" in out
+    picture = np.asarray(Image.open("region_cam_demo.png").convert("RGB")).astype(int)
+    height, width = picture.shape[:2]
+    assert width > 4 * height
+    panels = np.split(picture[height // 4 :, : width // 4 * 4], 4, axis=1)
+    # Red over blue is heat. The cat's forehead and ears are hot in Region-CAM; Grad-CAM leaves most of the photo cold.
+    hot = [((panel[..., 0] - panel[..., 2]) > 60).mean() for panel in panels]
+    assert hot[3] > 1.5 * hot[1]
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_demo_region_covers_the_cat():
+    # The cat, roughly: an ellipse of head and neck; the shelf is to its right.
+    classifier = load_classifier()
+    photo = Image.fromarray(chelsea())
+    x = classifier.preprocess(classifier.fit(photo)[1])
+    attribution = LayerRegionCam(classifier.model, find_stages(classifier.model, x)).attribute(x, target=285)
+    attribution = torch.nn.functional.interpolate(attribution, (300, 451), mode="bilinear")[0, 0]
+    assert attribution[60:220, 60:330].mean() > 1.3 * attribution[60:300, 370:].mean()
+
+
+def test_explain_two_photos_with_targets_and_methods(photos, capsys):
+    arguments = ["--target", "tabby", "espresso", "--method", "grad-cam,region-cam", "--output", "out", "--save-npy"]
+    assert run("explain", "cat.png", "cup.jpg", *arguments, "--device", "cpu") == 0
+    captured = capsys.readouterr()
+    assert "cat.png: tabby, espresso -> out/cat_cam.png" in captured.out
+    assert "2/2" in captured.err  # the progress bar
+    assert sorted(p.name for p in (photos / "out").iterdir()) == [
+        "cat_cam.npy", "cat_cam.png", "cup_cam.npy", "cup_cam.png",
+    ]  # fmt: skip
+    maps = np.load("out/cat_cam.npy")
+    assert maps.shape == (2, 2, 300, 451)
+    assert maps.dtype == np.float32
+    classifier = load_classifier()
+    x = classifier.preprocess(classifier.fit(Image.open("cat.png"))[1])
+    for row, target in enumerate((281, 967)):
+        expected = LayerRegionCam(classifier.model, find_stages(classifier.model, x)).attribute(x, target)
+        expected = torch.nn.functional.interpolate(expected, (300, 451), mode="bilinear")[0, 0]
+        np.testing.assert_allclose(maps[1, row], expected, atol=1e-5)
+    assert np.asarray(Image.open("out/cup_cam.png").convert("L")).std() > 20
+
+
+def test_explain_the_likeliest_class_of_a_model_of_ones_own(photos, capsys):
+    (photos / "my_model.py").write_text(
+        "from torch import nn\n"
+        "def make():\n"
+        "    return nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.Conv2d(8, 8, 3, 2), nn.ReLU(),\n"
+        "                         nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 4))\n"
+    )
+    options = ["--model", "my_model:make", "--size", 64, "--mean", "0,0,0", "--std", "1,1,1", "--resize", "crop"]
+    assert run("explain", "cup.jpg", *options, "--method", "layer-cam", "--layers", "1,3", "--weights", "none") == 0
+    assert "cup.jpg: class " in capsys.readouterr().out
+    assert run("explain", "cup.jpg", *options, "--layers", "1,4.x") == 2
+    assert "--layers '4.x': the model has no such layer" in capsys.readouterr().err
+    assert run("explain", "cup.jpg", *options, "--target", "cat") == 2
+    assert "class names of this model are not known" in capsys.readouterr().err
+    assert run("explain", "cup.jpg", *options, "--target", 4) == 1
+    assert "target=4 is out of range" in capsys.readouterr().err
+    sys.modules.pop("my_model")
+
+
+def test_one_bad_file_does_not_lose_the_rest(photos, capsys):
+    assert run("explain", "missing.png", "cat.png", "text.jpg", "--device", "cpu") == 1
+    captured = capsys.readouterr()
+    assert "cat.png: Egyptian cat -> cat_cam.png" in captured.out
+    assert "2 of 3 images failed:" in captured.err
+    assert "missing.png: cannot be read (No such file or directory)" in captured.err
+    assert "text.jpg: not an image" in captured.err
+    assert (photos / "cat_cam.png").exists()
+    assert not list(photos.glob("text*.png"))
+
+
+def test_photos_of_the_same_name_keep_apart(photos, capsys):
+    for folder in ("a", "b"):
+        (photos / folder).mkdir()
+        Image.open("cup.jpg").save(photos / folder / "cup.jpg")
+    Image.open("cup.jpg").save(photos / "a" / "cup.png")
+    assert run("explain", "a/cup.jpg", "a/cup.png", "b/cup.jpg", "--output", "maps") == 0
+    written = sorted(str(path.relative_to(photos / "maps")) for path in (photos / "maps").rglob("*.png"))
+    assert written == ["a/cup_jpg_cam.png", "a/cup_png_cam.png", "b/cup_cam.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "arguments are required: command"),
+        (["explain"], "arguments are required: IMAGE"),
+        (["explain", "cat.png", "--method", "score-cam"], "'score-cam' is none of grad-cam, layer-cam, region-cam"),
+        (["explain", "cat.png", "--size", "0"], "'0' is not a positive whole number"),
+        (["explain", "cat.png", "--mean", "1,2"], "'1,2' is not three numbers"),
+        (["explain", "cat.png", "--mean", "a,b,c"], "'a,b,c' is not three numbers"),
+        (["explain", "cat.png", "--model", "resnet"], "--model resnet: expects"),
+        (["explain", "cat.png", "--target", "tabbi"], "--target tabbi: no such class. Nearest: tabby"),
+        (
+            ["explain", "cat.png", "--layers", "_blocks.x"],
+            r"--layers '_blocks.x': the model has no such layer. Nearest",
+        ),
+        (["explain", "cat.png", "--device", "cuda:77"], "--device cuda:77: not to be had here"),
+    ],
+)
+@pytest.mark.usefixtures("photos")
+def test_unusable_arguments_exit_with_2(arguments, message, capsys):
+    assert run(*arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_network_without_class_scores(photos, capsys):
+    (photos / "dense_model.py").write_text("from torch import nn\ndef make():\n    return nn.Conv2d(3, 4, 3, 2)\n")
+    assert run("explain", "cat.png", "--model", "dense_model:make") == 1
+    assert "does not return (N, classes) scores" in capsys.readouterr().err
+    sys.modules.pop("dense_model")
+
+
+def test_demo_without_its_extra(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "skimage.data", None)
+    assert run("demo") == 2
+    assert 'pip install "captum_regioncam[demo]"' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["demo", "explain"])
+def test_help_and_module_entry_point(command):
+    result = subprocess.run(
+        [sys.executable, "-m", "captum_regioncam", command, "--help"], capture_output=True, text=True, check=True
+    )
+    assert "usage: captum-regioncam" in result.stdout
+    if command == "explain":
+        assert "examples:\n  captum-regioncam explain cat.jpg" in result.stdout

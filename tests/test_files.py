@@ -1,0 +1,55 @@
+import os
+import stat
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from captum_regioncam.files import read_photo, written_whole
+
+
+def test_reads_any_mode_as_upright_rgb(tmp_path):
+    wide = Image.new("RGB", (8, 4), (255, 0, 0))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotate by 90 degrees to show
+    wide.save(tmp_path / "turned.jpg", exif=exif)
+    wide.convert("CMYK").save(tmp_path / "cmyk.jpg")
+    Image.new("L", (8, 4), 7).save(tmp_path / "grey.png")
+    assert read_photo(tmp_path / "turned.jpg").size == (4, 8)
+    assert read_photo(tmp_path / "cmyk.jpg").mode == "RGB"
+    assert np.asarray(read_photo(tmp_path / "grey.png")).tolist() == [[[7] * 3] * 8] * 4
+
+
+def test_says_what_cannot_be_read(tmp_path):
+    with pytest.raises(ValueError, match=r"none\.png: cannot be read \(No such file"):
+        read_photo(tmp_path / "none.png")
+    (tmp_path / "text.png").write_text("not an image")
+    with pytest.raises(ValueError, match=r"text\.png: not an image"):
+        read_photo(tmp_path / "text.png")
+    Image.effect_noise((64, 64), 50).save(tmp_path / "whole.png")
+    whole = (tmp_path / "whole.png").read_bytes()
+    (tmp_path / "half.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"half\.png: cannot be read \("):
+        read_photo(tmp_path / "half.png")
+
+
+def test_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "new" / "file.txt"
+    with written_whole(path) as temporary:
+        temporary.write_text("first")
+        assert not path.exists()
+        assert temporary.suffix == ".txt"
+    assert path.read_text() == "first"
+    umask = os.umask(0)
+    os.umask(umask)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
+
+    def interrupted():
+        with written_whole(path) as temporary:
+            temporary.write_text("second")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert path.read_text() == "first"
+    assert list(path.parent.iterdir()) == [path]
