@@ -4,7 +4,7 @@ from captum_regioncam.baselines import LayerCam
 from captum_regioncam.errors import LayerError, TargetError
 from captum_regioncam.grids import channels_last, tokens_to_grid
 from captum_regioncam.region_cam import LayerRegionCam
-from captum_regioncam.stages import find_stages
+from captum_regioncam.stage_finder import StageSet, find_stages
 from captum_regioncam.visualization import show_attributions
 
 __version__ = "0.1.0"
@@ -13,6 +13,7 @@ __all__ = [
     "LayerCam",
     "LayerError",
     "LayerRegionCam",
+    "StageSet",
     "TargetError",
     "__version__",
     "channels_last",

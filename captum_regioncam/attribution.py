@@ -13,7 +13,7 @@ from captum_regioncam.captum_hooks import TargetType, as_layers, record
 from captum_regioncam.grids import ReshapeTransform
 from captum_regioncam.stages import Stage, collect
 
-__all__ = ["StageAttribution", "logged", "result_dtype"]
+__all__ = ["StageAttribution", "logged"]
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -33,7 +33,8 @@ class StageAttribution(LayerAttribution, GradientAttribution):
         forward_func: the model, or any function around it.
         layer: one module or an iterable of modules.
         device_ids: the order of DataParallel's devices.
-        reshape_transform: turns a layer's tensor into (N, C, \*grid).
+        reshape_transform: turns a layer's tensor into (N, C, \*grid); default what :func:`find_stages` found, if
+            ``layer`` comes from there.
 
     Raises:
         TypeError: ``layer`` has something that is no module.
@@ -52,16 +53,17 @@ class StageAttribution(LayerAttribution, GradientAttribution):
         LayerAttribution.__init__(self, forward_func, layers, device_ids)
         self.layer = layers[0] if len(layers) == 1 else layers
         GradientAttribution.__init__(self, forward_func)
-        self.reshape_transform = reshape_transform
+        self.reshape_transform = reshape_transform or getattr(layer, "reshape_transform", None)
 
-    def _stages(
+    def _attribute(
         self,
         inputs: Tensor | tuple[Tensor, ...],
         target: TargetType,
         additional_forward_args: object,
         attribute_to_layer_input: bool,
+        attr_dim_summation: bool,
         grad_kwargs: dict[str, Any] | None,
-    ) -> list[Stage]:
+    ) -> Tensor | tuple[Tensor, ...]:
         # The layers are read here, not in __init__: Captum's TCAV sets .layer between two calls.
         with record(
             self.forward_func,
@@ -71,10 +73,14 @@ class StageAttribution(LayerAttribution, GradientAttribution):
             attribute_to_layer_input=attribute_to_layer_input,
             device_ids=self.device_ids,
         ) as recording:
-            return collect(recording, target, reshape_transform=self.reshape_transform, grad_kwargs=grad_kwargs)
+            stages = collect(recording, target, reshape_transform=self.reshape_transform, grad_kwargs=grad_kwargs)
+        first = inputs if isinstance(inputs, Tensor) else inputs[0]
+        dtype = first.dtype if first.is_floating_point() else stages[0].features.dtype
+        with torch.autocast(stages[0].features.device.type, enabled=False):
+            if recording.of_one_layer:
+                return tuple(self._map([stage], attr_dim_summation).to(dtype) for stage in stages)
+            return self._map(stages, attr_dim_summation).to(dtype)
 
-
-def result_dtype(inputs: Tensor | tuple[Tensor, ...], stages: list[Stage]) -> torch.dtype:
-    """Return the dtype of an attribution: that of the inputs, or of the features where the inputs are whole numbers."""
-    first = inputs if isinstance(inputs, Tensor) else inputs[0]
-    return first.dtype if first.is_floating_point() else stages[0].features.dtype
+    def _map(self, stages: list[Stage], attr_dim_summation: bool) -> Tensor:
+        r"""Draw the map of the stages: (N, 1, \*finest grid), or one a stage along dim 1."""
+        raise NotImplementedError

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_regioncam.attribution import StageAttribution, logged, result_dtype
+from captum_regioncam.attribution import StageAttribution, logged
 from captum_regioncam.captum_hooks import TargetType
 from captum_regioncam.grids import channel_chunks, finest_grid, min_max, resize, sum_of
 from captum_regioncam.stages import Stage
@@ -53,7 +53,7 @@ class LayerCam(StageAttribution):
         relu_attributions: bool = False,
         attr_dim_summation: bool = True,
         grad_kwargs: dict[str, Any] | None = None,
-    ) -> Tensor:
+    ) -> Tensor | tuple[Tensor, ...]:
         r"""Attribute the target's score to the positions of the finest layer.
 
         Args:
@@ -67,16 +67,21 @@ class LayerCam(StageAttribution):
 
         Returns:
             (N, 1, \*grid) in [0, 1], or (N, L, \*grid) with ``attr_dim_summation=False``, in the order of the layers.
+            A tuple of maps where a single layer gives several tensors.
 
         Raises:
             LayerError: a layer is never reached, not on a grid, not finite, or without influence on the score.
             TargetError: the target is missing, out of range, or does not select one score per example.
         """
-        stages = self._stages(inputs, target, additional_forward_args, attribute_to_layer_input, grad_kwargs)
+        return self._attribute(
+            inputs, target, additional_forward_args, attribute_to_layer_input, attr_dim_summation, grad_kwargs
+        )
+
+    def _map(self, stages: list[Stage], attr_dim_summation: bool) -> Tensor:
         grid = finest_grid(stage.features.shape[2:] for stage in stages)
-        maps = torch.cat([resize(min_max(_layer_cam(stage)), grid) for stage in stages], dim=1)
-        fused = maps.amax(1, keepdim=True) if attr_dim_summation else maps
-        return fused.to(result_dtype(inputs, stages))
+        device = stages[0].features.device
+        maps = torch.cat([resize(min_max(_layer_cam(stage).to(device)), grid) for stage in stages], dim=1).clamp(0, 1)
+        return maps.amax(1, keepdim=True) if attr_dim_summation else maps
 
 
 def _layer_cam(stage: Stage) -> Tensor:

@@ -4,8 +4,9 @@ Captum's hooks know DataParallel's replicas, clone what in-place operations woul
 happens. The supported range of Captum is in setup.cfg.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +21,12 @@ from captum._utils.common import (
 from captum._utils.gradient import _extract_device_ids, _forward_layer_distributed_eval
 from captum._utils.typing import TargetType
 from torch import Tensor
-from torch.nn import Module, ModuleList
+from torch.nn import Module, ModuleDict, ModuleList
+from torch.utils.hooks import RemovableHandle
 
 from captum_regioncam.errors import LayerError, TargetError
 
-__all__ = ["Recording", "TargetType", "as_layers", "record"]
+__all__ = ["Recording", "TargetType", "as_layers", "eagerly", "record"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Recording:
     """How errors call the layers, in the order given."""
     replicas: tuple[tuple[Tensor, ...], ...]
     """Each layer's tensor on every device that ran it: one, but for DataParallel."""
+    of_one_layer: bool = False
+    """Whether these are the several tensors of one layer, each of which LayerGradCam maps alone."""
 
     def features(self) -> list[Tensor]:
         r"""Return each layer's (N, C, \*grid) tensor, still part of the graph."""
@@ -101,49 +105,61 @@ def record(
         The recording.
 
     Raises:
-        LayerError: a layer is never reached, or does not give a single tensor.
+        LayerError: a layer is never reached, or one of several gives more than one tensor.
         ValueError: the batch is empty.
         TypeError: ``forward_func`` does not return a tensor.
     """
-    with torch.inference_mode(False), torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad(), eagerly():
         inputs = _trackable(_format_tensor_into_tuples(inputs))
         if any(tensor.dim() and not len(tensor) for tensor in inputs):
             raise ValueError(f"inputs: the batch is empty, {[tuple(tensor.shape) for tensor in inputs]}.")
         arguments = _format_additional_forward_args(additional_forward_args)
         arguments = None if arguments is None else _trackable(arguments)
-        with _requires_grad_kept([*inputs, *(arguments or ())]):
+        modules = [*layers, *([forward_func] if isinstance(forward_func, Module) else [])]
+        owned = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
+        with _requires_grad_kept([*inputs, *(arguments or ()), *owned]):
             saved, output = _forward(forward_func, layers, inputs, arguments, attribute_to_layer_input)
             if not isinstance(output, Tensor):
                 raise TypeError(
-                    f"forward_func returned {type(output).__name__}, not a tensor of scores. Pass a function that "
-                    "picks the scores, such as lambda x: model(x).logits or lambda x: model(x)[0]."
+                    f"forward_func returned {_describe(output)}, not a tensor of scores. Pass a function that picks "
+                    "one score per example or per class, such as lambda x: model(x).logits or lambda x: model(x)[0]."
                 )
             names = tuple(_name(layer, forward_func) for layer in layers)
             missed = [name for name, layer in zip(names, layers, strict=True) if layer not in saved]
             if missed:
                 raise LayerError(_never_reached(missed))
             device_ids = _extract_device_ids(forward_func, saved, device_ids)
-            devices = _sort_key_list(list(saved[layers[0]]), device_ids)
-            for name, layer in zip(names, layers, strict=True):
-                count = len(saved[layer][devices[0]])
-                if count != 1:
+            ordered = [
+                [saved[layer][key] for key in _sort_key_list(list(saved[layer]), device_ids)] for layer in layers
+            ]
+            counts = [len(tensors[0]) for tensors in ordered]
+            of_one_layer = len(layers) == 1 and counts[0] > 1
+            for name, count in zip(names, counts, strict=True):
+                if count != 1 and not of_one_layer:
                     raise LayerError(
-                        f"layer {name} gives {count} tensors, not one: choose a module inside or after it."
+                        f"layer {name} gives {count} tensors, which only a single layer may. Choose a module inside or "
+                        "after it, or attribute to it alone."
                     )
-            replicas = tuple(tuple(saved[layer][device][0] for device in devices) for layer in layers)
-            yield Recording(output, names, replicas)
+            if of_one_layer:
+                names = tuple(f"{names[0]}, tensor {index}," for index in range(counts[0]))
+            replicas = tuple(
+                tuple(tensors[index] for tensors in on_devices)
+                for on_devices, count in zip(ordered, counts, strict=True)
+                for index in range(count)
+            )
+            yield Recording(output, names, replicas, of_one_layer)
 
 
 def as_layers(layer: Module | Iterable[Module] | Mapping[str, Module]) -> list[Module]:
     """Return the layers as a list, checked.
 
     Raises:
-        TypeError: something among them is no module.
+        TypeError: something among them is no module, or is TorchScript.
         ValueError: there are none, or one comes twice.
     """
-    if isinstance(layer, Module) and not isinstance(layer, ModuleList):
-        return [layer]
-    if isinstance(layer, Mapping):
+    if isinstance(layer, Module) and not isinstance(layer, (ModuleList, ModuleDict)):
+        layer = [layer]
+    elif isinstance(layer, (Mapping, ModuleDict)):
         layer = layer.values()
     if isinstance(layer, str) or not isinstance(layer, Iterable):
         raise TypeError(f"layer: expects a torch.nn.Module or several, got {layer!r}. {_BY_NAME}")
@@ -151,6 +167,12 @@ def as_layers(layer: Module | Iterable[Module] | Mapping[str, Module]) -> list[M
     for module in layers:
         if not isinstance(module, Module):
             raise TypeError(f"layer: expects torch.nn.Modules, got {module!r} among them. {_BY_NAME}")
+    for module in layers:
+        if isinstance(module, torch.jit.ScriptModule):
+            raise TypeError(
+                f"layer: {type(module).__name__} is TorchScript, which runs without the hooks that see features and "
+                "gradients. Attribute to the eager model that was scripted or traced."
+            )
     if not layers:
         raise ValueError("layer: expects at least one torch.nn.Module, got none. find_stages(model, x) finds them.")
     if len(set(layers)) < len(layers):
@@ -169,6 +191,7 @@ def _forward(
     arguments: tuple[Any, ...] | None,
     attribute_to_layer_input: bool,
 ) -> tuple[dict[Module, dict[torch.device, tuple[Tensor, ...]]], Any]:
+    checks = [_check_what_passes(layer, _name(layer, forward_func), attribute_to_layer_input) for layer in layers]
     try:
         return _forward_layer_distributed_eval(
             forward_func,
@@ -183,6 +206,45 @@ def _forward(
         if "hook did not obtain any outputs" not in str(error):
             raise
         raise LayerError(_never_reached([_name(layer, forward_func) for layer in layers])) from None
+    finally:
+        for check in checks:
+            check.remove()
+
+
+def _check_what_passes(layer: Module, name: str, attribute_to_layer_input: bool) -> RemovableHandle:
+    """Refuse what Captum's hooks cannot work with, by name, before they see it."""
+
+    def check(module: Module, args: Any, output: Any = None) -> None:
+        passed = args if attribute_to_layer_input else output
+        tensors = passed if isinstance(passed, (tuple, list)) else (passed,)
+        if not tensors or not all(isinstance(tensor, Tensor) and tensor.is_floating_point() for tensor in tensors):
+            what = "takes" if attribute_to_layer_input else "gives"
+            raise LayerError(
+                f"layer {name} {what} {_describe(passed)}, not tensors of floating point. Choose a module before or "
+                "after it."
+            )
+
+    if attribute_to_layer_input:
+        return layer.register_forward_pre_hook(check)
+    return layer.register_forward_hook(check)
+
+
+@contextmanager
+def eagerly() -> Iterator[None]:
+    """Run compiled models eagerly: what they were compiled to does not run hooks that came later."""
+    with torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext():
+        yield
+
+
+def _describe(output: Any) -> str:
+    """Say what a network returned: its type, and what it holds."""
+    if isinstance(output, Mapping):
+        return f"{type(output).__name__} of {', '.join(map(repr, output))}"
+    if isinstance(output, (list, tuple)):
+        return f"{type(output).__name__} of [{', '.join(map(_describe, output))}]"
+    if isinstance(output, Tensor):
+        return f"a {output.dtype} tensor of shape {tuple(output.shape)}"
+    return type(output).__name__
 
 
 def _never_reached(names: Iterable[str]) -> str:

@@ -1,18 +1,21 @@
 """The command line: ``captum-regioncam demo`` and ``captum-regioncam explain``."""
 
 import argparse
+import contextlib
 import functools
+import math
 import os
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from captum.attr import LayerAttribution, LayerGradCam
+from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 from torch.nn import Module
@@ -22,30 +25,32 @@ from captum_regioncam.baselines import LayerCam
 from captum_regioncam.classifiers import DEFAULT_MODEL, RESIZES, Classifier, UsageError, load_classifier, nearest
 from captum_regioncam.files import read_photo, written_whole
 from captum_regioncam.region_cam import LayerRegionCam
-from captum_regioncam.stages import find_stages
+from captum_regioncam.stage_finder import StageValues, find_stages
 from captum_regioncam.visualization import show_attributions
 
 __all__ = ["main"]
 
-Attribute = Callable[[Tensor, int], Tensor]
+Attribute = Callable[[Tensor, int], Any]
 
 
-def _grad_cam(model: Module, layers: list[Module]) -> Attribute:
+def _grad_cam(model: Module, layers: StageValues) -> Attribute:
+    if layers.reshape_transform is not None:
+        raise UsageError("--method grad-cam: Captum's LayerGradCam knows no tokens and no channels-last tensors.")
     cam = LayerGradCam(model, layers[-1])
     return lambda x, target: cam.attribute(x, target, relu_attributions=True)
 
 
-def _layer_cam(model: Module, layers: list[Module]) -> Attribute:
+def _layer_cam(model: Module, layers: StageValues) -> Attribute:
     cam = LayerCam(model, layers)
     return lambda x, target: cam.attribute(x, target)
 
 
-def _region_cam(model: Module, layers: list[Module]) -> Attribute:
+def _region_cam(model: Module, layers: StageValues) -> Attribute:
     cam = LayerRegionCam(model, layers)
     return lambda x, target: cam.attribute(x, target)
 
 
-_METHODS: dict[str, tuple[str, Callable[[Module, list[Module]], Attribute]]] = {
+_METHODS: dict[str, tuple[str, Callable[[Module, StageValues], Attribute]]] = {
     "grad-cam": ("Grad-CAM", _grad_cam),
     "layer-cam": ("LayerCAM", _layer_cam),
     "region-cam": ("Region-CAM", _region_cam),
@@ -71,6 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
+    if options.output.is_dir() or options.output.suffix[1:].lower() not in ("", "png", "jpg", "jpeg", "pdf", "svg"):
+        raise UsageError(f"--output {options.output}: expects a file to write, .png, .jpg, .pdf or .svg.")
     try:
         from skimage.data import chelsea
     except ImportError as error:
@@ -84,12 +91,12 @@ def _demo(options: argparse.Namespace) -> int:
         print(f"  {probability:6.1%}  {classifier.class_name(index)} ({index})")
     stages = find_stages(classifier.model, x)
     print(f"Stages, shallow to deep: {', '.join(stages)}")
-    layers = list(stages.values())
+    layers = stages.values()
     start = time.perf_counter()
     _region_cam(classifier.model, layers)(x, classes[0])
     print(f"Region-CAM of one photo over {len(stages)} stages: {time.perf_counter() - start:.2f} s")
     figure = show_attributions(np.asarray(photo), _maps(classifier, layers, list(_METHODS), x, classes[:1]))
-    _save(figure.savefig, options.output)
+    _save_figure(figure, options.output)
     print(f"Wrote {options.output}")
     return 0
 
@@ -107,8 +114,11 @@ def _explain(options: argparse.Namespace) -> int:
         print("captum-regioncam explain: the weights are random (--weights none).", file=sys.stderr)
     device = _device(options.device)
     classifier.model.to(device)
-    targets = [classifier.class_index(target) for target in options.target]
-    layers = None if options.layers is None else _layers(classifier.model, options.layers)
+    targets = list(dict.fromkeys(classifier.class_index(target) for target in options.target))
+    if options.output.exists() and not options.output.is_dir():
+        raise UsageError(f"--output {options.output}: is a file; give a folder.")
+    named = None if options.layers is None else _layers(classifier.model, options.layers)
+    layers: StageValues | None = None
     outputs = _outputs(options.images, options.output)
     failures: dict[str, str] = {}
     for image in tqdm(options.images, unit="photo", disable=len(options.images) == 1):
@@ -116,13 +126,13 @@ def _explain(options: argparse.Namespace) -> int:
             seen, fitted = classifier.fit(read_photo(image))
             x = classifier.preprocess(fitted).to(device)
             classes = targets or _top(classifier, x, 1)[1]
-            layers = layers or list(find_stages(classifier.model, x).values())
+            layers = layers or _stages(classifier.model, x, named)
             maps = _maps(classifier, layers, options.method, x, classes)
             output = outputs[image]
             figure = show_attributions(
                 np.asarray(seen), maps, columns=min(1 + len(maps), 6), image_title=Path(image).name
             )
-            _save(figure.savefig, output)
+            _save_figure(figure, output)
             if options.save_npy:
                 array = _at_photo_size(maps, (seen.height, seen.width))
                 array = array.reshape(len(classes), len(options.method), *array.shape[1:]).swapaxes(0, 1)
@@ -148,7 +158,7 @@ def _top(classifier: Classifier, x: Tensor, count: int) -> tuple[list[float], li
 
 
 def _maps(
-    classifier: Classifier, layers: list[Module], methods: list[str], x: Tensor, targets: list[int]
+    classifier: Classifier, layers: StageValues, methods: list[str], x: Tensor, targets: list[int]
 ) -> dict[str, Tensor]:
     """Return a map per target and method, titled by both."""
     maps = {}
@@ -175,6 +185,16 @@ def _layers(model: Module, names: list[str]) -> list[Module]:
     return [modules[name] for name in names]
 
 
+def _stages(model: Module, x: Tensor, named: list[Module] | None) -> StageValues:
+    """Return the layers asked for, or else found, with the reshape_transform that the model's layout needs."""
+    if named is None:
+        return find_stages(model, x).values()
+    layers = StageValues(named)
+    with contextlib.suppress(ValueError):
+        layers.reshape_transform = find_stages(model, x).reshape_transform
+    return layers
+
+
 def _device(name: str | None) -> torch.device:
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -188,12 +208,19 @@ def _outputs(images: list[str], folder: Path) -> dict[str, Path]:
     """Name the picture of each image: photos of one folder after themselves, others with the folders they differ in."""
     parents = {image: Path(image).resolve().parent for image in images}
     common = Path(os.path.commonpath([*parents.values()]))
-    plain = {image: folder / parents[image].relative_to(common) / f"{Path(image).stem}_cam.png" for image in images}
-    taken = Counter(plain.values())
-    return {
-        image: path if taken[path] == 1 else path.with_name(f"{Path(image).name.replace('.', '_')}_cam.png")
-        for image, path in plain.items()
-    }
+    taken = {Path(image).resolve() for image in images}  # a picture never replaces a photo, nor another picture
+    outputs = {}
+    for image, parent in parents.items():
+        here, path = folder / parent.relative_to(common), Path(image)
+        names = (path.stem, path.name.replace(".", "_"), *(f"{path.stem}_{i}" for i in range(2, len(images) + 3)))
+        free = (here / f"{name}_cam.png" for name in names if (here / f"{name}_cam.png").resolve() not in taken)
+        outputs[image] = next(free)
+        taken.add(outputs[image].resolve())
+    return outputs
+
+
+def _save_figure(figure: Figure, path: Path) -> None:
+    _save(functools.partial(figure.savefig, format=path.suffix[1:] or "png"), path)
 
 
 def _save(write: Callable[[Path], object], path: Path) -> None:
@@ -218,8 +245,15 @@ def _three(values: str) -> list[float]:
         numbers = [float(value) for value in values.split(",")]
     except ValueError:
         numbers = []
-    if len(numbers) != 3:
+    if len(numbers) != 3 or not all(map(math.isfinite, numbers)):
         raise argparse.ArgumentTypeError(f"{values!r} is not three numbers with commas between them")
+    return numbers
+
+
+def _three_positive(values: str) -> list[float]:
+    numbers = _three(values)
+    if min(numbers) <= 0:
+        raise argparse.ArgumentTypeError(f"{values!r}: a standard deviation is above 0")
     return numbers
 
 
@@ -247,6 +281,7 @@ def _parser() -> argparse.ArgumentParser:
 
     explain = commands.add_parser(
         "explain",
+        usage="captum-regioncam explain IMAGE [IMAGE ...] [options]",
         help="explain photos of your own",
         description=_EXPLAIN,
         epilog=_EXAMPLES,
@@ -268,7 +303,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     explain.add_argument("--size", type=_positive, metavar="N", help="input side in pixels; default: the model's")
     explain.add_argument("--mean", type=_three, metavar="R,G,B", help="of pixels in [0, 1]; default: the model's")
-    explain.add_argument("--std", type=_three, metavar="R,G,B", help="likewise")
+    explain.add_argument("--std", type=_three_positive, metavar="R,G,B", help="likewise")
     explain.add_argument(
         "--resize", choices=RESIZES, default="squash",
         help="squash the whole photo to N x N (default), its short side to N, or crop its centre",

@@ -105,7 +105,8 @@ def fuse(maps: Sequence[Tensor], grid: Sequence[int]) -> Tensor:
     normalised = [min_max(stage_maps.to(device)) for stage_maps in maps]
     total = sum_of(resize(stage_maps, grid) for stage_maps in normalised)
     counted = sum_of((stage_maps.flatten(2).amax(2) > 0).to(total.dtype) for stage_maps in normalised)
-    return total / counted.clamp_min(1).view(*counted.shape, *[1] * len(grid))
+    mean = total / counted.clamp_min(1).view(*counted.shape, *[1] * len(grid))
+    return mean.clamp(0, 1)  # rounding may leave it by one unit in the last place
 
 
 def sum_of(tensors: Iterable[Tensor]) -> Tensor:
@@ -129,11 +130,11 @@ def channel_chunks(features: Tensor) -> Iterator[Tensor]:
         features: (N, C, P).
 
     Yields:
-        (N, c, P) views, in order, that together are ``features``; at most a quarter of it each where C >= 4.
+        (N, c, P) views, in order, that together are ``features``; at most an eighth of it each where C >= 8.
     """
     batch, channels, positions = features.shape
     budget = _CHUNK_ELEMENTS.get(features.device.type, _CHUNK_ELEMENTS_ELSEWHERE)
-    step = max(1, min(channels // 4, budget // (batch * positions)))
+    step = max(1, min(channels // 8, budget // (batch * positions)))
     yield from torch.split(features, step, dim=1)
 
 

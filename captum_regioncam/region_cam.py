@@ -6,11 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_regioncam.attribution import StageAttribution, logged, result_dtype
+from captum_regioncam.attribution import StageAttribution, logged
 from captum_regioncam.captum_hooks import TargetType
 from captum_regioncam.grids import finest_grid, fuse
 from captum_regioncam.sim import semantic_information
 from captum_regioncam.sip import propagate
+from captum_regioncam.stages import Stage
 
 __all__ = ["LayerRegionCam"]
 
@@ -67,7 +68,7 @@ class LayerRegionCam(StageAttribution):
         relu_attributions: bool = False,
         attr_dim_summation: bool = True,
         grad_kwargs: dict[str, Any] | None = None,
-    ) -> Tensor:
+    ) -> Tensor | tuple[Tensor, ...]:
         r"""Attribute the target's score to the positions of the finest layer, in one forward and one backward pass.
 
         Args:
@@ -85,7 +86,7 @@ class LayerRegionCam(StageAttribution):
             (N, 1, \*grid) in [0, 1], on the grid of the layer with the most positions; with
             ``attr_dim_summation=False`` (N, L, \*grid), in the order of the layers given. Detached (but for
             ``create_graph``), in the dtype of ``inputs``. Each example's map is independent of the others in the
-            batch.
+            batch. A tuple of maps, as LayerGradCam's, where a single layer gives several tensors.
 
         Raises:
             LayerError: a layer is never reached, not on a grid, not finite, or without influence on the score.
@@ -93,27 +94,39 @@ class LayerRegionCam(StageAttribution):
             TypeError: ``forward_func`` does not return a tensor.
 
         Warns:
-            UserWarning: an example's gradients say nothing at any layer; its map is 0 everywhere.
+            UserWarning: an example's gradients or features say nothing at any layer; its map is 0 everywhere.
         """
-        stages = self._stages(inputs, target, additional_forward_args, attribute_to_layer_input, grad_kwargs)
-        with torch.autocast(stages[0].features.device.type, enabled=False):
-            grid = finest_grid(stage.features.shape[2:] for stage in stages)
-            semantics = fuse([semantic_information(*stage) for stage in stages], grid)
-            _warn_if_empty(semantics)
-            propagated = [propagate(stage.features, semantics) for stage in stages]
-            if attr_dim_summation:
-                attribution = fuse(propagated, grid)
-            else:
-                attribution = torch.cat([fuse([stage_map], grid) for stage_map in propagated], dim=1)
-        return attribution.to(result_dtype(inputs, stages))
-
-
-def _warn_if_empty(semantics: Tensor) -> None:
-    empty = (semantics.flatten(1).amax(1) <= 0).nonzero().flatten().tolist()
-    if empty:
-        warnings.warn(
-            f"The gradients of the target's score are zero, or the same at every position, at every layer for the "
-            f"examples {empty} of the batch: their maps are 0 everywhere. Attribute to scores before the softmax "
-            "(which saturates), and to layers before the pooling.",
-            stacklevel=4,
+        return self._attribute(
+            inputs, target, additional_forward_args, attribute_to_layer_input, attr_dim_summation, grad_kwargs
         )
+
+    def _map(self, stages: list[Stage], attr_dim_summation: bool) -> Tensor:
+        grid = finest_grid(stage.features.shape[2:] for stage in stages)
+        semantics = fuse([semantic_information(*stage) for stage in stages], grid)
+        propagated = [propagate(stage.features, semantics) for stage in stages]
+        attribution = fuse(propagated, grid)
+        _warn_if_empty(semantics, attribution)
+        if attr_dim_summation:
+            return attribution
+        apart = [fuse([stage_map], grid).to(attribution.device) for stage_map in propagated]
+        return torch.cat(apart, dim=1)
+
+
+def _warn_if_empty(semantics: Tensor, attribution: Tensor) -> None:
+    def empty(maps: Tensor) -> list[bool]:
+        return (maps.detach().flatten(1).amax(1) <= 0).tolist()
+
+    untold, blank = empty(semantics), empty(attribution)
+    reasons = {
+        "the gradients of the target's score are zero or the same at every position, or where only they are (below "
+        "global pooling) nothing speaks for the class. Attribute to scores before the softmax, which saturates, and to "
+        "layers before the pooling": [n for n, is_untold in enumerate(untold) if is_untold],
+        "the features look alike at every position. Choose layers with more channels, or after an activation": [
+            n for n, is_blank in enumerate(blank) if is_blank and not untold[n]
+        ],
+    }
+    for reason, examples in reasons.items():
+        if examples:
+            warnings.warn(
+                f"The maps of examples {examples} of the batch are 0 everywhere: at every layer {reason}.", stacklevel=6
+            )

@@ -11,17 +11,17 @@ RESIZE = {1: "linear", 2: "bilinear", 3: "trilinear"}
 POOL = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}
 
 
-def dense_min_max(values):
+def dense_min_max(values, rounding=1e-5):
     """One map; None where it is constant."""
     low, high = values.min(), values.max()
-    if high - low <= 1e-5 * max(abs(low), abs(high)):
+    if high - low <= rounding * max(abs(low), abs(high)):
         return None
     return (values - low) / (high - low)
 
 
-def dense_mean(maps, grid):
+def dense_mean(maps, grid, rounding):
     """Steps 3 and 5 for one example: the mean of the normalised, resized maps that are not constant."""
-    normalised = [dense_min_max(one) for one in maps]
+    normalised = [dense_min_max(one, rounding) for one in maps]
     resized = [
         F.interpolate(one[None, None], size=grid, mode=RESIZE[len(grid)], align_corners=False)[0, 0]
         for one in normalised
@@ -56,13 +56,15 @@ def dense_propagation(features, semantics):
 
 def dense_region_cam(stages):
     """The whole method: [(features, gradients) of (N, C, *grid)] -> (N, 1, *finest grid), float64."""
+    rounding = 64 * torch.finfo(stages[0][0].dtype).eps if stages[0][0].dtype == torch.float64 else 1e-5
     stages = [(f.detach().double(), g.detach().double()) for f, g in stages]
     grid = max((tuple(f.shape[2:]) for f, _ in stages), key=lambda sizes: (math.prod(sizes), sizes))
     maps = []
     for n in range(len(stages[0][0])):
-        semantics = dense_mean([dense_semantics(f[n], g[n]) for f, g in stages], grid)
+        semantics = dense_mean([dense_semantics(f[n], g[n]) for f, g in stages], grid, rounding)
         local = [POOL[len(grid)](semantics[None, None], f.shape[2:])[0, 0] for f, _ in stages]
-        maps.append(dense_mean([dense_propagation(f[n], s) for (f, _), s in zip(stages, local, strict=True)], grid))
+        propagated = [dense_propagation(f[n], s) for (f, _), s in zip(stages, local, strict=True)]
+        maps.append(dense_mean(propagated, grid, rounding))
     return torch.stack(maps)[:, None]
 
 

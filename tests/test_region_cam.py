@@ -1,4 +1,5 @@
 import inspect
+import warnings
 
 import pytest
 import torch
@@ -11,6 +12,34 @@ from captum_regioncam import LayerError, LayerRegionCam, TargetError, find_stage
 
 def layers_of(net):
     return [net.relu1, net.relu2, net.relu3]
+
+
+class Split(nn.Module):
+    def forward(self, x):
+        return x.relu(), (1 - x).relu()[..., :2, :2]
+
+
+class TwoTensors(nn.Module):
+    """Its module ``split`` gives two tensors, on grids of their own."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.split, self.fc = nn.Conv2d(2, 4, 1), Split(), nn.Linear(4 * 13, 2)
+
+    def forward(self, x):
+        return self.fc(torch.cat([part.flatten(1) for part in self.split(self.conv(x))], 1))
+
+
+def test_a_single_layer_of_several_tensors_gives_a_tuple_of_maps():
+    net, x = TwoTensors(), torch.randn(2, 2, 3, 3)
+    maps = LayerRegionCam(net, net.split).attribute(x, target=0)
+    assert isinstance(maps, tuple)
+    assert [tuple(one.shape) for one in maps] == [(2, 1, 3, 3), (2, 1, 2, 2)]
+    assert [one.shape for one in maps] == [one.shape for one in LayerGradCam(net, net.split).attribute(x, target=0)]
+    features = net.split(net.conv(x))
+    gradients = torch.autograd.grad(net.fc(torch.cat([f.flatten(1) for f in features], 1))[:, 0].sum(), features)
+    for one, feature, gradient in zip(maps, features, gradients, strict=True):
+        torch.testing.assert_close(one, dense_region_cam([(feature, gradient)]).float(), atol=1e-5, rtol=0)
 
 
 def fingerprint(net, *tensors):
@@ -76,10 +105,11 @@ def test_layers_come_as_any_iterable():
     net, x = small_net()
     expected = LayerRegionCam(net, layers_of(net)).attribute(x, target=1)
     stages = {"a": net.relu1, "b": net.relu2, "c": net.relu3}
-    for layers in (tuple(layers_of(net)), stages, stages.values(), iter(layers_of(net)), nn.ModuleList(layers_of(net))):
+    for layers in (tuple(layers_of(net)), stages, stages.values(), iter(layers_of(net)), nn.ModuleDict(stages)):
         cam = LayerRegionCam(net, layers)
         assert torch.equal(cam.attribute(x, target=1), expected)
         assert torch.equal(cam.attribute(x, target=1), expected)  # an iterator is not used up
+    assert LayerRegionCam(net, nn.ModuleList(layers_of(net))).layer == layers_of(net)
 
 
 def test_layer_may_be_reassigned():
@@ -238,6 +268,31 @@ def test_inside_contexts_without_gradients(context):
         assert torch.equal(cam.attribute(x.clone(), target=1, additional_forward_args=torch.ones(3, 1)), expected)
 
 
+def test_frozen_parameter_that_a_layer_hands_on():
+    class Positions(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pos = nn.Parameter(torch.rand(2, 4, 3, 3), requires_grad=False)
+            self.learnt, self.kept = nn.Identity(), nn.Identity()
+            self.register_buffer("offset", torch.rand(2, 4, 3, 3))
+
+        def forward(self, x):
+            return ((self.learnt(self.pos) + x) * self.kept(self.offset)).flatten(1)
+
+    net = Positions()
+    for forward in (net, lambda x: net(x)):
+        LayerRegionCam(forward, [net.learnt, net.kept]).attribute(torch.rand(2, 4, 3, 3), target=1)
+        if forward is net:
+            assert not net.pos.requires_grad
+            assert not net.offset.requires_grad
+
+
+def test_features_that_look_alike_everywhere_warn():
+    net = nn.Sequential(nn.Conv2d(3, 1, 3), nn.Sigmoid(), nn.Flatten(), nn.Linear(36, 2))
+    with pytest.warns(UserWarning, match=r"examples \[0, 1\] .* 0 everywhere: .* features look alike"):
+        assert LayerRegionCam(net, net[1]).attribute(torch.randn(2, 3, 8, 8), target=1).max() == 0
+
+
 def test_frozen_model():
     net, x = small_net()
     expected = LayerRegionCam(net, layers_of(net)).attribute(x, target=1)
@@ -272,7 +327,9 @@ def test_captums_noise_tunnel_and_interpolation():
 def test_zero_gradients_warn_and_give_zeros():
     net, x = small_net()
     dead = lambda x: net(x) * torch.tensor([[1.0], [0.0], [1.0]])  # noqa: E731
-    with pytest.warns(UserWarning, match=r"examples \[1\] of the batch: their maps are 0 everywhere") as caught:
+    with pytest.warns(
+        UserWarning, match=r"maps of examples \[1\] of the batch are 0 everywhere: .* gradients"
+    ) as caught:
         attribution = LayerRegionCam(dead, layers_of(net)).attribute(x, target=1)
     assert caught[0].filename == __file__
     assert attribution[1].abs().max() == 0
@@ -348,21 +405,66 @@ class TestBadInput:
         with pytest.raises(LayerError, match="does not depend on Conv2d through differentiable"):
             LayerRegionCam(lambda x: net(x).detach(), net.used).attribute(x, target=1)
         attribution = LayerRegionCam(net, net.side).attribute
-        with pytest.warns(UserWarning, match="0 everywhere"):
+        with pytest.warns(UserWarning, match="are 0 everywhere"):
             assert attribution(x, 1, grad_kwargs={"materialize_grads": True}).abs().max() == 0
 
-    def test_layer_of_several_tensors(self):
-        class Two(nn.Module):
-            def __init__(self):
-                super().__init__()
-                self.split = nn.Identity()
-                self.split.forward = lambda x: (x, x + 1)
+    def test_a_layer_of_several_tensors_among_several_layers(self):
+        net = TwoTensors()
+        with pytest.raises(LayerError, match=r"'split' \(Split\) gives 2 tensors, which only a single layer may"):
+            LayerRegionCam(net, [net.conv, net.split]).attribute(torch.rand(1, 2, 3, 3), target=0)
 
-            def forward(self, x):
-                return sum(self.split(x)).mean((2, 3))
+    @pytest.mark.parametrize(
+        ("returned", "described"),
+        [
+            (None, "gives NoneType"),
+            ({"x": 1}, "gives dict of 'x'"),
+            (torch.ones(1, 2, dtype=torch.long), "gives a torch.int64"),
+        ],
+    )
+    def test_layer_that_gives_no_floating_point_tensor(self, returned, described):
+        net, x = small_net()
+        net.side = nn.Identity()
+        net.side.forward = lambda: returned
+        with pytest.raises(LayerError, match=f"layer Identity {described}"):
+            LayerRegionCam(lambda x: (net.side(), net(x))[1], [net.side, net.relu1]).attribute(x, target=1)
+        assert not net.side._forward_hooks
 
-        with pytest.raises(LayerError, match=r"'split' \(Identity\) gives 2 tensors"):
-            LayerRegionCam(net := Two(), net.split).attribute(torch.rand(1, 2, 3, 3), target=0)
+    def test_layer_input_that_comes_by_keyword(self):
+        net, x = small_net()
+        with pytest.raises(LayerError, match=r"ReLU takes tuple of \[\], not tensors of floating point"):
+            LayerRegionCam(lambda x: net.relu1(input=x).mean((1, 2, 3)), net.relu1).attribute(
+                x, attribute_to_layer_input=True
+            )
+
+    def test_layers_that_see_different_batches(self):
+        net, x = small_net()
+
+        def folded(x):
+            side = net.relu3(net.conv3(net.relu2(net.conv2(net.side(x[:1])))))
+            return net(x) + net.fc(side.flatten(1))
+
+        net.side = nn.Conv2d(3, 6, 3, padding=1)
+        with pytest.raises(LayerError, match=r"batches of different sizes, \[1, 3\]"):
+            LayerRegionCam(folded, [net.side, net.relu1]).attribute(x, target=1)
+
+    @pytest.mark.parametrize(
+        ("transform", "made"), [(lambda t: None, "NoneType"), (lambda t: t.flatten(0, 1)[None], r"\(1, 24, 4, 4\)")]
+    )
+    def test_reshape_transform_that_returns_something_else(self, transform, made):
+        net, x = small_net()
+        with pytest.raises(LayerError, match=rf"reshape_transform made {made} of layer 'relu2'"):
+            LayerRegionCam(net, net.relu2, reshape_transform=transform).attribute(x, target=1)
+
+    def test_torchscript(self):
+        net, x = GapNet().eval(), torch.randn(1, 3, 6, 6)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            compiled = [torch.jit.script(net), torch.jit.trace(net, x)]
+        for scripted in compiled:
+            with pytest.raises(TypeError, match=r"is TorchScript.* eager model"):
+                LayerRegionCam(scripted, scripted.relu)
+            with pytest.raises(TypeError, match="is TorchScript"):
+                find_stages(scripted, x)
 
     @pytest.mark.parametrize("target", [5, -6, [0, 1, 5], torch.tensor([0, -1, 2])])
     def test_class_out_of_range(self, target):
@@ -390,8 +492,13 @@ class TestBadInput:
         net, x = small_net()
         with pytest.raises(TargetError, match="one number for the whole batch"):
             LayerRegionCam(lambda x: net(x).sum(), net.relu3).attribute(x)
-        with pytest.raises(TypeError, match=r"forward_func returned dict, not a tensor.*\.logits"):
-            LayerRegionCam(lambda x: {"logits": net(x)}, net.relu3).attribute(x, target=1)
+        for forward, returned in (
+            (lambda x: {"logits": net(x)}, "dict of 'logits',"),
+            (lambda x: [{"boxes": net(x), "scores": 1}], r"list of \[dict of 'boxes', 'scores'\]"),
+            (lambda x: (net(x), None), r"tuple of \[a torch.float32 tensor of shape \(3, 5\), NoneType\]"),
+        ):
+            with pytest.raises(TypeError, match=rf"forward_func returned {returned}.* not a tensor.*\.logits"):
+                LayerRegionCam(forward, net.relu3).attribute(x, target=1)
 
     @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
     def test_features_that_are_not_finite(self, bad):

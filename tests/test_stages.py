@@ -95,10 +95,50 @@ def test_what_pools_pads_drops_or_hands_on_is_no_stage():
     assert list(find_stages(model, torch.randn(1, 3, 32, 32))) == ["stem", "body.3.1"]
 
 
+class Triple(nn.Module):
+    """A block that goes down twice, like NASNet's stem cells."""
+
+    def __init__(self, inputs):
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(inputs, 4, 3, 1, 1), nn.Conv2d(4, 4, 3, 2, 1), nn.Conv2d(4, 4, 3, 2, 1)
+
+    def forward(self, x):
+        return self.c(self.b(self.a(x)))
+
+
+def test_a_block_ends_a_resolution_though_the_next_one_begins_there():
+    model = nn.Sequential(Triple(3), Triple(4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    assert list(find_stages(model, torch.randn(1, 3, 64, 64))) == ["0.b", "0", "1.b", "1"]
+
+
+@pytest.mark.parametrize("size", [(33, 33), (40, 100), (33, 100), (299, 299), (64, 64), (97, 61)])
+def test_sizes_that_do_not_halve_evenly(size):
+    model = torchvision.models.resnet18(weights=None)
+    assert list(find_stages(model, torch.randn(1, 3, *size))) == TORCHVISION["resnet18"]
+
+
+def test_video_whose_time_is_not_halved_like_its_picture():
+    model = torchvision.models.video.r3d_18(weights=None).eval()
+    x = torch.randn(1, 3, 8, 32, 32)
+    stages = find_stages(model, x)
+    assert list(stages) == ["layer1", "layer2", "layer3", "layer4"]
+    assert LayerRegionCam(model, stages).attribute(x, target=1).shape == (1, 1, 8, 16, 16)
+
+
+def test_a_network_that_narrows_along_one_axis_is_not_read_channels_last():
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 3, (2, 1), 1), nn.ReLU(), nn.Conv2d(8, 16, 3, (2, 1), 1), nn.ReLU(), nn.Flatten()
+    )
+    stages = find_stages(model, torch.randn(1, 1, 32, 16))
+    assert list(stages) == ["1", "3"]
+    assert stages.reshape_transform is None
+
+
 def test_min_stride():
     model = Net(Block(2), Block(2))
     x = torch.randn(1, 3, 32, 32)
     assert list(find_stages(model, x, min_stride=4)) == ["body.0", "body"]
+    assert list(find_stages(model, x, min_stride=5)) == ["body"]
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 2, 2), nn.Flatten(), nn.Linear(64, 2))
     assert list(find_stages(model, x[..., :8, :8], min_stride=1)) == ["1", "2"]
 

@@ -1,0 +1,104 @@
+"""Random convolutional networks: what must hold for any of them, against the method written out densely."""
+
+import warnings
+
+import torch
+from helpers import CONVS, dense_region_cam, features_and_gradients
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from captum_regioncam import LayerRegionCam
+
+
+class Block(nn.Module):
+    """A convolution, perhaps in groups, with a stride, a residual or an activation, which may work in place."""
+
+    def __init__(self, conv, inputs, width, kernel, stride, grouped, residual, activation):
+        super().__init__()
+        groups = inputs if grouped and width % inputs == 0 else 1
+        self.conv = conv(inputs, width, kernel, stride, kernel // 2, groups=groups)
+        self.activation = {"relu": nn.ReLU(), "inplace": nn.ReLU(True), "gelu": nn.GELU(), "none": nn.Identity()}[
+            activation
+        ]
+        self.residual = residual and stride == 1 and inputs == width
+
+    def forward(self, x):
+        y = self.conv(x)
+        return self.activation(y + x if self.residual else y)
+
+
+class Network(nn.Module):
+    def __init__(self, dimensions, blocks, pooled, classes, size):
+        super().__init__()
+        self.blocks, width = nn.ModuleList(), 3
+        for options in blocks:
+            self.blocks.append(Block(CONVS[dimensions], width, **options))
+            width = options["width"]
+        self.pooled = pooled
+        with torch.no_grad():
+            features = self.features(torch.zeros(1, 3, *size))
+        self.fc = nn.Linear(width if pooled else features.numel(), classes)
+
+    def features(self, x):
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+    def forward(self, x):
+        x = self.features(x).flatten(2)
+        return self.fc(x.mean(2) if self.pooled else x.flatten(1))
+
+
+BLOCK = st.fixed_dictionaries(
+    {
+        "width": st.integers(1, 6),
+        "kernel": st.sampled_from([1, 3]),
+        "stride": st.sampled_from([1, 1, 2]),
+        "grouped": st.booleans(),
+        "residual": st.booleans(),
+        "activation": st.sampled_from(["relu", "inplace", "gelu", "none"]),
+    }
+)
+
+
+@st.composite
+def cases(draw):
+    dimensions = draw(st.integers(1, 3))
+    size = draw(st.lists(st.integers(2, {1: 24, 2: 9, 3: 5}[dimensions]), min_size=dimensions, max_size=dimensions))
+    blocks = draw(st.lists(BLOCK, min_size=1, max_size=5))
+    layers = draw(st.lists(st.integers(0, len(blocks) - 1), min_size=1, max_size=len(blocks), unique=True))
+    return dimensions, size, blocks, draw(st.booleans()), layers, draw(st.integers(0, 3)), draw(st.integers(0, 2**31))
+
+
+@settings(max_examples=200)
+@given(cases(), st.floats(1e-3, 1e3))
+def test_any_network(case, scale):
+    dimensions, size, blocks, pooled, layers, target, seed = case
+    torch.manual_seed(seed)
+    net = Network(dimensions, blocks, pooled, 4, size).double().eval()
+    x = torch.randn(3, 3, *size, dtype=torch.float64)
+    modules = [net.blocks[i] for i in layers]
+    before = [(p.clone(), p.requires_grad, p.grad) for p in net.parameters()]
+    random_state = torch.get_rng_state()
+    cam = LayerRegionCam(net, modules)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The maps of examples")
+        attribution = cam.attribute(x, target)
+        again = cam.attribute(x, target)
+        scaled = LayerRegionCam(lambda x: net(x) * scale, modules).attribute(x, target)
+        alone = torch.cat([cam.attribute(x[n : n + 1], target) for n in range(3)])
+    assert attribution.isfinite().all()
+    assert attribution.min() >= 0
+    assert attribution.max() <= 1 + 1e-12
+    expected = dense_region_cam(features_and_gradients(net, modules, x, target))
+    torch.testing.assert_close(attribution, expected, atol=1e-4, rtol=0)
+    assert torch.equal(attribution, again)
+    torch.testing.assert_close(scaled, attribution, atol=1e-6, rtol=0)
+    torch.testing.assert_close(alone, attribution, atol=1e-6, rtol=0)
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert all(
+        torch.equal(p, value) and p.requires_grad == needed and p.grad is grad
+        for p, (value, needed, grad) in zip(net.parameters(), before, strict=True)
+    )
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
