@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -72,22 +73,25 @@ class Classifier:
         return self.class_names[index].split(",")[0] if 0 <= index < len(self.class_names) else f"class {index}"
 
     def class_index(self, target: str) -> int:
-        """Find a class by number or by any of its names.
+        """Find a class by number, by its first name, or by any other of its names.
 
         Raises:
             UsageError: no class, or more than one, is called that; the message has the nearest names.
         """
-        if target.lstrip("-").isdigit():
+        if re.fullmatch("-?[0-9]+", target):
             index = int(target)
             if index < 0 or (self.class_names and index >= len(self.class_names)):
-                raise UsageError(f"--target {target}: the classes are 0 to {len(self.class_names) - 1 or '...'}.")
+                classes = f"0 to {len(self.class_names) - 1}" if self.class_names else "numbers from 0"
+                raise UsageError(f"--target {target}: the classes are {classes}.")
             return index
         if not self.class_names:
             raise UsageError(
                 f"--target {target}: the class names of this model are not known; give the class's number."
             )
         numbered = [(name.strip().lower(), i) for i, names in enumerate(self.class_names) for name in names.split(",")]
-        found = {index for name, index in numbered if name == target.strip().lower()}
+        wanted = target.strip().lower()
+        first = {i for i, names in enumerate(self.class_names) if names.split(",")[0].strip().lower() == wanted}
+        found = first or {index for name, index in numbered if name == wanted}
         if len(found) > 1:
             choices = ", ".join(f"{index} ({self.class_names[index]})" for index in sorted(found))
             raise UsageError(f"--target {target}: several classes are called that: {choices}. Give the number.")
@@ -124,7 +128,7 @@ def load_classifier(
     pretrained = weights is None
     if name == DEFAULT_MODEL:
         classifier = _efficientnet_lite0(pretrained)
-    elif not model_name:
+    elif not re.fullmatch(r"[\w.]+:[\w./-]+", name):
         raise UsageError(
             f"--model {name}: expects {DEFAULT_MODEL}, torchvision:NAME, timm:NAME or package.module:factory."
         )
@@ -154,11 +158,11 @@ def _import(module: str, why: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise UsageError(f"{why}: {error}.") from error
-    except RuntimeError as error:  # torchvision's compiled operators are of another torch
-        raise UsageError(
-            f"{why}: {module} cannot be imported with torch {torch.__version__} ({error}). "
-            "Install builds of torch and torchvision that belong together."
-        ) from error
+    except Exception as error:
+        reason = f"{why}: {module} cannot be imported ({type(error).__name__}: {error})."
+        if isinstance(error, RuntimeError) and "torchvision::" in str(error):  # its operators are of another torch
+            reason += f" Install a torchvision that belongs to torch {torch.__version__}."
+        raise UsageError(reason) from error
 
 
 def _efficientnet_lite0(pretrained: bool) -> Classifier:
@@ -174,8 +178,9 @@ def _efficientnet_lite0(pretrained: bool) -> Classifier:
 
 def _torchvision(name: str, pretrained: bool) -> Classifier:
     models = _import("torchvision.models", f"--model torchvision:{name}")
-    if name not in models.list_models():
-        raise UsageError(f"--model torchvision:{name}: no such model. {nearest(name, models.list_models())}")
+    known = models.list_models(module=models)
+    if name not in known:
+        raise UsageError(f"--model torchvision:{name}: no such classifier. {nearest(name, known)}")
     weights = getattr(models.get_model_weights(name), "DEFAULT", None)
     model = _build(f"torchvision:{name}", lambda: models.get_model(name, weights="DEFAULT" if pretrained else None))
     if weights is None:
@@ -225,11 +230,14 @@ def _load_weights(model: Module, path: str) -> None:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise UsageError(f"--weights {path}: not a checkpoint of tensors ({error}).") from error
-    for key in ("state_dict", "model"):
+    for key in ("state_dict", "model_state_dict", "model"):
         state = state[key] if isinstance(state, dict) and isinstance(state.get(key), dict) else state
     if not isinstance(state, dict):
         raise UsageError(f"--weights {path}: holds {type(state).__name__}, not a state dict.")
+    state = {str(name): tensor for name, tensor in state.items()}
+    if state and all(name.startswith("module.") for name in state) and not hasattr(model, "module"):
+        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}  # saved from DataParallel
     try:
-        model.load_state_dict({name.removeprefix("module."): tensor for name, tensor in state.items()})
+        model.load_state_dict(state)
     except RuntimeError as error:
         raise UsageError(f"--weights {path}: does not fit the model. {str(error)[:500]}") from error

@@ -6,25 +6,41 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 __all__ = ["read_photo", "written_whole"]
 
 
 def read_photo(path: str | os.PathLike[str]) -> Image.Image:
-    """Read an image file as RGB, upright by its EXIF orientation.
+    """Read an image file as 8-bit RGB, upright by its EXIF orientation, on white where it is transparent.
 
     Raises:
         ValueError: the file is missing, truncated or no image.
     """
     try:
         with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
+            return _as_rgb(ImageOps.exif_transpose(image))
     except UnidentifiedImageError as error:
         raise ValueError(f"{path}: not an image that Pillow can read.") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ValueError(f"{path}: cannot be read ({reason}).") from error
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    """Convert to RGB what Pillow's own conversion would clip or uncover: 16 bits a pixel, and transparency."""
+    if image.mode.startswith("I"):
+        pixels = np.asarray(image)
+        if pixels.min() < 0 or pixels.max() > 0xFFFF:
+            raise ValueError(f"{pixels.min()} to {pixels.max()} are not pixels of 8 or 16 bits")
+        return Image.fromarray((pixels // 257).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise ValueError("its pixels are floating point numbers of no known range; save it as 8 or 16 bits")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
 
 
 @contextmanager

@@ -60,6 +60,8 @@ def show_attributions(
     height, width = photo.shape[:2]
     maps = {title: _as_map(title, attribution, (height, width)) for title, attribution in attributions.items()}
     panels = 1 + len(maps)
+    if columns is not None and columns < 1:
+        raise ValueError(f"columns={columns}: expects 1 or more.")
     columns = min(columns or panels, panels)
     rows = -(-panels // columns)
     row_height = _PANEL_INCHES * height / width + 0.2 + 0.25 * max(title.count("\n") + 1 for title in ["", *maps])
@@ -68,10 +70,10 @@ def show_attributions(
     for axis in axes:
         axis.set_axis_off()
     axes[0].imshow(photo)
-    axes[0].set_title(image_title)
+    axes[0].set_title(image_title, parse_math=False)
     for axis, (title, attribution) in zip(axes[1:], maps.items(), strict=False):
         _draw(figure, axis, photo, attribution, method=method, cmap=cmap, alpha_overlay=alpha_overlay)
-        axis.set_title(title)
+        axis.set_title(title, parse_math=False)
     return figure
 
 
@@ -95,7 +97,7 @@ def _draw(figure: Figure, axis: Axes, photo: npt.NDArray[Any], attribution: npt.
 def _as_photo(image: Tensor | npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return (H, W, 3) uint8."""
     pixels = image.detach().float().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
-    if isinstance(image, Tensor) and not image.is_floating_point():
+    if isinstance(image, Tensor) and not image.is_floating_point() and 0 <= pixels.min() <= pixels.max() <= 255:
         pixels = pixels.astype(np.uint8)
     shape = pixels.shape
     if isinstance(image, Tensor):

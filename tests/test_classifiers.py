@@ -30,6 +30,7 @@ def test_default_is_efficientnet_lite0_with_its_weights_and_names():
     assert not classifier.model.training
     assert classifier.class_name(281) == "tabby"
     assert classifier.class_index("Tabby Cat") == classifier.class_index("281") == 281
+    assert classifier.class_index("missile") == 657  # and not 744, "projectile, missile"
     extremes = classifier.preprocess(Image.fromarray(np.array([[[0, 255, 51]]], np.uint8)))
     torch.testing.assert_close(extremes.flatten(), torch.tensor([-1.0, 1.0, -0.6]))
 
@@ -52,6 +53,8 @@ def test_factory_with_a_checkpoint(factory, tmp_path):
         torch.testing.assert_close(classifier.model.state_dict(), wanted)
     assert classifier.class_name(3) == "class 3"
     assert classifier.class_index("3") == 3
+    with pytest.raises(UsageError, match="the classes are numbers from 0"):
+        classifier.class_index("-1")
     assert list(classifier.mean) == [0, 0, 0]
 
 
@@ -83,13 +86,14 @@ def test_unknown_class(target, message):
     ("name", "weights", "message"),
     [
         ("resnet50", None, "expects efficientnet-lite0, torchvision:NAME"),
-        ("torchvision:resnet51", "none", r"no such model. Nearest: .*resnet50"),
+        ("torchvision:resnet51", "none", r"no such classifier. Nearest: .*resnet50"),
         ("timm:resnet51", "none", r"no such model. Nearest: .*resnet51q"),
         ("no_such_package:make", None, "No module named 'no_such_package'"),
         ("my_factory:mkae", None, "has no such function. Nearest: make"),
         ("my_factory:number", None, "has no such function"),
         ("my_factory:wrong", None, "returned int, not a torch.nn.Module"),
         ("my_factory:fails", None, r"cannot be built \(ZeroDivisionError"),
+        ("broken_factory:make", None, r"broken_factory cannot be imported \(RuntimeError: my own\)\.$"),
         ("my_factory:make", "missing.pt", "missing.pt: no such file"),
         ("my_factory:make", "my_factory.py", "not a checkpoint"),
         ("my_factory:make", "list.pt", "holds list, not a state dict"),
@@ -99,6 +103,7 @@ def test_unknown_class(target, message):
 @pytest.mark.usefixtures("factory")
 def test_models_that_cannot_be_had(name, weights, message, tmp_path):
     torch.save([1], tmp_path / "list.pt")
+    (tmp_path / "broken_factory.py").write_text("raise RuntimeError('my own')")
     torch.save({"other": torch.zeros(1)}, tmp_path / "other.pt")
     with pytest.raises(UsageError, match=f"(?s){message}"):
         load_classifier(name, weights)
@@ -112,7 +117,7 @@ def test_broken_torchvision_is_a_clear_error(monkeypatch):
 
     monkeypatch.setattr(sys, "meta_path", [Broken("broken"), *sys.meta_path])
     monkeypatch.delitem(sys.modules, "torchvision.models")
-    with pytest.raises(UsageError, match="builds of torch and torchvision that belong together"):
+    with pytest.raises(UsageError, match="Install a torchvision that belongs to torch"):
         load_classifier("torchvision:resnet18", "none")
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     with pytest.raises(UsageError, match=r'pip install "captum_regioncam\[demo\]"'):

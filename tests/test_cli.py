@@ -114,7 +114,33 @@ def test_photos_of_the_same_name_keep_apart(photos, capsys):
     Image.open("cup.jpg").save(photos / "a" / "cup.png")
     assert run("explain", "a/cup.jpg", "a/cup.png", "b/cup.jpg", "--output", "maps") == 0
     written = sorted(str(path.relative_to(photos / "maps")) for path in (photos / "maps").rglob("*.png"))
-    assert written == ["a/cup_jpg_cam.png", "a/cup_png_cam.png", "b/cup_cam.png"]
+    assert written == ["a/cup_cam.png", "a/cup_png_cam.png", "b/cup_cam.png"]
+
+
+def test_pictures_replace_neither_photos_nor_each_other(photos):
+    for name in ("cup.png", "cup_png.png", "cup_cam.png"):
+        Image.open("cup.jpg").save(name)
+    before = (photos / "cup_cam.png").read_bytes()
+    assert run("explain", "cup.jpg", "cup.png", "cup_png.png", "cup_cam.png", "--device", "cpu") == 0
+    assert (photos / "cup_cam.png").read_bytes() == before
+    assert len(list(photos.glob("*_cam.png"))) == 5
+
+
+def test_names_with_dollars_and_classes_named_twice(photos, capsys):
+    Image.open("cup.jpg").save("a$b_$.png")
+    arguments = ["--target", "cup", "968", "--save-npy", "--method", "layer-cam"]
+    assert run("explain", "a$b_$.png", *arguments) == 0
+    assert np.load("a$b_$_cam.npy").shape == (1, 1, 200, 300)
+
+
+def test_demo_into_a_file_without_an_ending(tmp_path, capsys):
+    assert run("demo", "--output", tmp_path / "picture") == 0
+    with Image.open(tmp_path / "picture") as picture:
+        assert picture.format == "PNG"
+    assert len(list(tmp_path.iterdir())) == 1
+    assert run("demo", "--output", tmp_path) == 2
+    assert run("demo", "--output", tmp_path / "picture.xyz") == 2
+    assert "expects a file to write" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -126,6 +152,12 @@ def test_photos_of_the_same_name_keep_apart(photos, capsys):
         (["explain", "cat.png", "--size", "0"], "'0' is not a positive whole number"),
         (["explain", "cat.png", "--mean", "1,2"], "'1,2' is not three numbers"),
         (["explain", "cat.png", "--mean", "a,b,c"], "'a,b,c' is not three numbers"),
+        (["explain", "cat.png", "--mean", "nan,0,0"], "'nan,0,0' is not three numbers"),
+        (["explain", "cat.png", "--std", "0,1,1"], "a standard deviation is above 0"),
+        (["explain", "cat.png", "--output", "cup.jpg"], "--output cup.jpg: is a file"),
+        (["explain", "cat.png", "--model", "./wrap.py:make"], "--model ./wrap.py:make: expects"),
+        (["explain", "cat.png", "--target", "²"], "--target ²: no such class"),
+        (["explain", "--target", "281", "cat.png"], "usage: captum-regioncam explain IMAGE [IMAGE ...] [options]"),
         (["explain", "cat.png", "--model", "resnet"], "--model resnet: expects"),
         (["explain", "cat.png", "--target", "tabbi"], "--target tabbi: no such class. Nearest: tabby"),
         (
@@ -139,6 +171,16 @@ def test_photos_of_the_same_name_keep_apart(photos, capsys):
 def test_unusable_arguments_exit_with_2(arguments, message, capsys):
     assert run(*arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_explain_a_transformer(photos, capsys):
+    options = ["--model", "timm:vit_tiny_patch16_224", "--weights", "none", "--save-npy", "--target", 3]
+    assert run("explain", "cup.jpg", *options, "--method", "region-cam,layer-cam") == 0
+    found = np.load("cup_cam.npy")
+    assert run("explain", "cup.jpg", *options, "--layers", "blocks.2,blocks.5,blocks.8,blocks.11.norm1") == 0
+    assert np.load("cup_cam.npy").shape == found[:1].shape
+    assert run("explain", "cup.jpg", *options, "--method", "grad-cam") == 1
+    assert "LayerGradCam knows no tokens" in capsys.readouterr().err
 
 
 def test_a_network_without_class_scores(photos, capsys):

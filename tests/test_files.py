@@ -20,6 +20,20 @@ def test_reads_any_mode_as_upright_rgb(tmp_path):
     assert np.asarray(read_photo(tmp_path / "grey.png")).tolist() == [[[7] * 3] * 8] * 4
 
 
+def test_16_bits_are_scaled_and_transparency_is_white(tmp_path):
+    Image.fromarray(np.array([[0, 257 * 100, 65535]], np.uint16)).save(tmp_path / "deep.png")
+    assert np.asarray(read_photo(tmp_path / "deep.png"))[0, :, 0].tolist() == [0, 100, 255]
+    clear = np.array([[[255, 0, 0, 255], [255, 0, 0, 0]]], np.uint8)
+    Image.fromarray(clear).save(tmp_path / "clear.png")
+    assert np.asarray(read_photo(tmp_path / "clear.png")).tolist() == [[[255, 0, 0], [255, 255, 255]]]
+    Image.fromarray(np.array([[0.5]], np.float32)).save(tmp_path / "float.tif")
+    with pytest.raises(ValueError, match="floating point numbers of no known range"):
+        read_photo(tmp_path / "float.tif")
+    Image.fromarray(np.array([[70_000]], np.int32)).save(tmp_path / "wide.tif")
+    with pytest.raises(ValueError, match="70000 to 70000 are not pixels"):
+        read_photo(tmp_path / "wide.tif")
+
+
 def test_says_what_cannot_be_read(tmp_path):
     with pytest.raises(ValueError, match=r"none\.png: cannot be read \(No such file"):
         read_photo(tmp_path / "none.png")

@@ -88,11 +88,17 @@ def test_rows_and_methods(photo):
     assert len(set(tops)) == 2
 
 
+def test_no_columns(photo):
+    with pytest.raises(ValueError, match="columns=0: expects 1 or more"):
+        show_attributions(photo, {}, columns=0)
+
+
 @pytest.mark.parametrize(
     ("image", "attribution", "message"),
     [
         (np.zeros((2, 4, 4, 3)), torch.rand(4, 4), r"image: .* got shape \(2, 4, 4, 3\)"),
         (np.zeros((4, 4, 5)), torch.rand(4, 4), r"image: .* got shape \(4, 4, 5\)"),
+        (torch.full((3, 8, 8), 300), torch.rand(4, 4), "image: values from 300 to 300"),
         (torch.randn(3, 8, 8), torch.rand(4, 4), "image: values from .* Undo the normalisation"),
         (np.full((4, 4, 3), np.nan), torch.rand(4, 4), "image: values from nan"),
         (np.zeros((4, 4, 3)), torch.rand(2, 1, 4, 4), r"attributions\['map'\]: .* got shape \(2, 1, 4, 4\)"),
