@@ -112,21 +112,20 @@ class LayerRegionCam(StageAttribution):
         return torch.cat(apart, dim=1)
 
 
-def _warn_if_empty(semantics: Tensor, attribution: Tensor) -> None:
-    def empty(maps: Tensor) -> list[bool]:
-        return (maps.detach().flatten(1).amax(1) <= 0).tolist()
+_UNTOLD = (
+    "at every layer the gradients of the target's score are zero or the same at every position, or where only they are "
+    "(below global pooling) nothing speaks for the class. Attribute to scores before the softmax, which saturates, and "
+    "to layers before the pooling"
+)
+_ALIKE = (
+    "at every layer the features look alike at every position. Choose layers with more channels, or after an activation"
+)
 
-    untold, blank = empty(semantics), empty(attribution)
-    reasons = {
-        "the gradients of the target's score are zero or the same at every position, or where only they are (below "
-        "global pooling) nothing speaks for the class. Attribute to scores before the softmax, which saturates, and to "
-        "layers before the pooling": [n for n, is_untold in enumerate(untold) if is_untold],
-        "the features look alike at every position. Choose layers with more channels, or after an activation": [
-            n for n, is_blank in enumerate(blank) if is_blank and not untold[n]
-        ],
-    }
-    for reason, examples in reasons.items():
+
+def _warn_if_empty(semantics: Tensor, attribution: Tensor) -> None:
+    untold, blank = ((maps.detach().flatten(1).amax(1) <= 0).tolist() for maps in (semantics, attribution))
+    untold_ones = [n for n, is_untold in enumerate(untold) if is_untold]
+    alike_ones = [n for n, is_blank in enumerate(blank) if is_blank and not untold[n]]
+    for examples, reason in ((untold_ones, _UNTOLD), (alike_ones, _ALIKE)):
         if examples:
-            warnings.warn(
-                f"The maps of examples {examples} of the batch are 0 everywhere: at every layer {reason}.", stacklevel=6
-            )
+            warnings.warn(f"The maps of examples {examples} of the batch are 0 everywhere: {reason}.", stacklevel=6)

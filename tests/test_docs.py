@@ -1,0 +1,107 @@
+"""The code blocks of README and docs run as they stand, and the troubleshooting page has every message."""
+
+import ast
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+import torchvision
+from helpers import small_net
+from torch import nn
+
+import captum_regioncam
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = Path(captum_regioncam.__file__).parent
+
+
+def segmenter():
+    return nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.Conv2d(4, 5, 3, padding=1)).eval()
+
+
+def resnet():
+    model, x = torchvision.models.resnet18(weights=None).eval(), torch.randn(1, 3, 64, 64)
+    return {"model": model, "x": x, "photo": np.zeros((64, 64, 3), np.uint8)}
+
+
+def captum():
+    model, x = small_net()
+    other = {"segmenter": segmenter(), "classifier": lambda x: {"logits": model(x)}, "layer": model.relu2}
+    return {"model": model, "x": x, "photo": np.zeros((8, 8, 3), np.uint8), **other}
+
+
+def transformer():
+    model = timm.create_model("vit_tiny_patch16_224", img_size=64, depth=4, embed_dim=24, num_heads=2, num_classes=3)
+    return {"model": model, "x": torch.randn(1, 3, 64, 64)}
+
+
+@pytest.mark.filterwarnings("ignore:Setting backward hooks")
+@pytest.mark.parametrize(
+    ("page", "names", "count"),
+    [("README.md", resnet, 3), ("docs/how-to/captum.md", captum, 7), ("docs/how-to/transformers.md", transformer, 2)],
+)
+def test_code_blocks_run(page, names, count, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    assert len(blocks) == count
+    variables = names()
+    for block in blocks:
+        exec(block, variables)
+    produced = [value for value in variables.values() if isinstance(value, torch.Tensor)]
+    assert all(value.isfinite().all() for value in produced)
+
+
+def messages():
+    """The constant parts of every message that the library raises or warns with, and the constants they name."""
+    for path in PACKAGE.glob("*.py"):
+        if path.stem in ("cli", "classifiers"):
+            continue  # the command line's own messages say all there is to say
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            is_warning = isinstance(node, ast.Call) and ast.unparse(node.func) == "warnings.warn"
+            if (isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)) or is_warning:
+                call = node if is_warning else node.exc
+                if call.args:
+                    parts = [
+                        n.value for n in ast.walk(call.args[0]) if isinstance(n, ast.Constant) and type(n.value) is str
+                    ]
+                    yield path.name, [part for part in parts if len(part) > 12]
+
+
+def test_troubleshooting_has_every_message():
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    symptoms = re.findall(r"`([^`]+)`", " ".join(line for line in page.splitlines() if not line.startswith(": ")))
+    found = 0
+    for name, parts in messages():
+        if parts:  # a message that is all variable is told by its pieces, which are constants of the module
+            found += 1
+            pieces = [piece.strip(" .:;,(") for symptom in symptoms for piece in symptom.split("…") if len(piece) > 8]
+            assert any(piece in part for part in parts for piece in pieces), (name, parts)
+    assert found > 25
+
+
+def test_troubleshooting_quotes_what_the_code_says():
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    constants = " ".join(
+        node.value
+        for path in PACKAGE.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and type(node.value) is str
+    )
+    quoted = [line for line in page.splitlines() if line.startswith("`")]
+    assert len(quoted) > 20
+    for symptom in re.findall(r"`([^`]+)`", " ".join(quoted)):
+        for piece in symptom.split("…"):
+            for words in re.findall(r"[\w][\w ,()'*/-]{11,}\w", piece):
+                assert words in constants, (symptom, words)
+
+
+def test_table_of_models_has_twenty_architectures():
+    rows = [line for line in (ROOT / "docs" / "models-table.md").read_text().splitlines() if line.count("|") == 6]
+    assert len(rows) - 2 >= 20
+    for row in rows[2:]:
+        low, high = map(float, row.split("|")[5].split(" to "))
+        assert 0 <= low < high <= 1
