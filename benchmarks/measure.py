@@ -59,9 +59,9 @@ def peak_bytes(function, device):
     return peak
 
 
-def row(name, seconds, floor):
-    """One line of a markdown table: median, its ratio to the floor's, and the range of the ratios run by run."""
+def row(name, seconds, floor, memory):
+    """One line of a markdown table: median, its ratio to the floor's, the range of the ratios run by run, memory."""
     ratios = sorted(a / b for a, b in zip(seconds, floor, strict=True))
     median = statistics.median(seconds)
     ratio = median / statistics.median(floor)
-    return f"| {name} | {median:.4f} | {ratio:.3f} | {ratios[0]:.3f} to {ratios[-1]:.3f} |"
+    return f"| {name} | {median:.4f} | {ratio:.3f} | {ratios[0]:.2f} to {ratios[-1]:.2f} | {memory} |"

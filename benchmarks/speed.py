@@ -1,67 +1,187 @@
-"""What Region-CAM costs beyond the passes through the network that any gradient method needs.
+"""What Region-CAM costs beyond the passes through the network, and what its peers cost.
 
-python benchmarks/speed.py [--device cuda] [--batch 4] [--size 224] [--repeats 9]
+python benchmarks/speed.py                     the table of the documentation
+python benchmarks/speed.py --networks resnet50 --sizes 512 --batches 1 8 --targets 1 5 20 --repeats 5
+
+Every row is interleaved with its floor: one forward pass and one backward pass a target to the first stage, no more.
+Memory is that of a fresh process for each.
 """
 
 import argparse
-import statistics
+import contextlib
+import io
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
 
 import torch
 from captum.attr import LayerGradCam
 from measure import import_torchvision, interleaved, peak_bytes, row
 
-from captum_regioncam import LayerCam, LayerRegionCam
+from captum_regioncam import LayerCam, LayerRegionCam, find_stages
 from captum_regioncam.sip import propagate
 
 torchvision = import_torchvision()
+TABLE = Path(__file__).parent.parent / "docs" / "speed-table.md"
+FLOOR = "the floor"
+
+
+def build(network, size, batch, device):
+    torch.manual_seed(0)
+    model = torchvision.models.get_model(network, weights=None).eval().to(device)
+    x = torch.randn(batch, 3, size, size, device=device)
+    return model, x, find_stages(model, x[:1])
+
+
+def floor(model, x, stages, targets):
+    first = next(iter(stages.values()))
+    kept = []
+    with first.register_forward_hook(lambda *call: kept.append(call[-1])):
+        scores = model(x)
+    for target in targets:
+        torch.autograd.grad(scores[:, target].sum(), kept, retain_graph=target != targets[-1])
+
+
+def grad_cam(model, x, stages, targets):
+    cam = LayerGradCam(model, list(stages.values())[-1])
+    for target in targets:
+        cam.attribute(x, target)
+
+
+def layer_cam(model, x, stages, targets):
+    LayerCam(model, stages).attribute_targets(x, targets)
+
+
+def region_cam(model, x, stages, targets):
+    LayerRegionCam(model, stages).attribute_targets(x, targets)
+
+
+def region_cam_calls(model, x, stages, targets):
+    cam = LayerRegionCam(model, stages)
+    for target in targets:
+        cam.attribute(x, target)
+
+
+def pytorch_grad_cam(model, x, stages, targets):
+    from pytorch_grad_cam import LayerCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    with LayerCAM(model=model, target_layers=list(stages.values())) as cam:
+        for target in targets:
+            cam(input_tensor=x, targets=[ClassifierOutputTarget(target)] * len(x))
+
+
+def torch_cam(model, x, stages, targets):
+    from torchcam.methods import LayerCAM
+
+    with LayerCAM(model, list(stages)) as cam:
+        scores = model(x)
+        for target in targets:
+            cam.fuse_cams(cam([target] * len(x), scores, retain_graph=target != targets[-1]))
+
+
+METHODS = {
+    FLOOR: floor,
+    "LayerRegionCam": region_cam,
+    "LayerCam": layer_cam,
+    "Captum LayerGradCam, last stage": grad_cam,
+    "pytorch-grad-cam LayerCAM": pytorch_grad_cam,
+    "torch-cam LayerCAM": torch_cam,
+    "LayerRegionCam, a call a target": region_cam_calls,
+}
+
+
+def process_peak(method, network, size, batch, targets, device):
+    """Return the peak memory of a fresh process that does nothing else, in MiB."""
+    command = [sys.executable, __file__, "--alone", method, "--networks", network, "--device", device.type]
+    command += ["--sizes", str(size), "--batches", str(batch), "--targets", str(targets)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+
+
+def alone(options):
+    device = torch.device(options.device)
+    model, x, stages = build(options.networks[0], options.sizes[0], options.batches[0], device)
+    METHODS[options.alone](model, x, stages, list(range(options.targets[0])))
+    if device.type == "cuda":
+        print(torch.cuda.max_memory_allocated(device) / 2**20)
+    else:
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def compare(network, size, batch, targets, methods, options, device):
+    model, x, stages = build(network, size, batch, device)
+    functions = {name: (lambda run=METHODS[name]: run(model, x, stages, list(range(targets)))) for name in methods}
+    quiet = contextlib.redirect_stderr(io.StringIO())
+    with quiet:  # the peers' progress bars
+        seconds = interleaved(functions, device, options.repeats, warmup=1)
+    lines = []
+    for name, times in seconds.items():
+        memory = ""
+        if options.memory:
+            memory = f"{process_peak(name, network, size, batch, targets, device):,.0f}"
+        lines.append(row(f"{network}, {size} px, batch {batch}, K = {targets} | {name}", times, seconds[FLOOR], memory))
+        print(lines[-1], flush=True)
+    return lines
+
+
+def sip_memory(device):
+    for dtype in (torch.float32, torch.bfloat16):
+        features = torch.rand(4, 256, 56, 56, device=device).to(dtype)
+        semantics = torch.rand(4, 1, 56, 56, device=device)
+        largest = features.numel() * features.element_size()
+        extra = peak_bytes(lambda f=features, s=semantics: propagate(f, s), device)
+        yield (
+            f"SIP alone at resnet50's largest stage (batch 4, {dtype}): a peak of {extra / 2**20:.1f} MiB beside features "
+            f"of {largest / 2**20:.1f} MiB."
+        )
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--networks", nargs="+", default=["resnet50", "vgg16", "mobilenet_v2"])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[224])
+    parser.add_argument("--batches", type=int, nargs="+", default=[8])
+    parser.add_argument("--targets", type=int, nargs="+", default=[1])
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS)[:-1])
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--no-memory", dest="memory", action="store_false", help="leave the fresh processes out")
+    parser.add_argument("--write", action="store_true", help=f"write {TABLE.name}, which the documentation includes")
+    parser.add_argument("--alone", choices=METHODS, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.alone:
+        return alone(options)
     device = torch.device(options.device)
-    torch.manual_seed(0)
-    model = torchvision.models.resnet50().eval().to(device)
-    stages = [model.layer1, model.layer2, model.layer3, model.layer4]
-    x = torch.randn(options.batch, 3, options.size, options.size, device=device)
-
-    def floor():
-        kept = []
-        with model.layer1.register_forward_hook(lambda *call: kept.append(call[-1])):
-            score = model(x)[:, 1].sum()
-        return torch.autograd.grad(score, kept)
-
-    methods = {
-        "one forward, one backward to the first stage": floor,
-        "Captum LayerGradCam, last stage": lambda: LayerGradCam(model, model.layer4).attribute(x, 1),
-        "LayerCam, four stages": lambda: LayerCam(model, stages).attribute(x, 1),
-        "LayerRegionCam, four stages": lambda: LayerRegionCam(model, stages).attribute(x, 1),
-    }
-    seconds = interleaved(methods, device, options.repeats)
-    baseline = next(iter(seconds.values()))
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    print(f"resnet50, batch {options.batch}, {options.size} px, {name}, torch {torch.__version__}, float32;")
-    print(f"medians of {options.repeats} interleaved runs\n")
-    print("| | seconds | ratio of medians | ratio run by run |\n|---|---|---|---|")
-    for method, times in seconds.items():
-        print(row(method, times, baseline))
-
-    features = torch.rand(options.batch, 256, options.size // 4, options.size // 4, device=device)
-    semantics = torch.rand(options.batch, 1, *features.shape[2:], device=device)
-    largest = features.numel() * features.element_size()
-    extra = peak_bytes(lambda: propagate(features, semantics), device)
-    print(
-        f"\nSIP at the largest stage: peak of {extra / 2**20:.1f} MiB beyond features of {largest / 2**20:.1f} MiB",
-        end="",
-    )
-    print(f" ({extra / largest:.2f} of them)")
-    ratio = statistics.median(seconds["LayerRegionCam, four stages"]) / statistics.median(baseline)
-    print(f"Region-CAM is within {ratio:.3f} of the floor")
+    lines = [
+        "| run | method | seconds | ratio to the floor | range of the ratio | peak MiB |",
+        "|---|---|---|---|---|---|",
+    ]
+    print("\n".join(lines))
+    runs = [
+        (n, s, b, k) for n in options.networks for s in options.sizes for b in options.batches for k in options.targets
+    ]
+    for network, size, batch, targets in runs:
+        lines += compare(network, size, batch, targets, [FLOOR, *dict.fromkeys(options.methods)], options, device)
+    if tuple(sys.argv[1:]) in ((), ("--write",)):  # the table of the documentation has many targets too
+        many = [FLOOR, "LayerRegionCam", "LayerRegionCam, a call a target"]
+        few = argparse.Namespace(**{**vars(options), "repeats": 3})
+        for network, batch in (("resnet50", 8), ("mobilenet_v2", 8), ("vgg16", 1)):
+            lines += compare(network, 224, batch, 20, many, few, device)
+        lines += compare("resnet50", 512, 1, 1, [FLOOR, "LayerRegionCam"], options, device)
+        lines += compare("resnet50", 512, 1, 5, [FLOOR, "LayerRegionCam"], few, device)
+    lines += [
+        "",
+        f"{name}, torch {torch.__version__}, float32; medians of {options.repeats} interleaved runs (3 at K > 1).",
+    ]
+    lines += sip_memory(device)
+    print("\n".join(lines[-3:]))
+    if options.write:
+        TABLE.write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("TQDM_DISABLE", "1")
     main()

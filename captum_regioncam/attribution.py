@@ -1,6 +1,6 @@
 """What LayerRegionCam and LayerCam share: Captum's constructor for several layers, and the way to their stages."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, cast
 
 import torch
@@ -11,7 +11,8 @@ from torch.nn import Module
 
 from captum_regioncam.captum_hooks import TargetType, as_layers, record
 from captum_regioncam.grids import ReshapeTransform
-from captum_regioncam.stages import Stage, collect
+from captum_regioncam.stages import features_on_grid, gradients_on_grid
+from captum_regioncam.targets import spread_targets
 
 __all__ = ["StageAttribution", "logged"]
 
@@ -55,15 +56,69 @@ class StageAttribution(LayerAttribution, GradientAttribution):
         GradientAttribution.__init__(self, forward_func)
         self.reshape_transform = reshape_transform or getattr(layer, "reshape_transform", None)
 
+    @logged
+    def attribute_targets(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        targets: Iterable[Any] | Tensor,
+        additional_forward_args: object | None = None,
+        attribute_to_layer_input: bool = False,
+        grad_kwargs: dict[str, Any] | None = None,
+        *,
+        per_example: bool | None = None,
+    ) -> Any:
+        r"""Attribute several targets' scores, with one forward pass for all and one backward pass for each.
+
+        What is computed of the features alone (their norms, for SIP) is computed once.
+
+        Args:
+            inputs: (N, ...) tensor or tuple of tensors, as the model takes them.
+            targets: K targets, each in any form that ``attribute`` takes; or N lists of classes, of any lengths: the
+                labels of each photo.
+            additional_forward_args: what ``forward_func`` takes after the inputs; a tuple if several.
+            attribute_to_layer_input: use what goes into the layers instead of what comes out.
+            grad_kwargs: go to :func:`torch.autograd.grad`.
+            per_example: says that ``targets`` are lists of an example each (True), or targets of the whole batch
+                (False). None tells by their lengths, which N lists of N do not show: a loop over photos with labels
+                says True.
+
+        Returns:
+            (N, K, \*grid) in [0, 1], equal to K calls of ``attribute`` side by side; for lists of an example each, a
+            list of N tensors (K_n, \*grid). Tuples of these where a single layer gives several tensors.
+
+        Raises:
+            LayerError: as ``attribute``.
+            TargetError: as ``attribute``; or there are no targets, they do not fit the batch, or could be meant in both
+                ways.
+
+        Example::
+
+            >>> cam.attribute_targets(x, [281, 207]).shape  # two examples
+            torch.Size([2, 2, 112, 112])
+            >>> [maps.shape[0] for maps in cam.attribute_targets(x, [[281, 207, 340], [15]], per_example=True)]
+            [3, 1]
+        """
+        first = inputs if isinstance(inputs, Tensor) else inputs[0]
+        spread, counts = spread_targets(targets, len(first), per_example)
+        result = self._attribute(inputs, spread, additional_forward_args, attribute_to_layer_input, grad_kwargs)
+        if counts is None:
+            return result
+        if isinstance(result, tuple):
+            return tuple([maps[:count] for maps, count in zip(part, counts, strict=True)] for part in result)
+        return [maps[:count] for maps, count in zip(result, counts, strict=True)]
+
     def _attribute(
         self,
         inputs: Tensor | tuple[Tensor, ...],
-        target: TargetType,
+        targets: Sequence[TargetType],
         additional_forward_args: object,
         attribute_to_layer_input: bool,
-        attr_dim_summation: bool,
         grad_kwargs: dict[str, Any] | None,
+        attr_dim_summation: bool = True,
     ) -> Tensor | tuple[Tensor, ...]:
+        """Run one forward pass and a backward pass a target, and fuse what they left at the layers."""
+        grad_kwargs = grad_kwargs or {}
+        transform = self.reshape_transform
         # The layers are read here, not in __init__: Captum's TCAV sets .layer between two calls.
         with record(
             self.forward_func,
@@ -73,14 +128,27 @@ class StageAttribution(LayerAttribution, GradientAttribution):
             attribute_to_layer_input=attribute_to_layer_input,
             device_ids=self.device_ids,
         ) as recording:
-            stages = collect(recording, target, reshape_transform=self.reshape_transform, grad_kwargs=grad_kwargs)
+            features = features_on_grid(recording, transform, detach=not grad_kwargs.get("create_graph"))
+            device_type = features[0].device.type
+            reduced: list[list[Tensor]] = [[] for _ in features]  # per layer, one (N, 1, *grid) a target
+            for index, target in enumerate(targets):
+                retained = {} if index == len(targets) - 1 else {"retain_graph": True}
+                gradients = gradients_on_grid(recording, target, transform, **{**grad_kwargs, **retained})
+                with torch.autocast(device_type, enabled=False):
+                    for maps, stage in zip(reduced, features, strict=True):
+                        maps.append(self._reduce(stage, gradients.pop(0)))  # and the gradient is gone
         first = inputs if isinstance(inputs, Tensor) else inputs[0]
-        dtype = first.dtype if first.is_floating_point() else stages[0].features.dtype
-        with torch.autocast(stages[0].features.device.type, enabled=False):
+        dtype = first.dtype if first.is_floating_point() else features[0].dtype
+        with torch.autocast(device_type, enabled=False):
+            stages = [(stage, torch.cat(maps, dim=1)) for stage, maps in zip(features, reduced, strict=True)]
             if recording.of_one_layer:
-                return tuple(self._map([stage], attr_dim_summation).to(dtype) for stage in stages)
-            return self._map(stages, attr_dim_summation).to(dtype)
+                return tuple(self._fuse([stage], attr_dim_summation).to(dtype) for stage in stages)
+            return self._fuse(stages, attr_dim_summation).to(dtype)
 
-    def _map(self, stages: list[Stage], attr_dim_summation: bool) -> Tensor:
-        r"""Draw the map of the stages: (N, 1, \*finest grid), or one a stage along dim 1."""
+    def _reduce(self, features: Tensor, gradients: Tensor) -> Tensor:
+        r"""Reduce one layer's (N, C, \*grid) features and gradients to (N, 1, \*grid)."""
+        raise NotImplementedError
+
+    def _fuse(self, stages: list[tuple[Tensor, Tensor]], attr_dim_summation: bool) -> Tensor:
+        r"""Fuse the layers' features and their K reduced maps: (N, K, \*finest grid), or one a layer along dim 1."""
         raise NotImplementedError

@@ -14,7 +14,6 @@ from torch import Tensor
 from captum_regioncam.attribution import StageAttribution, logged
 from captum_regioncam.captum_hooks import TargetType
 from captum_regioncam.grids import channel_chunks, finest_grid, min_max, resize, sum_of
-from captum_regioncam.stages import Stage
 
 __all__ = ["LayerCam"]
 
@@ -74,19 +73,17 @@ class LayerCam(StageAttribution):
             TargetError: the target is missing, out of range, or does not select one score per example.
         """
         return self._attribute(
-            inputs, target, additional_forward_args, attribute_to_layer_input, attr_dim_summation, grad_kwargs
+            inputs, [target], additional_forward_args, attribute_to_layer_input, grad_kwargs, attr_dim_summation
         )
 
-    def _map(self, stages: list[Stage], attr_dim_summation: bool) -> Tensor:
-        grid = finest_grid(stage.features.shape[2:] for stage in stages)
-        device = stages[0].features.device
-        maps = torch.cat([resize(min_max(_layer_cam(stage).to(device)), grid) for stage in stages], dim=1).clamp(0, 1)
-        return maps.amax(1, keepdim=True) if attr_dim_summation else maps
+    def _reduce(self, features: Tensor, gradients: Tensor) -> Tensor:
+        dtype = torch.promote_types(features.dtype, torch.float32)
+        pairs = zip(*(channel_chunks(tensor.flatten(2)) for tensor in (features, gradients)), strict=True)
+        activation = sum_of((f.to(dtype) * g.relu()).sum(1, keepdim=True) for f, g in pairs)
+        return activation.relu().view(len(features), 1, *features.shape[2:])
 
-
-def _layer_cam(stage: Stage) -> Tensor:
-    r"""Return one layer's map: (N, 1, \*grid), not normalised."""
-    pairs = zip(*(channel_chunks(tensor.flatten(2)) for tensor in stage), strict=True)
-    dtype = torch.promote_types(stage.features.dtype, torch.float32)
-    activation = sum_of((f.to(dtype) * g.relu()).sum(1, keepdim=True) for f, g in pairs)
-    return activation.relu().view(len(activation), 1, *stage.features.shape[2:])
+    def _fuse(self, stages: list[tuple[Tensor, Tensor]], attr_dim_summation: bool) -> Tensor:
+        grid = finest_grid(features.shape[2:] for features, _ in stages)
+        device = stages[0][0].device
+        maps = [resize(min_max(layer_cam.to(device)), grid).clamp(0, 1) for _, layer_cam in stages]
+        return torch.stack(maps).amax(0) if attr_dim_summation else torch.cat(maps, dim=1)

@@ -11,7 +11,6 @@ from captum_regioncam.captum_hooks import TargetType
 from captum_regioncam.grids import finest_grid, fuse
 from captum_regioncam.sim import semantic_information
 from captum_regioncam.sip import propagate
-from captum_regioncam.stages import Stage
 
 __all__ = ["LayerRegionCam"]
 
@@ -97,13 +96,16 @@ class LayerRegionCam(StageAttribution):
             UserWarning: an example's gradients or features say nothing at any layer; its map is 0 everywhere.
         """
         return self._attribute(
-            inputs, target, additional_forward_args, attribute_to_layer_input, attr_dim_summation, grad_kwargs
+            inputs, [target], additional_forward_args, attribute_to_layer_input, grad_kwargs, attr_dim_summation
         )
 
-    def _map(self, stages: list[Stage], attr_dim_summation: bool) -> Tensor:
-        grid = finest_grid(stage.features.shape[2:] for stage in stages)
-        semantics = fuse([semantic_information(*stage) for stage in stages], grid)
-        propagated = [propagate(stage.features, semantics) for stage in stages]
+    def _reduce(self, features: Tensor, gradients: Tensor) -> Tensor:
+        return semantic_information(features, gradients)
+
+    def _fuse(self, stages: list[tuple[Tensor, Tensor]], attr_dim_summation: bool) -> Tensor:
+        grid = finest_grid(features.shape[2:] for features, _ in stages)
+        semantics = fuse([information for _, information in stages], grid)
+        propagated = [propagate(features, semantics) for features, _ in stages]
         attribution = fuse(propagated, grid)
         _warn_if_empty(semantics, attribution)
         if attr_dim_summation:
@@ -123,9 +125,9 @@ _ALIKE = (
 
 
 def _warn_if_empty(semantics: Tensor, attribution: Tensor) -> None:
-    untold, blank = ((maps.detach().flatten(1).amax(1) <= 0).tolist() for maps in (semantics, attribution))
-    untold_ones = [n for n, is_untold in enumerate(untold) if is_untold]
-    alike_ones = [n for n, is_blank in enumerate(blank) if is_blank and not untold[n]]
-    for examples, reason in ((untold_ones, _UNTOLD), (alike_ones, _ALIKE)):
+    untold, blank = (maps.detach().flatten(2).amax(2) <= 0 for maps in (semantics, attribution))
+    for empty, reason in ((untold, _UNTOLD), (blank & ~untold, _ALIKE)):
+        examples = empty.any(1).nonzero().flatten().tolist()
         if examples:
-            warnings.warn(f"The maps of examples {examples} of the batch are 0 everywhere: {reason}.", stacklevel=6)
+            which = examples if empty.shape[1] == 1 else f"{examples} (of some targets)"
+            warnings.warn(f"The maps of examples {which} of the batch are 0 everywhere: {reason}.", stacklevel=6)

@@ -1,6 +1,6 @@
-"""Stages: a layer's features and gradients, on a grid."""
+"""Stages: the features and gradients of layers, checked and on their grids."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,60 +9,73 @@ from captum_regioncam.captum_hooks import Recording, TargetType
 from captum_regioncam.errors import LayerError
 from captum_regioncam.grids import ReshapeTransform
 
-__all__ = ["Stage", "collect"]
+__all__ = ["features_on_grid", "gradients_on_grid"]
 
 
-class Stage(NamedTuple):
-    r"""One layer's features and their gradients, on a grid: (N, C, \*grid) both."""
+def features_on_grid(
+    recording: Recording, reshape_transform: ReshapeTransform | None = None, *, detach: bool = True
+) -> list[Tensor]:
+    r"""Return what went through the layers of a forward pass, on their grids.
 
-    features: Tensor
-    gradients: Tensor
+    Args:
+        recording: a forward pass, from :func:`captum_regioncam.captum_hooks.record`.
+        reshape_transform: turns a layer's tensor into (N, C, \*grid).
+        detach: take the features out of the graph.
+
+    Returns:
+        One (N, C, \*grid) tensor a layer, in the layers' order.
+
+    Raises:
+        LayerError: a layer is not on a grid of 1 to 3 dimensions, or not finite, or the layers do not go together.
+    """
+    tensors = [tensor.detach() if detach else tensor for tensor in recording.features()]
+    features = _on_grids("features", recording, tensors, reshape_transform)
+    if len(batches := {len(stage) for stage in features}) > 1:
+        raise LayerError(
+            f"layer: the layers see batches of different sizes, {sorted(batches)}. Choose layers of one kind."
+        )
+    if len(dimensions := {stage.dim() - 2 for stage in features}) > 1:
+        raise LayerError(
+            f"layer: the layers are on grids of different dimensions, {sorted(dimensions)}. "
+            "Choose layers of one kind, or pass reshape_transform to bring them to one."
+        )
+    return features
 
 
-def collect(
+def gradients_on_grid(
     recording: Recording,
     target: TargetType = None,
-    *,
     reshape_transform: ReshapeTransform | None = None,
-    grad_kwargs: dict[str, Any] | None = None,
-) -> list[Stage]:
-    r"""Differentiate a target's score and pair each layer's features with their gradients.
+    **grad_kwargs: Any,
+) -> list[Tensor]:
+    r"""Differentiate a target's score with respect to every layer, in one backward pass.
 
     Args:
         recording: a forward pass, from :func:`captum_regioncam.captum_hooks.record`.
         target: in any form that LayerGradCam takes.
         reshape_transform: turns a layer's tensor into (N, C, \*grid).
-        grad_kwargs: go to :func:`torch.autograd.grad`; with ``create_graph`` the stages stay in the graph, else they
-            are detached.
+        grad_kwargs: go to :func:`torch.autograd.grad`.
 
     Returns:
-        One stage a layer, in the layers' order.
+        One (N, C, \*grid) tensor a layer, in the layers' order.
 
     Raises:
-        LayerError: a layer is not on a grid of 1 to 3 dimensions, not finite, or without influence on the score.
+        LayerError: a layer's gradients are not finite, or it has no influence on the score.
         TargetError: the target does not select one score per example.
     """
-    features = recording.features()
-    gradients = recording.gradients(target, **(grad_kwargs or {}))
-    if not (grad_kwargs or {}).get("create_graph"):
-        features = [tensor.detach() for tensor in features]
-    stages = []
-    for name, *pair in zip(recording.names, features, gradients, strict=True):
-        on_grid = [_on_grid(name, tensor, reshape_transform) for tensor in pair]
-        for what, tensor in zip(("features", "gradients"), on_grid, strict=True):
-            if not torch.stack(torch.aminmax(tensor.detach())).isfinite().all():
-                raise LayerError(f"the {what} of layer {name} are not finite (NaN or infinite). {_NOT_FINITE[what]}")
-        stages.append(Stage(*on_grid))
-    if len(batches := {len(stage.features) for stage in stages}) > 1:
-        raise LayerError(
-            f"layer: the layers see batches of different sizes, {sorted(batches)}. Choose layers of one kind."
-        )
-    if len(dimensions := {stage.features.dim() - 2 for stage in stages}) > 1:
-        raise LayerError(
-            f"layer: the layers are on grids of different dimensions, {sorted(dimensions)}. "
-            "Choose layers of one kind, or pass reshape_transform to bring them to one."
-        )
-    return stages
+    return _on_grids("gradients", recording, recording.gradients(target, **grad_kwargs), reshape_transform)
+
+
+def _on_grids(
+    what: str, recording: Recording, tensors: list[Tensor], reshape_transform: ReshapeTransform | None
+) -> list[Tensor]:
+    on_grids = []
+    for name, tensor in zip(recording.names, tensors, strict=True):
+        on_grid = _on_grid(name, tensor, reshape_transform)
+        if not torch.stack(torch.aminmax(on_grid.detach())).isfinite().all():
+            raise LayerError(f"the {what} of layer {name} are not finite (NaN or infinite). {_NOT_FINITE[what]}")
+        on_grids.append(on_grid)
+    return on_grids
 
 
 _NOT_FINITE = {

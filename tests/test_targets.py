@@ -1,0 +1,219 @@
+import weakref
+
+import numpy as np
+import pytest
+import torch
+from helpers import GapNet, small_net
+from torch import nn
+
+from captum_regioncam import LayerCam, LayerRegionCam, TargetError, find_stages, tokens_to_grid
+from captum_regioncam.targets import spread_targets
+
+METHODS = [LayerRegionCam, LayerCam]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_equals_a_call_of_attribute_for_each(method):
+    net, x = small_net()
+    cam = method(net, [net.relu1, net.relu2, net.relu3])
+    targets = [0, [3, 1, 2], torch.tensor([4, 4, 0]), torch.tensor(2), (1,), [(0,), (1,), (2,)], 0]  # 0 comes twice
+    together = cam.attribute_targets(x, targets)
+    assert together.shape == (3, 7, 8, 8)
+    assert not together.requires_grad
+    expected = torch.cat([cam.attribute(x, target) for target in targets], dim=1)
+    torch.testing.assert_close(together, expected, atol=1e-5, rtol=0)
+    assert torch.equal(together[:, 0], together[:, -1])
+
+
+def test_where_the_head_rule_fires_for_some_targets():
+    class Net(nn.Module):
+        """Class 0 sees a pooled map, class 1 every position by itself."""
+
+        def __init__(self):
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(3, 6, 3, padding=1), nn.Linear(6 * 25, 1)
+
+        def forward(self, x):
+            x = self.conv(x).relu()
+            return torch.cat([x.mean((1, 2, 3)).unsqueeze(1), self.fc(x.flatten(1))], 1)
+
+    net, x = Net(), torch.randn(2, 3, 5, 5)
+    cam = LayerRegionCam(net, net.conv)
+    expected = torch.cat([cam.attribute(x, target) for target in (0, 1)], dim=1)
+    torch.testing.assert_close(cam.attribute_targets(x, [0, 1]), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_labels_of_each_photo(method):
+    net, x = small_net()
+    cam = method(net, [net.relu1, net.relu3])
+    labels = [[1, 4, 1, 0], [2], []]
+    maps = cam.attribute_targets(x, labels)
+    assert [tuple(one.shape) for one in maps] == [(4, 8, 8), (1, 8, 8), (0, 8, 8)]
+    for n, own in enumerate(labels):
+        for k, label in enumerate(own):
+            torch.testing.assert_close(maps[n][k], cam.attribute(x[n : n + 1], label)[0, 0], atol=1e-5, rtol=0)
+
+
+def test_one_photo_always_gives_a_list():
+    net, x = small_net()
+    cam = LayerRegionCam(net, net.relu2)
+    for labels in ([[3]], [[3, 1]], [np.array([3, 1, 0])]):
+        (maps,) = cam.attribute_targets(x[:1], labels)
+        assert maps.shape == (len(labels[0]), 4, 4)
+        torch.testing.assert_close(maps[0], cam.attribute(x[:1], 3)[0, 0])
+
+
+def test_lists_that_could_be_meant_in_both_ways():
+    net, x = small_net()
+    cam = LayerRegionCam(net, net.relu2)
+    targets = [[0, 1, 2], [3, 4, 0], [1, 1, 1]]
+    with pytest.raises(TargetError, match=r"could be 3 targets of 3 examples each, .* per_example=False or"):
+        cam.attribute_targets(x, targets)
+    batch = cam.attribute_targets(x, targets, per_example=False)
+    torch.testing.assert_close(batch[:, 1:2], cam.attribute(x, [3, 4, 0]), atol=1e-5, rtol=0)
+    own = cam.attribute_targets(x, targets, per_example=True)
+    torch.testing.assert_close(own[1][0], cam.attribute(x[1:2], 3)[0, 0], atol=1e-5, rtol=0)
+
+
+def test_arrays_and_tensors_of_classes():
+    net, x = small_net()
+    cam = LayerRegionCam(net, net.relu2)
+    expected = cam.attribute_targets(x, [4, 2])
+    for targets in (torch.tensor([4, 2]), np.array([4, 2]), (4, 2), iter([4, 2]), [np.int64(4), np.int64(2)]):
+        assert torch.equal(cam.attribute_targets(x, targets), expected)
+
+
+def test_pixels_of_a_dense_output():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 5, 3, padding=1))
+    x, cam = torch.randn(2, 3, 6, 6), LayerRegionCam(net, net[1])
+    maps = cam.attribute_targets(x, [[(1, 2, 3), (4, 0, 0)], [(2, 5, 5)]])
+    assert [len(own) for own in maps] == [2, 1]
+    torch.testing.assert_close(maps[0][1], cam.attribute(x[:1], (4, 0, 0))[0, 0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        cam.attribute_targets(x, [(1, 2, 3), (4, 0, 0)])[:, 1:], cam.attribute(x, (4, 0, 0)), atol=1e-5, rtol=0
+    )
+
+
+def test_layers_of_several_tensors_and_transforms():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.split = nn.Identity()
+            self.split.forward = lambda x: (x.relu(), x[..., :2, :2].exp())
+
+        def forward(self, x):
+            a, b = self.split(x)
+            return a.flatten(1)[:, :3] * b.sum((2, 3)).sum(1, keepdim=True)
+
+    net, x = Two(), torch.rand(2, 2, 4, 4) + 0.1
+    first, second = LayerRegionCam(net, net.split).attribute_targets(x, [0, 1])
+    assert (first.shape, second.shape) == ((2, 2, 4, 4), (2, 2, 2, 2))
+    ragged = LayerRegionCam(net, net.split).attribute_targets(x, [[0], [1, 2, 0]])
+    assert [[tuple(own.shape) for own in part] for part in ragged] == [
+        [(1, 4, 4), (3, 4, 4)], [(1, 2, 2), (3, 2, 2)],
+    ]  # fmt: skip
+
+    tokens = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Flatten(), nn.Linear(32, 3))
+    cam = LayerRegionCam(tokens, tokens[1], reshape_transform=tokens_to_grid(0))
+    assert cam.attribute_targets(torch.randn(2, 4, 3), [0, 1, 2]).shape == (2, 3, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        ([], "targets is empty"),
+        ([[], [], []], r"targets=\[\[\], \[\], \[\]\] is empty"),
+        (3, "targets=3: expects a sequence"),
+        ("cat", "targets='cat': expects a sequence"),
+        (torch.zeros(2, 3, dtype=torch.long), r"targets: a tensor of shape \(2, 3\)"),
+        ([[1, 2], [3]], "targets: 2 lists for 3 examples"),
+        ([1, 9], r"target=9 is out of range"),
+        ([[1, 2], [9], [0]], r"target=9 is out of range"),
+        ([1, None], "target is missing"),
+    ],
+)
+def test_bad_targets(targets, message):
+    net, x = small_net()
+    cam = LayerRegionCam(net, net.relu2)
+    with pytest.raises(TargetError, match=message):
+        cam.attribute_targets(x, targets)
+    assert not net.relu2._forward_hooks
+
+
+def test_per_example_wants_a_list_for_each():
+    with pytest.raises(TargetError, match="expects a list for each of the 3 examples"):
+        spread_targets([1, 2, 3], 3, per_example=True)
+
+
+class FailsThird(torch.autograd.Function):
+    """Identity, whose third backward pass raises."""
+
+    passes = 0
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        FailsThird.passes += 1
+        if FailsThird.passes == 3:
+            raise ArithmeticError("in the third backward pass")
+        return gradient
+
+
+def test_an_exception_in_the_third_backward_pass_leaves_nothing_behind():
+    net, x = small_net()
+    FailsThird.passes = 0
+    kept = []
+    net.relu2.register_forward_hook(lambda module, _, output: kept.append(weakref.ref(output)))
+
+    def failing(x):
+        x = net.relu3(net.conv3(net.relu2(net.conv2(net.relu1(net.conv1(x))))))
+        return net.fc(FailsThird.apply(x).flatten(1))
+
+    before = [(p.grad, p.requires_grad) for p in net.parameters()]
+    with pytest.raises(ArithmeticError, match="third backward pass"):
+        LayerRegionCam(failing, [net.relu1, net.relu2]).attribute_targets(x, [0, 1, 2, 3])
+    assert FailsThird.passes == 3
+    assert len(net.relu1._forward_hooks) == 0
+    assert len(net.relu2._forward_hooks) == 1  # the test's own
+    assert [(p.grad, p.requires_grad) for p in net.parameters()] == before
+    assert not x.requires_grad
+    assert kept[0]() is None  # and with it the graph
+
+
+def test_the_graph_is_freed_after_the_last_target():
+    net, x = small_net()
+    kept = []
+    net.relu2.register_forward_hook(lambda module, _, output: kept.append(weakref.ref(output)))
+    LayerRegionCam(net, [net.relu1, net.relu2]).attribute_targets(x, [0, 1])
+    assert kept[0]() is None
+
+
+def test_one_forward_pass_and_one_backward_pass_a_target():
+    net, x = GapNet(), torch.randn(2, 3, 6, 6)
+    calls = {"forward": 0, "backward": 0}
+    net.fc.register_forward_pre_hook(lambda *_: calls.__setitem__("forward", calls["forward"] + 1))
+
+    class Counted(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            calls["backward"] += 1
+            return gradient
+
+    LayerRegionCam(lambda x: Counted.apply(net(x)), [net.conv, net.relu]).attribute_targets(x, [0, 1, 2])
+    assert calls == {"forward": 1, "backward": 3}
+
+
+def test_create_graph_reaches_every_target():
+    net, x = small_net()
+    maps = LayerRegionCam(net, find_stages(net, x)).attribute_targets(x, [0, 1], grad_kwargs={"create_graph": True})
+    for k in range(2):
+        (gradient,) = torch.autograd.grad(maps[:, k].square().sum(), net.conv1.weight, retain_graph=True)
+        assert gradient.abs().max() > 0
