@@ -34,12 +34,12 @@ class Recording:
     """One forward pass: what it returned, and what went through the layers."""
 
     output: Tensor
-    names: tuple[str, ...]
-    """How errors call the layers, in the order given."""
     replicas: tuple[tuple[Tensor, ...], ...]
     """Each layer's tensor on every device that ran it: one, but for DataParallel."""
-    of_one_layer: bool = False
+    of_one_layer: bool
     """Whether these are the several tensors of one layer, each of which LayerGradCam maps alone."""
+    name: Callable[[int], str]
+    """How errors call the layer of an index: found only when asked, as it takes a walk over the modules."""
 
     def features(self) -> list[Tensor]:
         r"""Return each layer's (N, C, \*grid) tensor, still part of the graph."""
@@ -62,14 +62,15 @@ class Recording:
         score = _select_score(self.output, target)
         if not score.requires_grad:
             raise LayerError(
-                f"layer: the score does not depend on {' or '.join(self.names)} through differentiable operations. "
+                f"layer: the score does not depend on {' or '.join(map(self.name, range(len(self.replicas))))} "
+                "through differentiable operations. "
                 "Choose layers whose output reaches the score, and let no detach() or no_grad() come after them."
             )
         tensors = [tensor for replicas in self.replicas for tensor in replicas]
         options = {"grad_outputs": torch.ones_like(score), "allow_unused": True, **grad_kwargs}
         gradients = iter(torch.autograd.grad(score, tensors, **options))
         per_layer = [[next(gradients) for _ in replicas] for replicas in self.replicas]
-        unused = [name for name, layer in zip(self.names, per_layer, strict=True) if any(g is None for g in layer)]
+        unused = [self.name(i) for i, layer in enumerate(per_layer) if any(g is None for g in layer)]
         if unused:
             raise LayerError(
                 f"layer: the score of target {target!r} does not depend on {', '.join(unused)}. Choose layers whose "
@@ -115,39 +116,39 @@ def record(
             raise ValueError(f"inputs: the batch is empty, {[tuple(tensor.shape) for tensor in inputs]}.")
         arguments = _format_additional_forward_args(additional_forward_args)
         arguments = None if arguments is None else _trackable(arguments)
-        modules = [*layers, *([forward_func] if isinstance(forward_func, Module) else [])]
-        owned = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
-        with _requires_grad_kept([*inputs, *(arguments or ()), *owned]):
-            saved, output = _forward(forward_func, layers, inputs, arguments, attribute_to_layer_input)
+        with _requires_grad_kept() as flipped:
+            saved, output = _forward(forward_func, layers, inputs, arguments, attribute_to_layer_input, flipped)
             if not isinstance(output, Tensor):
                 raise TypeError(
                     f"forward_func returned {_describe(output)}, not a tensor of scores. Pass a function that picks "
                     "one score per example or per class, such as lambda x: model(x).logits or lambda x: model(x)[0]."
                 )
-            names = tuple(_name(layer, forward_func) for layer in layers)
-            missed = [name for name, layer in zip(names, layers, strict=True) if layer not in saved]
+            missed = [layer for layer in layers if layer not in saved]
             if missed:
-                raise LayerError(_never_reached(missed))
+                raise LayerError(_never_reached(missed, forward_func))
             device_ids = _extract_device_ids(forward_func, saved, device_ids)
             ordered = [
                 [saved[layer][key] for key in _sort_key_list(list(saved[layer]), device_ids)] for layer in layers
             ]
             counts = [len(tensors[0]) for tensors in ordered]
             of_one_layer = len(layers) == 1 and counts[0] > 1
-            for name, count in zip(names, counts, strict=True):
+            for layer, count in zip(layers, counts, strict=True):
                 if count != 1 and not of_one_layer:
                     raise LayerError(
-                        f"layer {name} gives {count} tensors, which only a single layer may. Choose a module inside or "
-                        "after it, or attribute to it alone."
+                        f"layer {_name(layer, forward_func)} gives {count} tensors, which only a single "
+                        "layer may. Choose a module inside or after it, or attribute to it alone."
                     )
-            if of_one_layer:
-                names = tuple(f"{names[0]}, tensor {index}," for index in range(counts[0]))
+
+            def name(index: int) -> str:
+                called = _name(layers[0 if of_one_layer else index], forward_func)
+                return f"{called}, tensor {index}," if of_one_layer else called
+
             replicas = tuple(
                 tuple(tensors[index] for tensors in on_devices)
                 for on_devices, count in zip(ordered, counts, strict=True)
                 for index in range(count)
             )
-            yield Recording(output, names, replicas, of_one_layer)
+            yield Recording(output, replicas, of_one_layer, name)
 
 
 def as_layers(layer: Module | Iterable[Module] | Mapping[str, Module]) -> list[Module]:
@@ -190,8 +191,9 @@ def _forward(
     inputs: tuple[Tensor, ...],
     arguments: tuple[Any, ...] | None,
     attribute_to_layer_input: bool,
+    flipped: list[Tensor],
 ) -> tuple[dict[Module, dict[torch.device, tuple[Tensor, ...]]], Any]:
-    checks = [_check_what_passes(layer, _name(layer, forward_func), attribute_to_layer_input) for layer in layers]
+    checks = [_check_what_passes(layer, forward_func, attribute_to_layer_input, flipped) for layer in layers]
     try:
         return _forward_layer_distributed_eval(
             forward_func,
@@ -205,14 +207,16 @@ def _forward(
     except AssertionError as error:
         if "hook did not obtain any outputs" not in str(error):
             raise
-        raise LayerError(_never_reached([_name(layer, forward_func) for layer in layers])) from None
+        raise LayerError(_never_reached(layers, forward_func)) from None
     finally:
         for check in checks:
             check.remove()
 
 
-def _check_what_passes(layer: Module, name: str, attribute_to_layer_input: bool) -> RemovableHandle:
-    """Refuse what Captum's hooks cannot work with, by name, before they see it."""
+def _check_what_passes(
+    layer: Module, forward_func: Callable[..., Any], attribute_to_layer_input: bool, flipped: list[Tensor]
+) -> RemovableHandle:
+    """Refuse what Captum's hooks cannot work with, and keep what they will make require gradients."""
 
     def check(module: Module, args: Any, output: Any = None) -> None:
         passed = args if attribute_to_layer_input else output
@@ -220,9 +224,10 @@ def _check_what_passes(layer: Module, name: str, attribute_to_layer_input: bool)
         if not tensors or not all(isinstance(tensor, Tensor) and tensor.is_floating_point() for tensor in tensors):
             what = "takes" if attribute_to_layer_input else "gives"
             raise LayerError(
-                f"layer {name} {what} {_describe(passed)}, not tensors of floating point. Choose a module before or "
-                "after it."
+                f"layer {_name(layer, forward_func)} {what} {_describe(passed)}, not tensors of "
+                "floating point. Choose a module before or after it."
             )
+        flipped.extend(tensor for tensor in tensors if tensor.is_leaf and not tensor.requires_grad)
 
     if attribute_to_layer_input:
         return layer.register_forward_pre_hook(check)
@@ -247,10 +252,11 @@ def _describe(output: Any) -> str:
     return type(output).__name__
 
 
-def _never_reached(names: Iterable[str]) -> str:
+def _never_reached(layers: Iterable[Module], forward_func: Callable[..., Any]) -> str:
+    names = ", ".join(_name(layer, forward_func) for layer in layers)
     return (
-        f"layer: the forward pass never reaches {', '.join(names)}. Choose modules that forward_func calls; "
-        "find_stages(model, x) finds them."
+        f"layer: the forward pass never reaches {names}. Choose modules that forward_func calls; find_stages(model, x) "
+        "finds them."
     )
 
 
@@ -271,11 +277,11 @@ def _trackable(tensors: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 @contextmanager
-def _requires_grad_kept(values: Sequence[Any]) -> Iterator[None]:
-    """Undo what Captum's hooks do to an input that is itself what a layer takes or gives."""
-    leaves = [v for v in values if isinstance(v, Tensor) and v.is_leaf and not v.requires_grad]
+def _requires_grad_kept() -> Iterator[list[Tensor]]:
+    """Give a list for leaves that are to require no gradients again afterwards: an input or a parameter handed on."""
+    leaves: list[Tensor] = []
     try:
-        yield
+        yield leaves
     finally:
         for leaf in leaves:
             leaf.requires_grad_(False)

@@ -38,6 +38,7 @@ _ROUNDING_ULPS = 64
 # enough to fill it.
 _CHUNK_ELEMENTS = {"cpu": 2**20}
 _CHUNK_ELEMENTS_ELSEWHERE = 2**25
+_SMALL_ELEMENTS = 2**16
 
 
 def min_max(maps: Tensor) -> Tensor:
@@ -130,11 +131,13 @@ def channel_chunks(features: Tensor) -> Iterator[Tensor]:
         features: (N, C, P).
 
     Yields:
-        (N, c, P) views, in order, that together are ``features``; at most an eighth of it each where C >= 8.
+        (N, c, P) views, in order, that together are ``features``; at most an eighth of it each where C >= 8, but for
+        what is small anyhow.
     """
     batch, channels, positions = features.shape
     budget = _CHUNK_ELEMENTS.get(features.device.type, _CHUNK_ELEMENTS_ELSEWHERE)
-    step = max(1, min(channels // 8, budget // (batch * positions)))
+    per_channel = batch * positions
+    step = max(1, min(channels // 8, budget // per_channel), _SMALL_ELEMENTS // per_channel)
     yield from torch.split(features, step, dim=1)
 
 

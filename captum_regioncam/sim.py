@@ -10,7 +10,7 @@ from captum_regioncam.grids import channel_chunks, sum_of
 __all__ = ["HEAD_COSINE", "is_head_stage", "semantic_information"]
 
 HEAD_COSINE = 1 - 1e-3
-_FEW_POSITIONS = 64
+_FEW_POSITIONS = 16
 
 
 def semantic_information(features: Tensor, gradients: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ def is_head_stage(gradients: Tensor) -> Tensor:
     stage = gradients.flatten(2)
     # Vectors within an angle of their mean are within twice that angle of the mean of some of them: most stages are
     # told by a few of their positions.
-    few = stage[..., :: -(-stage.shape[2] // _FEW_POSITIONS)]
+    few = stage[..., :: -(-stage.shape[2] // _FEW_POSITIONS)].contiguous()
     if not (_smallest_cosine(few) > 2 * HEAD_COSINE**2 - 1).any():
         return torch.zeros(len(stage), dtype=torch.bool, device=stage.device)
     return (_smallest_cosine(stage) > HEAD_COSINE) & stage.any(2).any(1)

@@ -38,19 +38,29 @@ def propagate(features: Tensor, semantics: Tensor) -> Tensor:
     grid = features.shape[2:]
     stage = features.flatten(2)
     dtype = torch.promote_types(features.dtype, torch.float32)
-    # The norm cancels between numerator and denominator, and so does any scale of a position: dividing by the
-    # position's largest feature keeps squares from over- and underflowing.
-    largest = stage.detach().amax(1, keepdim=True).to(dtype)
-    positive = largest > 0
-    scale = torch.where(positive, largest, torch.ones_like(largest))
+    signed = bool(stage.detach().amin() < 0)
+    scale: Tensor | None = None
 
     def looks() -> Iterator[Tensor]:
-        return ((chunk / scale).relu_() for chunk in channel_chunks(stage))
+        for chunk in channel_chunks(stage):
+            look = chunk.to(dtype) if scale is None else chunk / scale
+            yield look.relu() if signed else look
 
-    squared_norm = sum_of(look.square().sum(1, keepdim=True) for look in looks())
+    def squared_norms() -> Tensor:
+        return sum_of(look.square().sum(1, keepdim=True) for look in looks())
+
+    squared_norm = squared_norms()
+    safe = torch.finfo(dtype).tiny / torch.finfo(dtype).eps, torch.finfo(dtype).max
+    if not ((squared_norm > safe[0]) & (squared_norm < safe[1])).all():
+        # A position has no positive feature, or its squares over- or underflow. The norm cancels between numerator and
+        # denominator, and so does any scale of a position: divide it by its largest feature.
+        largest = stage.detach().amax(1, keepdim=True).to(dtype)
+        scale = torch.where(largest > 0, largest, torch.ones_like(largest))
+        squared_norm = squared_norms()
+    positive = squared_norm > 0
     inverse_norm = torch.where(positive, squared_norm, torch.ones_like(squared_norm)).rsqrt()
     local = pool(semantics.to(device=features.device, dtype=dtype), grid).flatten(2)
-    sources = torch.cat([local, torch.ones_like(largest)], dim=1) * inverse_norm  # (N, K + 1, P): S and, for D, ones
+    sources = torch.cat([local, torch.ones_like(squared_norm)], dim=1) * inverse_norm  # (N, K + 1, P): S, and 1 for D
     sums = sum_of((sources @ look.transpose(1, 2)) @ look for look in looks())
     weighted, total = sums[:, :-1], sums[:, -1:]
     propagated = torch.where(positive, weighted / torch.where(positive, total, torch.ones_like(total)), 0)

@@ -70,9 +70,10 @@ def _on_grids(
     what: str, recording: Recording, tensors: list[Tensor], reshape_transform: ReshapeTransform | None
 ) -> list[Tensor]:
     on_grids = []
-    for name, tensor in zip(recording.names, tensors, strict=True):
-        on_grid = _on_grid(name, tensor, reshape_transform)
+    for index, tensor in enumerate(tensors):
+        on_grid = _on_grid(recording, index, tensor, reshape_transform)
         if not torch.stack(torch.aminmax(on_grid.detach())).isfinite().all():
+            name = recording.name(index)
             raise LayerError(f"the {what} of layer {name} are not finite (NaN or infinite). {_NOT_FINITE[what]}")
         on_grids.append(on_grid)
     return on_grids
@@ -84,16 +85,18 @@ _NOT_FINITE = {
 }
 
 
-def _on_grid(name: str, tensor: Tensor, reshape_transform: ReshapeTransform | None) -> Tensor:
+def _on_grid(recording: Recording, index: int, tensor: Tensor, reshape_transform: ReshapeTransform | None) -> Tensor:
     if reshape_transform is not None:
         batch, tensor = len(tensor), reshape_transform(tensor)
         if not isinstance(tensor, Tensor) or tensor.shape[:1] != (batch,):
             got = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
-            raise LayerError(f"reshape_transform made {got} of layer {name}; it must return (N={batch}, C, *grid).")
+            raise LayerError(
+                f"reshape_transform made {got} of layer {recording.name(index)}; it must return (N={batch}, C, *grid)."
+            )
     if not 3 <= tensor.dim() <= 5:
         raise LayerError(
-            f"layer {name} gives a tensor of shape {tuple(tensor.shape)}, which is not on a grid: (N, C, length), "
-            "(N, C, height, width) or (N, C, depth, height, width). Choose a layer before the pooling, or pass "
+            f"layer {recording.name(index)} gives a tensor of shape {tuple(tensor.shape)}, which is not on a grid: "
+            "(N, C, length), (N, C, height, width) or (N, C, depth, height, width). Choose a layer before the pooling, or pass "
             "reshape_transform=<function to (N, C, *grid)>, such as tokens_to_grid() for a vision transformer."
         )
     return tensor
