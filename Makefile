@@ -17,8 +17,9 @@ check: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/test.stamp
+bench: $(VENV)/bench.stamp
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/scaling.py
 
 docs: $(VENV)/docs.stamp
 	$(BIN)/sphinx-build -W --keep-going --quiet docs docs/_build
@@ -36,6 +37,10 @@ $(VENV)/demo.stamp: setup.cfg constraints.txt | $(BIN)/python
 
 $(VENV)/test.stamp: setup.cfg constraints.txt | $(BIN)/python
 	$(INSTALL) --editable ".[demo,test]"
+	@touch $@
+
+$(VENV)/bench.stamp: setup.cfg constraints.txt | $(BIN)/python
+	$(INSTALL) --editable ".[bench]"
 	@touch $@
 
 $(VENV)/docs.stamp: setup.cfg constraints.txt | $(BIN)/python

@@ -38,7 +38,7 @@ _ROUNDING_ULPS = 64
 # enough to fill it.
 _CHUNK_ELEMENTS = {"cpu": 2**20}
 _CHUNK_ELEMENTS_ELSEWHERE = 2**25
-_SMALL_ELEMENTS = 2**16
+_SMALL_ELEMENTS = 2**18
 
 
 def min_max(maps: Tensor) -> Tensor:

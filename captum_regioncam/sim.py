@@ -1,7 +1,5 @@
 """Semantic information maps (SIM): what a stage's gradients say about where the class is."""
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
@@ -71,17 +69,10 @@ def _smallest_cosine(vectors: Tensor) -> Tensor:
     # Only directions matter: dividing by the vector's largest entry keeps squares from over- and underflowing.
     largest = torch.maximum(vectors.amax(1, keepdim=True), -vectors.amin(1, keepdim=True)).to(dtype)
     pointing = largest > 0
-    scale = torch.where(pointing, largest, torch.ones_like(largest))
-
-    def scaled() -> Iterator[Tensor]:
-        return (chunk / scale for chunk in channel_chunks(vectors))
-
-    squared_norm = sum_of(chunk.square_().sum(1, keepdim=True) for chunk in scaled())  # (N, 1, P)
-    inverse_norm = torch.where(pointing, squared_norm, torch.ones_like(squared_norm)).rsqrt()
-    weights = (inverse_norm * pointing).transpose(1, 2)
-    mean = [chunk @ weights for chunk in scaled()]  # (N, c, 1) a chunk
-    mean_norm = torch.cat(mean, dim=1).norm(dim=1, keepdim=True)
-    along = sum_of(part.transpose(1, 2) @ chunk for part, chunk in zip(mean, scaled(), strict=True))
-    cosines = along * inverse_norm / torch.where(mean_norm > 0, mean_norm, torch.ones_like(mean_norm))
+    directions = vectors / torch.where(pointing, largest, torch.ones_like(largest))
+    squared_norm = directions.square().sum(1, keepdim=True)
+    directions.mul_(torch.where(pointing, squared_norm, torch.ones_like(squared_norm)).rsqrt_())
+    mean = torch.nn.functional.normalize(directions.sum(2, keepdim=True), dim=1)
+    cosines = mean.transpose(1, 2) @ directions
     smallest: Tensor = torch.where(pointing, cosines, torch.ones_like(cosines)).amin((1, 2))
     return smallest

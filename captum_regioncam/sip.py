@@ -50,13 +50,14 @@ def propagate(features: Tensor, semantics: Tensor) -> Tensor:
         return sum_of(look.square().sum(1, keepdim=True) for look in looks())
 
     squared_norm = squared_norms()
-    safe = torch.finfo(dtype).tiny / torch.finfo(dtype).eps, torch.finfo(dtype).max
-    if not ((squared_norm > safe[0]) & (squared_norm < safe[1])).all():
-        # A position has no positive feature, or its squares over- or underflow. The norm cancels between numerator and
-        # denominator, and so does any scale of a position: divide it by its largest feature.
-        largest = stage.detach().amax(1, keepdim=True).to(dtype)
-        scale = torch.where(largest > 0, largest, torch.ones_like(largest))
-        squared_norm = squared_norms()
+    smallest, largest = torch.finfo(dtype).tiny / torch.finfo(dtype).eps, torch.finfo(dtype).max
+    if not ((squared_norm > smallest) & (squared_norm < largest)).all():
+        strongest = stage.detach().amax(1, keepdim=True).to(dtype)
+        if ((strongest > 0) & ((squared_norm <= smallest) | (squared_norm > largest))).any():
+            # Squares over- or underflow. The norm cancels between numerator and denominator, and so does any scale of
+            # a position: divide it by its strongest feature.
+            scale = torch.where(strongest > 0, strongest, torch.ones_like(strongest))
+            squared_norm = squared_norms()
     positive = squared_norm > 0
     inverse_norm = torch.where(positive, squared_norm, torch.ones_like(squared_norm)).rsqrt()
     local = pool(semantics.to(device=features.device, dtype=dtype), grid).flatten(2)

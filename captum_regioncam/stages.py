@@ -96,7 +96,7 @@ def _on_grid(recording: Recording, index: int, tensor: Tensor, reshape_transform
     if not 3 <= tensor.dim() <= 5:
         raise LayerError(
             f"layer {recording.name(index)} gives a tensor of shape {tuple(tensor.shape)}, which is not on a grid: "
-            "(N, C, length), (N, C, height, width) or (N, C, depth, height, width). Choose a layer before the pooling, or pass "
-            "reshape_transform=<function to (N, C, *grid)>, such as tokens_to_grid() for a vision transformer."
+            "(N, C, length), (N, C, height, width) or (N, C, depth, height, width). Choose a layer before the pooling, "
+            "or pass reshape_transform=<function to (N, C, *grid)>, such as tokens_to_grid() for a vision transformer."
         )
     return tensor

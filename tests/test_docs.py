@@ -41,7 +41,12 @@ def transformer():
 @pytest.mark.filterwarnings("ignore:Setting backward hooks")
 @pytest.mark.parametrize(
     ("page", "names", "count"),
-    [("README.md", resnet, 3), ("docs/how-to/captum.md", captum, 7), ("docs/how-to/transformers.md", transformer, 2)],
+    [
+        ("README.md", resnet, 4),
+        ("docs/how-to/captum.md", captum, 7),
+        ("docs/how-to/transformers.md", transformer, 2),
+        ("docs/how-to/many-classes.md", captum, 2),
+    ],
 )
 def test_code_blocks_run(page, names, count, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -1,0 +1,75 @@
+"""SIP against the dense affinity matrix it replaces, as the number of positions grows: docs/scaling.png.
+
+python benchmarks/scaling.py [--device cuda] [--channels 64]
+"""
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from measure import peak_bytes, synchronize
+
+from captum_regioncam.sip import propagate
+
+PICTURE = Path(__file__).parent.parent / "docs" / "scaling.png"
+LARGEST_MATRIX = 14_000**2
+
+
+def dense(features, semantics):
+    """The same propagation with the (P, P) affinity in memory."""
+    looks = torch.nn.functional.normalize(features.flatten(2).relu(), dim=1)
+    affinity = looks.transpose(1, 2) @ looks
+    weighted = semantics.flatten(2) @ affinity
+    return (weighted / affinity.sum(1, keepdim=True)).view_as(semantics)
+
+
+def measure(function, device, repeats=5):
+    function()
+    seconds = []
+    for _ in range(repeats):
+        synchronize(device)
+        start = time.perf_counter()
+        function()
+        synchronize(device)
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds), peak_bytes(function, device) / 2**20
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--channels", type=int, default=64)
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    torch.manual_seed(0)
+    rows = {"SIP": [], "dense affinity": []}
+    for side in (14, 28, 56, 80, 112, 160, 224, 448, 896):
+        features = torch.rand(1, options.channels, side, side, device=device)
+        semantics = torch.rand(1, 1, side, side, device=device)
+        functions = {"SIP": propagate, "dense affinity": dense}
+        if side**4 <= LARGEST_MATRIX:
+            torch.testing.assert_close(propagate(features, semantics), dense(features, semantics), atol=1e-4, rtol=0)
+        else:
+            functions.pop("dense affinity")
+        for name, function in functions.items():
+            seconds, megabytes = measure(lambda f=function, x=features, s=semantics: f(x, s), device)
+            rows[name].append((side**2, seconds, megabytes))
+            print(f"{name:15s} {side**2:8d} positions  {seconds * 1e3:10.2f} ms  {megabytes:10.1f} MiB")
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    for axis, column, label in zip(figure.subplots(1, 2), (1, 2), ("seconds", "peak MiB"), strict=True):
+        for name, points in rows.items():
+            values = np.array(points)
+            slope = np.polyfit(np.log(values[-4:, 0]), np.log(values[-4:, column]), 1)[0]
+            axis.loglog(values[:, 0], values[:, column], "o-", label=f"{name}, slope {slope:.1f}")
+        axis.set_xlabel("positions P")
+        axis.set_ylabel(label)
+        axis.legend()
+    figure.savefig(PICTURE)
+
+
+if __name__ == "__main__":
+    main()
