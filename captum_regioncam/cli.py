@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,24 +29,25 @@ from captum_regioncam.visualization import show_attributions
 
 __all__ = ["main"]
 
-Attribute = Callable[[Tensor, int], Any]
+Attribute = Callable[[Tensor, list[int]], Sequence[Tensor]]
+"""From an input and K targets to a map for each."""
 
 
 def _grad_cam(model: Module, layers: StageValues) -> Attribute:
     if layers.reshape_transform is not None:
         raise UsageError("--method grad-cam: Captum's LayerGradCam knows no tokens and no channels-last tensors.")
     cam = LayerGradCam(model, layers[-1])
-    return lambda x, target: cam.attribute(x, target, relu_attributions=True)
+    return lambda x, targets: [cam.attribute(x, target, relu_attributions=True) for target in targets]
 
 
 def _layer_cam(model: Module, layers: StageValues) -> Attribute:
     cam = LayerCam(model, layers)
-    return lambda x, target: cam.attribute(x, target)
+    return lambda x, targets: torch.split(cam.attribute_targets(x, targets), 1, dim=1)
 
 
 def _region_cam(model: Module, layers: StageValues) -> Attribute:
     cam = LayerRegionCam(model, layers)
-    return lambda x, target: cam.attribute(x, target)
+    return lambda x, targets: torch.split(cam.attribute_targets(x, targets), 1, dim=1)
 
 
 _METHODS: dict[str, tuple[str, Callable[[Module, StageValues], Attribute]]] = {
@@ -93,7 +93,7 @@ def _demo(options: argparse.Namespace) -> int:
     print(f"Stages, shallow to deep: {', '.join(stages)}")
     layers = stages.values()
     start = time.perf_counter()
-    _region_cam(classifier.model, layers)(x, classes[0])
+    _region_cam(classifier.model, layers)(x, classes[:1])
     print(f"Region-CAM of one photo over {len(stages)} stages: {time.perf_counter() - start:.2f} s")
     figure = show_attributions(np.asarray(photo), _maps(classifier, layers, list(_METHODS), x, classes[:1]))
     _save_figure(figure, options.output)
@@ -161,14 +161,15 @@ def _maps(
     classifier: Classifier, layers: StageValues, methods: list[str], x: Tensor, targets: list[int]
 ) -> dict[str, Tensor]:
     """Return a map per target and method, titled by both."""
-    maps = {}
-    for target in targets:
-        for method in methods:
-            title, attribution = _METHODS[method]
-            maps[f"{title}\n{classifier.class_name(target)} ({target})"] = attribution(classifier.model, layers)(
-                x, target
-            )
-    return maps
+    attributed = []
+    for method in methods:
+        title, attribution = _METHODS[method]
+        attributed.append((title, attribution(classifier.model, layers)(x, targets)))
+    return {
+        f"{title}\n{classifier.class_name(target)} ({target})": maps[index]
+        for index, target in enumerate(targets)
+        for title, maps in attributed
+    }
 
 
 def _at_photo_size(maps: dict[str, Tensor], size: tuple[int, int]) -> npt.NDArray[np.float32]:
