@@ -57,6 +57,45 @@ class StageAttribution(LayerAttribution, GradientAttribution):
         self.reshape_transform = reshape_transform or getattr(layer, "reshape_transform", None)
 
     @logged
+    def attribute(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: TargetType = None,
+        additional_forward_args: object | None = None,
+        attribute_to_layer_input: bool = False,
+        relu_attributions: bool = False,
+        attr_dim_summation: bool = True,
+        grad_kwargs: dict[str, Any] | None = None,
+    ) -> Tensor | tuple[Tensor, ...]:
+        r"""Attribute the target's score to the positions of the finest layer, in one forward and one backward pass.
+
+        Args:
+            inputs: (N, ...) tensor or tuple of tensors, as the model takes them.
+            target: the class: an int, a one-element tensor, or one per example as a list or tensor; for outputs of more
+                than two dimensions a tuple of indices, or a list of tuples. None if the model returns one score per
+                example.
+            additional_forward_args: what ``forward_func`` takes after the inputs; a tuple if several.
+            attribute_to_layer_input: use what goes into the layers instead of what comes out.
+            relu_attributions: changes nothing, as the map is never negative; it is here because LayerGradCam has it.
+            attr_dim_summation: False keeps each layer's own map apart, along dim 1: LayerRegionCam's propagated one.
+            grad_kwargs: go to :func:`torch.autograd.grad`. With ``create_graph`` the result stays in the graph.
+
+        Returns:
+            (N, 1, \*grid) in [0, 1], on the grid of the layer with the most positions; with
+            ``attr_dim_summation=False`` (N, L, \*grid), in the order of the layers given. Detached (but for
+            ``create_graph``), in the dtype of ``inputs``. Each example's map is independent of the others in the
+            batch. A tuple of maps, as LayerGradCam's, where a single layer gives several tensors.
+
+        Raises:
+            LayerError: a layer is never reached, not on a grid, not finite, or without influence on the score.
+            TargetError: the target is missing, out of range, or does not select one score per example.
+            TypeError: ``forward_func`` does not return a tensor.
+        """
+        return self._attribute(
+            inputs, [target], additional_forward_args, attribute_to_layer_input, grad_kwargs, attr_dim_summation
+        )
+
+    @logged
     def attribute_targets(
         self,
         inputs: Tensor | tuple[Tensor, ...],

@@ -6,13 +6,10 @@ relu_attributions=True)`` is the CAM times a constant (Selvaraju et al., ICCV 20
 is normalised.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from captum_regioncam.attribution import StageAttribution, logged
-from captum_regioncam.captum_hooks import TargetType
+from captum_regioncam.attribution import StageAttribution
 from captum_regioncam.grids import channel_chunks, finest_grid, min_max, resize, sum_of
 
 __all__ = ["LayerCam"]
@@ -41,40 +38,6 @@ class LayerCam(StageAttribution):
         >>> cam.attribute(x, target=281).shape
         torch.Size([2, 1, 14, 14])
     """
-
-    @logged
-    def attribute(
-        self,
-        inputs: Tensor | tuple[Tensor, ...],
-        target: TargetType = None,
-        additional_forward_args: object | None = None,
-        attribute_to_layer_input: bool = False,
-        relu_attributions: bool = False,
-        attr_dim_summation: bool = True,
-        grad_kwargs: dict[str, Any] | None = None,
-    ) -> Tensor | tuple[Tensor, ...]:
-        r"""Attribute the target's score to the positions of the finest layer.
-
-        Args:
-            inputs: as :meth:`captum_regioncam.LayerRegionCam.attribute` takes them, like all that follow.
-            target: the class, in any form that LayerGradCam takes.
-            additional_forward_args: what ``forward_func`` takes after the inputs.
-            attribute_to_layer_input: use what goes into the layers instead of what comes out.
-            relu_attributions: changes nothing, as the map is never negative.
-            attr_dim_summation: False keeps each layer's map apart, along dim 1.
-            grad_kwargs: go to :func:`torch.autograd.grad`.
-
-        Returns:
-            (N, 1, \*grid) in [0, 1], or (N, L, \*grid) with ``attr_dim_summation=False``, in the order of the layers.
-            A tuple of maps where a single layer gives several tensors.
-
-        Raises:
-            LayerError: a layer is never reached, not on a grid, not finite, or without influence on the score.
-            TargetError: the target is missing, out of range, or does not select one score per example.
-        """
-        return self._attribute(
-            inputs, [target], additional_forward_args, attribute_to_layer_input, grad_kwargs, attr_dim_summation
-        )
 
     def _reduce(self, features: Tensor, gradients: Tensor) -> Tensor:
         dtype = torch.promote_types(features.dtype, torch.float32)

@@ -168,7 +168,6 @@ def as_layers(layer: Module | Iterable[Module] | Mapping[str, Module]) -> list[M
     for module in layers:
         if not isinstance(module, Module):
             raise TypeError(f"layer: expects torch.nn.Modules, got {module!r} among them. {_BY_NAME}")
-    for module in layers:
         if isinstance(module, torch.jit.ScriptModule):
             raise TypeError(
                 f"layer: {type(module).__name__} is TorchScript, which runs without the hooks that see features and "

@@ -1,13 +1,11 @@
 """Region-CAM as a Captum attribution."""
 
 import warnings
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from captum_regioncam.attribution import StageAttribution, logged
-from captum_regioncam.captum_hooks import TargetType
+from captum_regioncam.attribution import StageAttribution
 from captum_regioncam.grids import finest_grid, fuse
 from captum_regioncam.sim import semantic_information
 from captum_regioncam.sip import propagate
@@ -45,6 +43,10 @@ class LayerRegionCam(StageAttribution):
         TypeError: ``layer`` has something that is no module.
         ValueError: ``layer`` has no module, or one twice.
 
+    Warns:
+        UserWarning: in ``attribute``, where an example's gradients or features say nothing at any layer: its map is 0
+            everywhere.
+
     Example::
 
         >>> model = torchvision.models.resnet50().eval()
@@ -56,48 +58,6 @@ class LayerRegionCam(StageAttribution):
         >>> LayerAttribution.interpolate(attribution, x.shape[2:], interpolate_mode="bilinear").shape
         torch.Size([2, 1, 224, 224])
     """
-
-    @logged
-    def attribute(
-        self,
-        inputs: Tensor | tuple[Tensor, ...],
-        target: TargetType = None,
-        additional_forward_args: object | None = None,
-        attribute_to_layer_input: bool = False,
-        relu_attributions: bool = False,
-        attr_dim_summation: bool = True,
-        grad_kwargs: dict[str, Any] | None = None,
-    ) -> Tensor | tuple[Tensor, ...]:
-        r"""Attribute the target's score to the positions of the finest layer, in one forward and one backward pass.
-
-        Args:
-            inputs: (N, ...) tensor or tuple of tensors, as the model takes them.
-            target: the class: an int, a one-element tensor, or one per example as a list or tensor; for outputs of more
-                than two dimensions a tuple of indices, or a list of tuples. None if the model returns one score per
-                example.
-            additional_forward_args: what ``forward_func`` takes after the inputs; a tuple if several.
-            attribute_to_layer_input: use what goes into the layers instead of what comes out.
-            relu_attributions: changes nothing, as the map is never negative; it is here because LayerGradCam has it.
-            attr_dim_summation: False keeps each layer's propagated map apart, along dim 1.
-            grad_kwargs: go to :func:`torch.autograd.grad`. With ``create_graph`` the result stays in the graph.
-
-        Returns:
-            (N, 1, \*grid) in [0, 1], on the grid of the layer with the most positions; with
-            ``attr_dim_summation=False`` (N, L, \*grid), in the order of the layers given. Detached (but for
-            ``create_graph``), in the dtype of ``inputs``. Each example's map is independent of the others in the
-            batch. A tuple of maps, as LayerGradCam's, where a single layer gives several tensors.
-
-        Raises:
-            LayerError: a layer is never reached, not on a grid, not finite, or without influence on the score.
-            TargetError: the target is missing, out of range, or does not select one score per example.
-            TypeError: ``forward_func`` does not return a tensor.
-
-        Warns:
-            UserWarning: an example's gradients or features say nothing at any layer; its map is 0 everywhere.
-        """
-        return self._attribute(
-            inputs, [target], additional_forward_args, attribute_to_layer_input, grad_kwargs, attr_dim_summation
-        )
 
     def _reduce(self, features: Tensor, gradients: Tensor) -> Tensor:
         return semantic_information(features, gradients)
