@@ -6,8 +6,9 @@ happens. The supported range of Captum is in setup.cfg.
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import torch
@@ -15,14 +16,14 @@ from captum._utils.common import (
     _format_additional_forward_args,
     _format_tensor_into_tuples,
     _reduce_list,
+    _run_forward,
     _select_targets,
     _sort_key_list,
 )
-from captum._utils.gradient import _extract_device_ids, _forward_layer_distributed_eval
+from captum._utils.gradient import _extract_device_ids
 from captum._utils.typing import TargetType
 from torch import Tensor
 from torch.nn import Module, ModuleDict, ModuleList
-from torch.utils.hooks import RemovableHandle
 
 from captum_regioncam.errors import LayerError, TargetError
 
@@ -192,45 +193,50 @@ def _forward(
     attribute_to_layer_input: bool,
     flipped: list[Tensor],
 ) -> tuple[dict[Module, dict[torch.device, tuple[Tensor, ...]]], Any]:
-    checks = [_check_what_passes(layer, forward_func, attribute_to_layer_input, flipped) for layer in layers]
+    """Run the forward pass; keep what passes the layers, and of it the leaves that did not require gradients."""
+    saved: dict[Module, dict[torch.device, tuple[Tensor, ...]]] = {}
+    lock = Lock()  # DataParallel's replicas run in threads
+
+    def hook_of(layer: Module) -> Callable[..., Any]:
+        def hook(module: Module, args: Any, output: Any = None) -> Any:
+            passed = args if attribute_to_layer_input else output
+            several = isinstance(passed, (tuple, list))
+            tensors = tuple(passed) if several else (passed,)
+            if not tensors or not all(isinstance(tensor, Tensor) and tensor.is_floating_point() for tensor in tensors):
+                what = "takes" if attribute_to_layer_input else "gives"
+                raise LayerError(
+                    f"layer {_name(layer, forward_func)} {what} {_describe(passed)}, not tensors of "
+                    "floating point. Choose a module before or after it."
+                )
+            for tensor in tensors:
+                if tensor.is_leaf and not tensor.requires_grad:
+                    flipped.append(tensor.requires_grad_())
+            with lock:
+                saved.setdefault(layer, {})[tensors[0].device] = tensors
+            guarded = tuple(map(_guarded, tensors))
+            return list(guarded) if isinstance(passed, list) else guarded if several else guarded[0]
+
+        return hook
+
+    before = attribute_to_layer_input
+    register = [layer.register_forward_pre_hook if before else layer.register_forward_hook for layer in layers]
+    handles = [add(hook_of(layer)) for add, layer in zip(register, layers, strict=True)]
     try:
-        return _forward_layer_distributed_eval(
-            forward_func,
-            inputs,
-            list(layers),
-            additional_forward_args=arguments,
-            attribute_to_layer_input=attribute_to_layer_input,
-            forward_hook_with_return=True,
-            require_layer_grads=True,
-        )
-    except AssertionError as error:
-        if "hook did not obtain any outputs" not in str(error):
-            raise
-        raise LayerError(_never_reached(layers, forward_func)) from None
+        return saved, _run_forward(forward_func, inputs, additional_forward_args=arguments)
     finally:
-        for check in checks:
-            check.remove()
+        for handle in handles:
+            handle.remove()
 
 
-def _check_what_passes(
-    layer: Module, forward_func: Callable[..., Any], attribute_to_layer_input: bool, flipped: list[Tensor]
-) -> RemovableHandle:
-    """Refuse what Captum's hooks cannot work with, and keep what they will make require gradients."""
+def _guarded(tensor: Tensor) -> Tensor:
+    """Return the tensor for the network to go on with: in-place operations must not reach the one that is kept.
 
-    def check(module: Module, args: Any, output: Any = None) -> None:
-        passed = args if attribute_to_layer_input else output
-        tensors = passed if isinstance(passed, (tuple, list)) else (passed,)
-        if not tensors or not all(isinstance(tensor, Tensor) and tensor.is_floating_point() for tensor in tensors):
-            what = "takes" if attribute_to_layer_input else "gives"
-            raise LayerError(
-                f"layer {_name(layer, forward_func)} {what} {_describe(passed)}, not tensors of "
-                "floating point. Choose a module before or after it."
-            )
-        flipped.extend(tensor for tensor in tensors if tensor.is_leaf and not tensor.requires_grad)
-
-    if attribute_to_layer_input:
-        return layer.register_forward_pre_hook(check)
-    return layer.register_forward_hook(check)
+    A copy on write costs nothing where none follow; not every kind of memory can be shared so.
+    """
+    if tensor.device.type in ("cpu", "cuda"):
+        with suppress(RuntimeError):
+            return torch._lazy_clone(tensor)
+    return tensor.clone()
 
 
 @contextmanager

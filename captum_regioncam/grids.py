@@ -55,8 +55,8 @@ def min_max(maps: Tensor) -> Tensor:
     span = high - low
     rounding = _ROUNDING_ULPS * torch.finfo(maps.dtype).eps * torch.maximum(low.abs(), high.abs())
     varies = span > rounding
-    stretched = (flat - low) / torch.where(varies, span, torch.ones_like(span))
-    return torch.where(varies, stretched, torch.zeros_like(stretched)).view_as(maps)
+    stretched = (flat - low) / torch.where(varies, span, 1)
+    return torch.where(varies, stretched, 0).view_as(maps)
 
 
 def resize(maps: Tensor, grid: Sequence[int]) -> Tensor:
@@ -124,20 +124,29 @@ def finest_grid(grids: Iterable[Sequence[int]]) -> tuple[int, ...]:
     return max((tuple(grid) for grid in grids), key=lambda grid: (math.prod(grid), grid))
 
 
-def channel_chunks(features: Tensor) -> Iterator[Tensor]:
+def safe_squares(squared_norm: Tensor) -> Tensor:
+    """Tell where a sum of squares has neither overflowed nor lost digits to underflow."""
+    limits = torch.finfo(squared_norm.dtype)
+    return (squared_norm > limits.tiny / limits.eps) & (squared_norm < limits.max)
+
+
+def channel_chunks(features: Tensor, *, copied: bool = True) -> Iterator[Tensor]:
     r"""Walk over a stage's channels in chunks that are small beside the stage.
 
     Args:
         features: (N, C, P).
+        copied: whether the caller makes a copy of each, which is to be small.
 
     Yields:
-        (N, c, P) views, in order, that together are ``features``; at most an eighth of it each where C >= 8, but for
-        what is small anyhow.
+        (N, c, P) views, in order, that together are ``features``; to be copied, at most an eighth of it each where
+        C >= 8, but for what is small anyhow.
     """
     batch, channels, positions = features.shape
     budget = _CHUNK_ELEMENTS.get(features.device.type, _CHUNK_ELEMENTS_ELSEWHERE)
     per_channel = batch * positions
-    step = max(1, min(channels // 8, budget // per_channel), _SMALL_ELEMENTS // per_channel)
+    step = max(1, budget // per_channel)
+    if copied:
+        step = max(1, min(channels // 8, step), _SMALL_ELEMENTS // per_channel)
     yield from torch.split(features, step, dim=1)
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from captum_regioncam.grids import channel_chunks, sum_of
+from captum_regioncam.grids import channel_chunks, safe_squares, sum_of
 
 __all__ = ["HEAD_COSINE", "is_head_stage", "semantic_information"]
 
@@ -57,22 +57,28 @@ def is_head_stage(gradients: Tensor) -> Tensor:
     stage = gradients.flatten(2)
     # Vectors within an angle of their mean are within twice that angle of the mean of some of them: most stages are
     # told by a few of their positions.
-    few = stage[..., :: -(-stage.shape[2] // _FEW_POSITIONS)].contiguous()
-    if not (_smallest_cosine(few) > 2 * HEAD_COSINE**2 - 1).any():
-        return torch.zeros(len(stage), dtype=torch.bool, device=stage.device)
-    return (_smallest_cosine(stage) > HEAD_COSINE) & stage.any(2).any(1)
+    if stage.shape[2] > 4 * _FEW_POSITIONS:
+        few = stage[..., :: -(-stage.shape[2] // _FEW_POSITIONS)].contiguous()
+        if not (_smallest_cosine(few)[0] > 2 * HEAD_COSINE**2 - 1).any():
+            return torch.zeros(len(stage), dtype=torch.bool, device=stage.device)
+    smallest, pointing = _smallest_cosine(stage)
+    return pointing & (smallest > HEAD_COSINE)
 
 
-def _smallest_cosine(vectors: Tensor) -> Tensor:
-    """Return the smallest cosine of the non-zero vectors with their mean direction: (N, C, P) to (N,); 1 if none."""
-    dtype = torch.promote_types(vectors.dtype, torch.float32)
-    # Only directions matter: dividing by the vector's largest entry keeps squares from over- and underflowing.
-    largest = torch.maximum(vectors.amax(1, keepdim=True), -vectors.amin(1, keepdim=True)).to(dtype)
-    pointing = largest > 0
-    directions = vectors / torch.where(pointing, largest, torch.ones_like(largest))
-    squared_norm = directions.square().sum(1, keepdim=True)
-    directions.mul_(torch.where(pointing, squared_norm, torch.ones_like(squared_norm)).rsqrt_())
-    mean = torch.nn.functional.normalize(directions.sum(2, keepdim=True), dim=1)
-    cosines = mean.transpose(1, 2) @ directions
-    smallest: Tensor = torch.where(pointing, cosines, torch.ones_like(cosines)).amin((1, 2))
-    return smallest
+def _smallest_cosine(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the smallest cosine of the non-zero vectors with their mean direction, and whether there are any.
+
+    (N, C, P) to (N,) each; the cosine of none is 1.
+    """
+    vectors = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
+    squared_norm = vectors.square().sum(1, keepdim=True)
+    if not safe_squares(squared_norm).all():
+        # Only directions matter: each vector may be divided by its largest entry.
+        largest = torch.maximum(vectors.amax(1, keepdim=True), -vectors.amin(1, keepdim=True))
+        vectors = vectors / torch.where(largest > 0, largest, 1)
+        squared_norm = vectors.square().sum(1, keepdim=True)
+    pointing = squared_norm > 0
+    inverse_norm = torch.where(pointing, squared_norm, 1).rsqrt()
+    mean = torch.nn.functional.normalize(inverse_norm @ vectors.transpose(1, 2), dim=2)
+    cosines = mean @ vectors * inverse_norm
+    return torch.where(pointing, cosines, 1).amin((1, 2)), pointing.flatten(1).any(1)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from captum_regioncam.grids import channel_chunks, pool, sum_of
+from captum_regioncam.grids import channel_chunks, pool, safe_squares, sum_of
 
 __all__ = ["propagate"]
 
@@ -41,28 +41,27 @@ def propagate(features: Tensor, semantics: Tensor) -> Tensor:
     signed = bool(stage.detach().amin() < 0)
     scale: Tensor | None = None
 
-    def looks() -> Iterator[Tensor]:
-        for chunk in channel_chunks(stage):
+    def looks(copied: bool = False) -> Iterator[Tensor]:
+        for chunk in channel_chunks(stage, copied=copied or signed or scale is not None or dtype != stage.dtype):
             look = chunk.to(dtype) if scale is None else chunk / scale
             yield look.relu() if signed else look
 
     def squared_norms() -> Tensor:
-        return sum_of(look.square().sum(1, keepdim=True) for look in looks())
+        return sum_of(look.square().sum(1, keepdim=True) for look in looks(copied=True))
 
     squared_norm = squared_norms()
-    smallest, largest = torch.finfo(dtype).tiny / torch.finfo(dtype).eps, torch.finfo(dtype).max
-    if not ((squared_norm > smallest) & (squared_norm < largest)).all():
+    if not (safe := safe_squares(squared_norm)).all():
         strongest = stage.detach().amax(1, keepdim=True).to(dtype)
-        if ((strongest > 0) & ((squared_norm <= smallest) | (squared_norm > largest))).any():
-            # Squares over- or underflow. The norm cancels between numerator and denominator, and so does any scale of
-            # a position: divide it by its strongest feature.
-            scale = torch.where(strongest > 0, strongest, torch.ones_like(strongest))
+        if ((strongest > 0) & ~safe).any():
+            # The norm cancels between numerator and denominator, and so does any scale of a position: divide it by its
+            # strongest feature.
+            scale = torch.where(strongest > 0, strongest, 1)
             squared_norm = squared_norms()
     positive = squared_norm > 0
-    inverse_norm = torch.where(positive, squared_norm, torch.ones_like(squared_norm)).rsqrt()
+    inverse_norm = torch.where(positive, squared_norm, 1).rsqrt()
     local = pool(semantics.to(device=features.device, dtype=dtype), grid).flatten(2)
     sources = torch.cat([local, torch.ones_like(squared_norm)], dim=1) * inverse_norm  # (N, K + 1, P): S, and 1 for D
     sums = sum_of((sources @ look.transpose(1, 2)) @ look for look in looks())
     weighted, total = sums[:, :-1], sums[:, -1:]
-    propagated = torch.where(positive, weighted / torch.where(positive, total, torch.ones_like(total)), 0)
+    propagated = torch.where(positive, weighted / torch.where(positive, total, 1), 0)
     return propagated.view(*propagated.shape[:2], *grid).to(semantics.dtype)
