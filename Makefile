@@ -36,13 +36,13 @@ $(VENV)/demo.stamp: setup.cfg constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/test.stamp: setup.cfg constraints.txt | $(BIN)/python
-	$(INSTALL) --editable ".[demo,test]"
+	$(INSTALL) --editable ".[demo,eval,test]"
 	@touch $@
 
 $(VENV)/bench.stamp: setup.cfg constraints.txt | $(BIN)/python
-	$(INSTALL) --editable ".[bench]"
+	$(INSTALL) --editable ".[bench,eval]"
 	@touch $@
 
 $(VENV)/docs.stamp: setup.cfg constraints.txt | $(BIN)/python
-	$(INSTALL) --editable ".[demo,docs]"
+	$(INSTALL) --editable ".[demo,docs,eval]"
 	@touch $@

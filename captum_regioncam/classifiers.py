@@ -17,10 +17,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import Module
 
-__all__ = ["DEFAULT_MODEL", "RESIZES", "Classifier", "UsageError", "load_classifier", "nearest"]
+__all__ = ["DEFAULT_MODEL", "RESIZES", "Classifier", "UsageError", "load_classifier", "nearest", "resized"]
 
 DEFAULT_MODEL = "efficientnet-lite0"
-RESIZES = ("squash", "short", "crop")
+RESIZES = ("squash", "short", "crop", "keep")
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -38,7 +38,7 @@ class Classifier:
         mean, std: per channel, of pixels scaled to [0, 1].
         class_names: one a class, synonyms separated by commas; empty where they are not known.
         resize: "squash" the whole photo to size x size; its "short" side to size; or "crop" the centre, with the short
-            side at size * 256 / 224.
+            side at size * 256 / 224; or "keep" the photo's own size.
     """
 
     model: Module
@@ -48,19 +48,27 @@ class Classifier:
     class_names: Sequence[str] = ()
     resize: str = "squash"
 
-    def fit(self, photo: Image.Image) -> tuple[Image.Image, Image.Image]:
-        """Return the part of the photo that the network sees, at the photo's resolution and at the network's."""
-        width, height = photo.size
-        if self.resize == "squash":
-            return photo, photo.resize((self.size, self.size), Image.Resampling.BICUBIC)
-        if self.resize == "short":
-            scale = self.size / min(width, height)
-            sides = (max(1, round(width * scale)), max(1, round(height * scale)))
-            return photo, photo.resize(sides, Image.Resampling.BICUBIC)
+    def seen_box(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Return the left, upper, right and lower edge of the part of a photo that the network sees."""
+        if self.resize != "crop":
+            return 0, 0, width, height
         side = max(1, round(min(width, height) * 224 / 256))
         left, top = (width - side) // 2, (height - side) // 2
-        seen = photo.crop((left, top, left + side, top + side))
-        return seen, seen.resize((self.size, self.size), Image.Resampling.BICUBIC)
+        return left, top, left + side, top + side
+
+    def input_size(self, width: int, height: int) -> tuple[int, int]:
+        """Return the width and the height at which the network sees a photo."""
+        if self.resize == "keep":
+            return width, height
+        if self.resize == "short":
+            scale = self.size / min(width, height)
+            return max(1, round(width * scale)), max(1, round(height * scale))
+        return self.size, self.size
+
+    def fit(self, photo: Image.Image) -> tuple[Image.Image, Image.Image]:
+        """Return the part of the photo that the network sees, at the photo's resolution and at the network's."""
+        seen = photo.crop(self.seen_box(*photo.size))
+        return seen, resized(seen, self.input_size(*photo.size))
 
     def preprocess(self, fitted: Image.Image) -> Tensor:
         """Normalise an image of the network's size: (1, 3, height, width) float32."""
@@ -145,6 +153,11 @@ def load_classifier(
     classifier.mean, classifier.std = mean or classifier.mean, std or classifier.std
     classifier.resize = resize
     return classifier
+
+
+def resized(photo: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Resize a photo (bicubic) to a width and height; itself where it has them."""
+    return photo if photo.size == size else photo.resize(size, Image.Resampling.BICUBIC)
 
 
 def nearest(word: str, words: Iterable[str]) -> str:

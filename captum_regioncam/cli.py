@@ -1,9 +1,7 @@
-"""The command line: ``captum-regioncam demo`` and ``captum-regioncam explain``."""
+"""The command line: ``captum-regioncam demo | explain | seeds | evaluate``; the last two are in evaluation/."""
 
 import argparse
-import contextlib
 import functools
-import math
 import os
 import sys
 import time
@@ -13,48 +11,21 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from captum.attr import LayerAttribution, LayerGradCam
+from captum.attr import LayerAttribution
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
-from torch.nn import Module
 from tqdm import tqdm
 
-from captum_regioncam.baselines import LayerCam
-from captum_regioncam.classifiers import DEFAULT_MODEL, RESIZES, Classifier, UsageError, load_classifier, nearest
+from captum_regioncam.arguments import add_model_arguments, folder, layers_named, methods, stages_of, usable_device
+from captum_regioncam.classifiers import Classifier, UsageError, load_classifier
+from captum_regioncam.cli_evaluation import add_commands
 from captum_regioncam.files import read_photo, written_whole
-from captum_regioncam.region_cam import LayerRegionCam
+from captum_regioncam.methods import METHODS, TITLES
 from captum_regioncam.stage_finder import StageValues, find_stages
 from captum_regioncam.visualization import show_attributions
 
 __all__ = ["main"]
-
-Attribute = Callable[[Tensor, list[int]], Sequence[Tensor]]
-"""From an input and K targets to a map for each."""
-
-
-def _grad_cam(model: Module, layers: StageValues) -> Attribute:
-    if layers.reshape_transform is not None:
-        raise UsageError("--method grad-cam: Captum's LayerGradCam knows no tokens and no channels-last tensors.")
-    cam = LayerGradCam(model, layers[-1])
-    return lambda x, targets: [cam.attribute(x, target, relu_attributions=True) for target in targets]
-
-
-def _layer_cam(model: Module, layers: StageValues) -> Attribute:
-    cam = LayerCam(model, layers)
-    return lambda x, targets: torch.split(cam.attribute_targets(x, targets), 1, dim=1)
-
-
-def _region_cam(model: Module, layers: StageValues) -> Attribute:
-    cam = LayerRegionCam(model, layers)
-    return lambda x, targets: torch.split(cam.attribute_targets(x, targets), 1, dim=1)
-
-
-_METHODS: dict[str, tuple[str, Callable[[Module, StageValues], Attribute]]] = {
-    "grad-cam": ("Grad-CAM", _grad_cam),
-    "layer-cam": ("LayerCAM", _layer_cam),
-    "region-cam": ("Region-CAM", _region_cam),
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -93,9 +64,11 @@ def _demo(options: argparse.Namespace) -> int:
     print(f"Stages, shallow to deep: {', '.join(stages)}")
     layers = stages.values()
     start = time.perf_counter()
-    _region_cam(classifier.model, layers)(x, classes[:1])
+    METHODS["region-cam"](classifier.model, layers)(x, classes[:1])
     print(f"Region-CAM of one photo over {len(stages)} stages: {time.perf_counter() - start:.2f} s")
-    figure = show_attributions(np.asarray(photo), _maps(classifier, layers, list(_METHODS), x, classes[:1]))
+    figure = show_attributions(
+        np.asarray(photo), _maps(classifier, layers, ["grad-cam", "layer-cam", "region-cam"], x, classes[:1])
+    )
     _save_figure(figure, options.output)
     print(f"Wrote {options.output}")
     return 0
@@ -112,12 +85,10 @@ def _explain(options: argparse.Namespace) -> int:
     )
     if options.weights == "none":
         print("captum-regioncam explain: the weights are random (--weights none).", file=sys.stderr)
-    device = _device(options.device)
+    device = usable_device(options.device)
     classifier.model.to(device)
     targets = list(dict.fromkeys(classifier.class_index(target) for target in options.target))
-    if options.output.exists() and not options.output.is_dir():
-        raise UsageError(f"--output {options.output}: is a file; give a folder.")
-    named = None if options.layers is None else _layers(classifier.model, options.layers)
+    named = layers_named(classifier.model, options.layers)
     layers: StageValues | None = None
     outputs = _outputs(options.images, options.output)
     failures: dict[str, str] = {}
@@ -126,7 +97,7 @@ def _explain(options: argparse.Namespace) -> int:
             seen, fitted = classifier.fit(read_photo(image))
             x = classifier.preprocess(fitted).to(device)
             classes = targets or _top(classifier, x, 1)[1]
-            layers = layers or _stages(classifier.model, x, named)
+            layers = layers or stages_of(classifier.model, x, named)
             maps = _maps(classifier, layers, options.method, x, classes)
             output = outputs[image]
             figure = show_attributions(
@@ -161,14 +132,11 @@ def _maps(
     classifier: Classifier, layers: StageValues, methods: list[str], x: Tensor, targets: list[int]
 ) -> dict[str, Tensor]:
     """Return a map per target and method, titled by both."""
-    attributed = []
-    for method in methods:
-        title, attribution = _METHODS[method]
-        attributed.append((title, attribution(classifier.model, layers)(x, targets)))
+    attributed = {method: METHODS[method](classifier.model, layers)(x, targets) for method in methods}
     return {
-        f"{title}\n{classifier.class_name(target)} ({target})": maps[index]
+        f"{TITLES[method]}\n{classifier.class_name(target)} ({target})": maps[:, index : index + 1]
         for index, target in enumerate(targets)
-        for title, maps in attributed
+        for method, maps in attributed.items()
     }
 
 
@@ -176,33 +144,6 @@ def _at_photo_size(maps: dict[str, Tensor], size: tuple[int, int]) -> npt.NDArra
     upsampled = [LayerAttribution.interpolate(one.float(), size, interpolate_mode="bilinear") for one in maps.values()]
     stacked: npt.NDArray[np.float32] = torch.cat(upsampled, dim=1)[0].detach().cpu().numpy()
     return stacked
-
-
-def _layers(model: Module, names: list[str]) -> list[Module]:
-    modules = dict(model.named_modules())
-    for name in names:
-        if not name or name not in modules:
-            raise UsageError(f"--layers {name!r}: the model has no such layer. {nearest(name, modules)}")
-    return [modules[name] for name in names]
-
-
-def _stages(model: Module, x: Tensor, named: list[Module] | None) -> StageValues:
-    """Return the layers asked for, or else found, with the reshape_transform that the model's layout needs."""
-    if named is None:
-        return find_stages(model, x).values()
-    layers = StageValues(named)
-    with contextlib.suppress(ValueError):
-        layers.reshape_transform = find_stages(model, x).reshape_transform
-    return layers
-
-
-def _device(name: str | None) -> torch.device:
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.zeros(1, device=device)
-    except Exception as error:
-        raise UsageError(f"--device {name}: not to be had here ({str(error).splitlines()[0]}).") from error
-    return device
 
 
 def _outputs(images: list[str], folder: Path) -> dict[str, Path]:
@@ -227,41 +168,6 @@ def _save_figure(figure: Figure, path: Path) -> None:
 def _save(write: Callable[[Path], object], path: Path) -> None:
     with written_whole(path) as temporary:
         write(temporary)
-
-
-def _comma(values: str) -> list[str]:
-    return [value.strip() for value in values.split(",")]
-
-
-def _methods(values: str) -> list[str]:
-    methods = _comma(values)
-    for method in methods:
-        if method not in _METHODS:
-            raise argparse.ArgumentTypeError(f"{method!r} is none of {', '.join(_METHODS)}")
-    return list(dict.fromkeys(methods))
-
-
-def _three(values: str) -> list[float]:
-    try:
-        numbers = [float(value) for value in values.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) != 3 or not all(map(math.isfinite, numbers)):
-        raise argparse.ArgumentTypeError(f"{values!r} is not three numbers with commas between them")
-    return numbers
-
-
-def _three_positive(values: str) -> list[float]:
-    numbers = _three(values)
-    if min(numbers) <= 0:
-        raise argparse.ArgumentTypeError(f"{values!r}: a standard deviation is above 0")
-    return numbers
-
-
-def _positive(value: str) -> int:
-    if not value.isdigit() or int(value) < 1:
-        raise argparse.ArgumentTypeError(f"{value!r} is not a positive whole number")
-    return int(value)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -289,35 +195,23 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     explain.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
-    explain.add_argument(
-        "--model", default=DEFAULT_MODEL, metavar="NAME",
-        help="%(default)s (default), torchvision:resnet50, timm:NAME, or package.module:factory",
-    )  # fmt: skip
-    explain.add_argument("--weights", metavar="FILE", help="a checkpoint, or 'none'; default: the model's own")
-    explain.add_argument("--layers", type=_comma, metavar="A,B,C", help="dotted names; default: the stages found")
+    add_model_arguments(explain, resize="squash")
     explain.add_argument(
         "--target", nargs="+", default=[], metavar="CLASS", help="classes by number or name; default: the likeliest"
     )
     explain.add_argument(
-        "--method", type=_methods, default=["region-cam"], metavar="A,B",
-        help=f"of {', '.join(_METHODS)}; default: region-cam. Grad-CAM takes the last layer",
-    )  # fmt: skip
-    explain.add_argument("--size", type=_positive, metavar="N", help="input side in pixels; default: the model's")
-    explain.add_argument("--mean", type=_three, metavar="R,G,B", help="of pixels in [0, 1]; default: the model's")
-    explain.add_argument("--std", type=_three_positive, metavar="R,G,B", help="likewise")
-    explain.add_argument(
-        "--resize", choices=RESIZES, default="squash",
-        help="squash the whole photo to N x N (default), its short side to N, or crop its centre",
+        "--method", type=methods, default=["region-cam"], metavar="A,B",
+        help=f"of {', '.join(METHODS)}; default: region-cam. CAM and Grad-CAM take the last layer",
     )  # fmt: skip
     explain.add_argument(
-        "--output", type=Path, default=Path(), metavar="DIR", help="where IMAGE_cam.png goes; default: here"
+        "--output", type=folder, default=Path(), metavar="DIR", help="where IMAGE_cam.png goes; default: here"
     )
     explain.add_argument(
         "--save-npy", action="store_true",
         help="also IMAGE_cam.npy: float32 (methods, classes, height, width), at the photo's size",
     )  # fmt: skip
-    explain.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 ...; default: cuda where there is one")
     explain.set_defaults(run=_explain)
+    add_commands(commands)
     return parser
 
 

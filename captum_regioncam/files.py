@@ -12,15 +12,19 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 __all__ = ["read_photo", "written_whole"]
 
 
-def read_photo(path: str | os.PathLike[str]) -> Image.Image:
-    """Read an image file as 8-bit RGB, upright by its EXIF orientation, on white where it is transparent.
+def read_photo(path: str | os.PathLike[str], *, upright: bool = True) -> Image.Image:
+    """Read an image file as 8-bit RGB, on white where it is transparent.
+
+    Args:
+        path: of the file.
+        upright: turn it as its EXIF orientation says.
 
     Raises:
         ValueError: the file is missing, truncated or no image.
     """
     try:
         with Image.open(path) as image:
-            return _as_rgb(ImageOps.exif_transpose(image))
+            return _as_rgb(ImageOps.exif_transpose(image) if upright else image)
     except UnidentifiedImageError as error:
         raise ValueError(f"{path}: not an image that Pillow can read.") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:

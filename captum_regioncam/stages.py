@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from captum_regioncam.captum_hooks import Recording, TargetType

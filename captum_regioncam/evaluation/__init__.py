@@ -1,0 +1,37 @@
+"""Weakly supervised segmentation and localisation: maps over scales, seed files, data sets and the field's metrics."""
+
+try:
+    from captum_regioncam.evaluation.datasets import Coco, Ilsvrc2012, PhotoDataset, PhotoFolder, Sample, Voc2012
+    from captum_regioncam.evaluation.localization import LocalizationScore, PixelAveragePrecision, squash_boxes
+    from captum_regioncam.evaluation.multiscale import multiscale_maps, normalize
+    from captum_regioncam.evaluation.seeds import Seed, label_map, load_seed, save_label_map, save_seed
+    from captum_regioncam.evaluation.segmentation import SegmentationScore
+except ImportError as error:
+    raise ImportError(f'captum_regioncam.evaluation needs: pip install "captum_regioncam[eval]" ({error}).') from error
+except RuntimeError as error:  # torchmetrics imports torchvision wherever there is one
+    if "torchvision::" not in str(error):
+        raise
+    raise ImportError(
+        "captum_regioncam.evaluation needs torchmetrics, which imports the torchvision that is installed here; that "
+        f"one belongs to another torch ({error}). Install the torchvision of this torch, or uninstall torchvision."
+    ) from error
+
+__all__ = [
+    "Coco",
+    "Ilsvrc2012",
+    "LocalizationScore",
+    "PhotoDataset",
+    "PhotoFolder",
+    "PixelAveragePrecision",
+    "Sample",
+    "Seed",
+    "SegmentationScore",
+    "Voc2012",
+    "label_map",
+    "load_seed",
+    "multiscale_maps",
+    "normalize",
+    "save_label_map",
+    "save_seed",
+    "squash_boxes",
+]

@@ -1,0 +1,143 @@
+"""Runs over many photos: shared out to processes, resumed, and never lost to one photo."""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from captum_regioncam.classifiers import UsageError
+from captum_regioncam.files import written_whole
+
+__all__ = ["Worker", "run_folder", "visit", "workers"]
+
+_HOPELESS = 10
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One of the processes that share a run.
+
+    Attributes:
+        rank: its number, from 0.
+        count: how many there are.
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    def share(self, photos: int) -> range:
+        """Return the numbers of the photos that are this worker's: every photo is exactly one's."""
+        return range(self.rank, photos, self.count)
+
+    def gather(self, value: dict[str, str]) -> dict[str, str]:
+        """Merge a dict of every worker's."""
+        gathered: list[Any] = [value] * self.count
+        if self.count > 1:
+            dist.all_gather_object(gathered, value)
+        return {key: item for part in gathered for key, item in part.items()}
+
+
+@contextmanager
+def workers() -> Iterator[Worker]:
+    """Join the other processes where torchrun (or what sets its variables) started several."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        yield Worker()
+        return
+    dist.init_process_group("gloo", timeout=timedelta(days=7))  # a worker may wait long for the slowest
+    try:
+        yield Worker(dist.get_rank(), count)
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def run_folder(folder: Path, settings: dict[str, Any], worker: Worker, *, resume: bool) -> Iterator[None]:
+    """Hold a folder for one run: no other writes to it, and one that is resumed goes on with the same settings.
+
+    Raises:
+        UsageError: another run holds the folder, or it has results and ``resume`` is not asked for, or was made with
+            other settings.
+    """
+    problem = None
+    lock = FileLock(folder / ".lock")
+    if worker.rank == 0:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
+            _prepare(folder, settings, resume)
+        except Timeout:
+            problem = f"--output {folder}: another run is writing to it. Wait for it, or choose another folder."
+        except (UsageError, OSError) as error:
+            problem = str(error)
+    problem = worker.gather({"problem": problem} if problem else {}).get("problem")
+    try:
+        if problem:
+            raise UsageError(problem)
+        yield
+    finally:
+        lock.release()
+
+
+def _prepare(folder: Path, settings: dict[str, Any], resume: bool) -> None:
+    record = folder / "settings.json"
+    if record.exists():
+        before = json.loads(record.read_text())
+        changed = [name for name in {**before, **settings} if before.get(name) != settings.get(name)]
+        if changed:
+            name = changed[0]
+            raise UsageError(
+                f"--output {folder}: was made with {name} = {before.get(name)!r}, now it is {settings.get(name)!r}. "
+                "Choose another folder."
+            )
+        if not resume:
+            raise UsageError(f"--output {folder}: has results already. Pass --resume to go on, or another folder.")
+    for unfinished in folder.glob(".*-*.npy"):  # of a run that was killed
+        unfinished.unlink()
+    with written_whole(record) as temporary:
+        temporary.write_text(json.dumps(settings, indent=1))
+
+
+def visit(
+    names: Sequence[str], worker: Worker, step: Callable[[int], None], *, done: Callable[[int], bool] | None = None
+) -> dict[str, str]:
+    """Do a step for each of this worker's photos; one that fails does not stop the others.
+
+    Args:
+        names: of all photos.
+        worker: whose share to visit.
+        step: what to do with the photo of a number.
+        done: tells which photos need no visit.
+
+    Returns:
+        The reasons of the photos that failed, of all workers.
+
+    Raises:
+        UsageError: the first 10 photos of a worker failed, or all photos of all workers: it is not the photos, then.
+    """
+    failures: dict[str, str] = {}
+    hopeless: dict[str, str] = {}
+    share = worker.share(len(names))
+    for visited, index in enumerate(tqdm(share, unit="photo", disable=None if worker.rank == 0 else True), start=1):
+        try:
+            if not (done and done(index)):
+                step(index)
+        except Exception as error:
+            failures[names[index]] = str(error) or type(error).__name__
+            if len(failures) == visited == _HOPELESS:
+                hopeless = {"all": f"the first {visited} photos all failed, the last with: {failures[names[index]]}"}
+                break
+    hopeless, failures = worker.gather(hopeless), worker.gather(failures)
+    if names and len(failures) == len(names):
+        hopeless = {"all": f"all {len(names)} photos failed, the last with: {list(failures.values())[-1]}"}
+    if hopeless:
+        raise UsageError(hopeless["all"])
+    return failures

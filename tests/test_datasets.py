@@ -1,0 +1,235 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+from made_datasets import NAMES, make_coco, make_folder, make_ilsvrc, make_voc, shapes
+from PIL import Image
+
+from captum_regioncam.evaluation import Coco, Ilsvrc2012, PhotoFolder, Voc2012
+
+
+def test_voc(tmp_path):
+    home = make_voc(tmp_path)
+    for root in (tmp_path, tmp_path / "VOCdevkit", home):
+        dataset = Voc2012(root)
+        assert dataset.names == NAMES
+    assert (len(dataset.classes), dataset.classes[14]) == (20, "person")
+    for index, sample in enumerate(dataset[index] for index in range(len(dataset))):
+        photo, labels, keys = shapes(index)
+        assert sample.name == NAMES[index]
+        assert sample.keys == sample.targets == keys
+        assert np.array_equal(sample.labels, labels)
+        assert np.abs(np.asarray(sample.photo).astype(int) - photo).mean() < 8  # JPEG
+    assert Voc2012(tmp_path, "val").names == NAMES[:1]
+    assert Voc2012(tmp_path, labels_from="mask")[1].keys == shapes(1)[2]
+    assert Voc2012(tmp_path, ground_truth=False)[0].labels is None
+    assert Voc2012(tmp_path, labels_from="mask", ground_truth=False)[0].labels is None
+
+
+def test_voc_lists_of_photo_and_mask(tmp_path):
+    home = make_voc(tmp_path)
+    (home / "ImageSets/Segmentation/train_aug.txt").write_text("/JPEGImages/2007_000002.jpg /Aug/2007_000002.png\n\n")
+    assert Voc2012(tmp_path, "train_aug").names == ["2007_000002"]
+
+
+def test_voc_says_what_is_missing(tmp_path):
+    home = make_voc(tmp_path)
+    with pytest.raises(ValueError, match=r"VOC2012: not a VOC 2012 folder: has no ImageSets/Segmentation/test.txt\."):
+        Voc2012(tmp_path, "test")
+    shutil.rmtree(home / "SegmentationClass")
+    shutil.rmtree(home / "Annotations")
+    with pytest.raises(ValueError, match=r"has no Annotations, no SegmentationClass"):
+        Voc2012(home)
+    with pytest.raises(ValueError, match=r"labels_from='png'"):
+        Voc2012(home, labels_from="png")
+
+
+def test_voc_files_that_are_broken(tmp_path):
+    home = make_voc(tmp_path)
+    dataset = Voc2012(tmp_path)
+    paths = [
+        home / "JPEGImages" / f"{NAMES[0]}.jpg",
+        home / "SegmentationClass" / f"{NAMES[1]}.png",
+        home / "Annotations" / f"{NAMES[2]}.xml",
+    ]
+    for index, path in enumerate(paths):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        with pytest.raises(ValueError, match=rf"{path.name}: cannot be read"):
+            dataset[index]
+        path.unlink()
+        with pytest.raises(ValueError, match=rf"{path.name}: cannot be read .No such file"):
+            dataset[index]
+    (home / "Annotations" / f"{NAMES[3]}.xml").write_text("<a><object><name>unicorn</name></object></a>")
+    with pytest.raises(ValueError, match=rf"{NAMES[3]}.xml: unicorn: no classes of VOC 2012"):
+        dataset[3]
+    (home / "Annotations" / f"{NAMES[3]}.xml").write_text("<a><object></object></a>")
+    with pytest.raises(ValueError, match=r"has an element without name"):
+        dataset[3]
+    Image.new("RGB", (60, 44)).save(home / "SegmentationClass" / f"{NAMES[4]}.png")
+    with pytest.raises(ValueError, match=r"one number a pixel; this is RGB"):
+        dataset[4]
+    Image.new("L", (60, 44), 99).save(home / "SegmentationClass" / f"{NAMES[4]}.png")
+    with pytest.raises(ValueError, match=r"label 99 is none of 0 to 20 and 255"):
+        dataset[4]
+    Image.new("P", (30, 44)).save(home / "SegmentationClass" / f"{NAMES[5]}.png")
+    with pytest.raises(ValueError, match=rf"{NAMES[5]}.jpg: 60 x 44 pixels; its ground truth has"):
+        dataset[5]
+
+
+def test_grayscale_and_cmyk_photos(tmp_path):
+    home = make_voc(tmp_path)
+    dataset = Voc2012(tmp_path)
+    for index, mode in enumerate(("L", "CMYK")):
+        path = home / "JPEGImages" / f"{NAMES[index]}.jpg"
+        Image.open(path).convert(mode).save(path, quality=95)
+        with Image.open(path) as image:
+            assert image.mode == mode
+        photo = dataset[index].photo
+        assert (photo.mode, photo.size) == ("RGB", (60, 44))
+        if mode == "CMYK":
+            assert np.abs(np.asarray(photo).astype(int) - shapes(index)[0]).mean() < 12
+
+
+def test_photos_turned_by_exif(tmp_path):
+    """Ground truth of the stored pixels, as the reference code has it; of the turned photo where only that fits."""
+    home = make_voc(tmp_path)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    stored = home / "JPEGImages" / f"{NAMES[0]}.jpg"
+    Image.open(stored).save(stored, exif=exif, quality=95)
+    sample = Voc2012(tmp_path)[0]
+    assert sample.photo.size == (60, 44)
+    assert np.abs(np.asarray(sample.photo).astype(int) - shapes(0)[0]).mean() < 10
+    root = make_folder(tmp_path / "folder")
+    photo = root / "images" / "photo_0.jpg"
+    Image.open(photo).rotate(90, expand=True).save(photo, exif=exif, quality=95)
+    sample = PhotoFolder(root)[0]
+    assert sample.photo.size == (60, 44)  # turned back upright, as the mask is
+    assert np.abs(np.asarray(sample.photo).astype(int) - shapes(0)[0]).mean() < 10
+
+
+def test_coco(tmp_path, capsys):
+    dataset = Coco(make_coco(tmp_path))
+    assert capsys.readouterr().out == ""  # pycocotools prints
+    assert dataset.classes == ["red", "green", "blue"]
+    assert dataset.names[0] == "nothing"
+    nothing = dataset[0]
+    assert nothing.keys == []
+    assert nothing.labels.shape == (10, 20)
+    assert not nothing.labels.any()
+    sample = dataset[1]
+    assert sample.keys == sample.targets == [0, 1, 2]  # the crowd is blue
+    expected = np.zeros((44, 60), np.uint8)
+    expected[:, :2] = 3
+    expected[8:30, 4:22] = 1
+    expected[8:30, 34:52] = 2
+    assert np.array_equal(sample.labels, expected)
+    assert Coco(tmp_path, ground_truth=False)[1].labels is None
+
+
+def test_coco_smaller_instances_lie_on_larger_ones(tmp_path):
+    root = make_coco(tmp_path)
+    path = root / "annotations" / "instances_val2014.json"
+    content = json.loads(path.read_text())
+    inner = {"id": 0, "image_id": 10, "category_id": 5, "iscrowd": 0, "segmentation": [[6, 10, 9, 10, 9, 13, 6, 13]]}
+    content["annotations"].insert(0, {**inner, "area": 9, "bbox": [6, 10, 3, 3]})
+    path.write_text(json.dumps(content))
+    labels = Coco(root)[1].labels
+    assert (labels[10:13, 6:9] == 3).all()
+    assert labels[9, 6] == labels[13, 6] == 1
+
+
+def test_coco_that_is_broken(tmp_path):
+    with pytest.raises(ValueError, match=r"not a COCO folder: has no val2017, no annotations/instances_val2017.json"):
+        Coco(tmp_path, "val2017")
+    root = make_coco(tmp_path)
+    (root / "val2014" / "nothing.jpg").unlink()
+    dataset = Coco(root)
+    with pytest.raises(ValueError, match=r"nothing.jpg: cannot be read"):
+        dataset[0]
+    path = root / "annotations" / "instances_val2014.json"
+    path.write_text(path.read_text()[:-9])
+    with pytest.raises(ValueError, match=r"instances_val2014.json: cannot be read"):
+        Coco(root)
+
+
+def test_ilsvrc(tmp_path):
+    dataset = Ilsvrc2012(make_ilsvrc(tmp_path))
+    assert dataset.classes == ["n01", "n02", "n03"]
+    for index in range(4):
+        sample = dataset[index]
+        assert sample.name == f"ILSVRC2012_val_{index + 1:08d}"
+        assert sample.keys == sample.targets == shapes(index)[2][:1]
+    assert sample.boxes.tolist() == [[4, 11, 21, 29]]
+
+
+def test_ilsvrc_in_folders_of_classes(tmp_path):
+    (tmp_path / "apart").mkdir()
+    root = make_ilsvrc(tmp_path / "apart")
+    home = tmp_path / "ILSVRC"
+    for index, photo in enumerate(sorted((root / "ILSVRC2012_img_val").iterdir())):
+        folder = home / "Data/CLS-LOC/val" / f"n0{shapes(index)[2][0] + 1}"
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(photo, folder)
+    shutil.copytree(root / "bbox/val", home / "Annotations/CLS-LOC/val")
+    dataset = Ilsvrc2012(tmp_path)
+    assert len(dataset) == 4
+    assert dataset.classes == sorted({f"n0{shapes(index)[2][0] + 1}" for index in range(4)})
+    assert dataset[1].boxes.shape == (1, 4)
+
+
+def test_ilsvrc_that_is_broken(tmp_path):
+    with pytest.raises(ValueError, match=r"has no \*.JPEG in .*; no \*.xml in .*; no one of LOC_synset_mapping.txt"):
+        Ilsvrc2012(tmp_path)
+    root = make_ilsvrc(tmp_path)
+    dataset = Ilsvrc2012(root)
+    paths = sorted((root / "bbox/val").iterdir())
+    text = paths[0].read_text()
+    for content, says in (
+        (text[:-15], "cannot be read"),
+        (text.replace("n0", "n9"), "names n9"),
+        ("<annotation><size><width>60</width><height>44</height></size></annotation>", "names no object"),
+        (text.replace("<xmax>", "<xmax>wide"), "wide"),
+        (text.replace("<width>60</width>", ""), "without size/width"),
+    ):
+        paths[0].write_text(content)
+        with pytest.raises(ValueError, match=rf"{paths[0].name}: .*{says}"):
+            dataset[0]
+    paths[1].unlink()
+    with pytest.raises(ValueError, match=r"ILSVRC2012_val_00000002: has no"):
+        Ilsvrc2012(root)[1]
+
+
+def test_several_boxes(tmp_path):
+    root = make_ilsvrc(tmp_path)
+    path = root / "bbox/val/ILSVRC2012_val_00000001.xml"
+    text = path.read_text()
+    item = text[text.index("<object>") : text.index("</annotation>")]
+    path.write_text(text.replace(item, item + item.replace("<xmin>4", "<xmin>9")))
+    assert Ilsvrc2012(root)[0].boxes[:, 0].tolist() == [4, 9]
+
+
+def test_folder(tmp_path):
+    dataset = PhotoFolder(make_folder(tmp_path))
+    assert (len(dataset), dataset.classes) == (4, ("foreground",))
+    sample = dataset[2]
+    assert (sample.name, sample.keys, sample.targets) == ("photo_2", [0], shapes(2)[2][:1])
+    assert np.array_equal(sample.labels, shapes(2)[1] == shapes(2)[2][0] + 1)
+
+
+def test_folder_that_is_broken(tmp_path):
+    with pytest.raises(ValueError, match=r"not a photo folder: has no images, no index.json, no masks"):
+        PhotoFolder(tmp_path)
+    root = make_folder(tmp_path)
+    (root / "images" / "photo_1.jpg").unlink()
+    (root / "masks" / "photo_2.png").write_bytes(b"no image")
+    dataset = PhotoFolder(root)
+    with pytest.raises(ValueError, match=r"has no photo photo_1, which index.json lists"):
+        dataset[1]
+    with pytest.raises(ValueError, match=r"photo_2.png: cannot be read"):
+        dataset[2]
+    for content in ("[{", "{}x", '[{"name": "photo_0"}]', "[3]"):
+        (root / "index.json").write_text(content)
+        with pytest.raises(ValueError, match=r"index.json: expects a list"):
+            PhotoFolder(root)

@@ -1,0 +1,350 @@
+"""The commands ``seeds`` and ``evaluate``, in this process, in several, and after one was killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from filelock import FileLock
+from made_datasets import FACTORY, NAMES, ColourNet, make_coco, make_folder, make_ilsvrc, make_voc, shapes
+from PIL import Image
+
+from captum_regioncam import LayerRegionCam
+from captum_regioncam.classifiers import Classifier
+from captum_regioncam.cli import main
+from captum_regioncam.evaluation import (
+    LocalizationScore,
+    SegmentationScore,
+    Voc2012,
+    label_map,
+    load_seed,
+    squash_boxes,
+)
+
+TESTS = Path(__file__).parent
+MODEL = ["--model", "colour_factory:colour_net", "--layers", "relu1,relu2", "--device", "cpu"]
+SMALL = ["--mean", ".5,.5,.5", "--std", ".5,.5,.5", "--scales", "1,0.5"]
+
+
+@pytest.fixture(autouse=True)
+def _factory(tmp_path, monkeypatch):
+    (tmp_path / "colour_factory.py").write_text(FACTORY.format(tests=str(TESTS)))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    sys.modules.pop("colour_factory", None)
+
+
+def run(*arguments):
+    try:
+        return main(list(map(str, arguments)))
+    except SystemExit as error:
+        return error.code
+
+
+def figures(*arguments, expect=0):
+    assert run("evaluate", *arguments, "--json", "out.json") == expect
+    return json.loads(Path("out.json").read_text())
+
+
+def process(*arguments, workers=None, **options):
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(workers)] if workers else []
+    command = [sys.executable, *torchrun, str(TESTS / "run_cli.py"), *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
+
+
+def alone(*arguments):
+    """Run in this process with as many threads as each of torchrun's has, so that sums are in the same order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        assert run(*arguments) == 0
+    finally:
+        torch.set_num_threads(threads)
+
+
+def finished(child):
+    out, err = child.communicate(timeout=120)
+    assert child.returncode == 0, err
+    return out, err
+
+
+def test_folder_equals_the_metric_by_hand(capsys):
+    root = make_folder(Path("data"))
+    result = figures(
+        "folder", "--root", root, *MODEL, "--size", "32", "--method", "region-cam", "--method", "cam,grad-cam"
+    )
+    out = capsys.readouterr().out
+    assert list(result) == ["region-cam", "cam", "grad-cam"]
+    assert "Region-CAM" in out
+    assert "4 photos" in out
+    model, score = ColourNet().eval(), SegmentationScore(1)
+    classifier = Classifier(model, size=32)
+    for index in range(4):
+        photo = Image.open(root / "images" / f"photo_{index}.jpg").convert("RGB")
+        x, target = classifier.preprocess(classifier.fit(photo)[1]), shapes(index)[2][0]
+        cam = LayerRegionCam(model, [model.relu1, model.relu2]).attribute(x, target)
+        cam = F.interpolate(cam, (44, 60), mode="bilinear", align_corners=False)[0]
+        cam = (cam - cam.min()) / (cam.max() - cam.min())
+        score.update(cam, [0], np.asarray(Image.open(root / "masks" / f"photo_{index}.png")) > 127)
+    expected = score.compute()
+    region_cam = result["region-cam"]
+    for name in ("miou", "best_miou"):
+        assert region_cam[name] == pytest.approx(100 * float(expected[name]), abs=1e-4)
+    assert region_cam["best_threshold"] == float(expected["best_threshold"])
+    assert region_cam["per_class"]["foreground"] == pytest.approx(100 * float(expected["per_class"][1]), abs=1e-4)
+    assert 0 < region_cam["pxap"] < 100
+    assert (region_cam["photos"], region_cam["failed"]) == (4, 0)
+    # At one scale CAM and Grad-CAM differ by a factor alone.
+    assert result["cam"]["curve"] == pytest.approx(result["grad-cam"]["curve"], abs=0.1)
+
+
+def test_crop_takes_the_mask_along():
+    root = make_folder(Path("data"))
+    whole, cropped = (
+        figures("folder", "--root", root, *MODEL, "--size", "32", "--resize", resize)["region-cam"]
+        for resize in ("squash", "crop")
+    )
+    assert whole["miou"] != cropped["miou"]
+    assert cropped["photos"] == 4
+
+
+def test_seeds_and_their_scores(capsys):
+    root = make_voc(Path("data"))
+    command = ["voc", "--root", root, *MODEL, *SMALL]
+    assert run("seeds", *command, "--output", "seeds", "--label-maps", "labels") == 0
+    assert "6 seeds of Region-CAM in seeds" in capsys.readouterr().out
+    assert sorted(path.name for path in Path("seeds").glob("[!.]*")) == [f"{name}.npy" for name in NAMES] + [
+        "settings.json"
+    ]
+    for index, name in enumerate(NAMES):
+        seed = load_seed(f"seeds/{name}.npy")
+        assert seed.keys.tolist() == shapes(index)[2]
+        assert (seed.cam.shape[1:], seed.high_res.shape[1:]) == ((11, 15), (44, 60))
+        assert seed.high_res.max() == pytest.approx(1, abs=1e-3)
+        labels = np.asarray(Image.open(f"labels/{name}.png"))
+        assert np.array_equal(labels, label_map(seed.high_res, seed.keys))
+    of_seeds = figures("voc", "--root", root, "--seeds", "seeds")["seeds in seeds"]
+    on_the_fly = figures("voc", "--root", root, *MODEL, *SMALL, "--plot", "miou.png")["region-cam"]
+    assert of_seeds == on_the_fly
+    assert of_seeds["per_class"]["person"] is None  # in no photo
+    with Image.open("miou.png") as plot:
+        assert plot.size == (900, 600)
+
+
+def test_cam_over_scales_is_the_weighted_features():
+    root = make_voc(Path("data"))
+    assert run("seeds", "voc", "--root", root, *MODEL, *SMALL, "--method", "cam", "--output", "seeds", "--no-flip") == 0
+    model, sample = ColourNet().eval(), Voc2012(root)[0]
+    classifier, total = Classifier(model, mean=[0.5] * 3, std=[0.5] * 3), 0
+    for size in ((60, 44), (30, 22)):
+        x = classifier.preprocess(sample.photo.resize(size, Image.Resampling.BICUBIC))
+        features = model.relu2(model.conv2(model.relu1(model.conv1(x))))
+        cam = torch.einsum("kc,nchw->nkhw", model.fc.weight[sample.keys], features).relu()
+        total = total + F.interpolate(cam, (44, 60), mode="bilinear", align_corners=False)[0]
+    total = total / (total.amax((1, 2), keepdim=True) + 1e-5)
+    np.testing.assert_allclose(load_seed(f"seeds/{NAMES[0]}.npy").high_res, total.detach().numpy(), atol=2e-4)
+
+
+def test_cam_wants_pooling_and_a_linear_layer(capsys):
+    root = make_folder(Path("data"))
+    arguments = ["folder", "--root", root, "--model", "torchvision:alexnet", "--weights", "none", "--method", "cam"]
+    assert run("evaluate", *arguments, "--layers", "features.11", "--size", "128") == 2
+    assert "does not go from the last layer to the scores by global average pooling" in capsys.readouterr().err
+
+
+def test_coco_and_a_photo_of_nothing():
+    root = make_coco(Path("data"))
+    assert run("seeds", "coco", "--root", root, *MODEL, *SMALL, "--output", "seeds") == 0
+    assert load_seed("seeds/nothing.npy").high_res.shape == (0, 10, 20)
+    of_seeds = figures("coco", "--root", root, "--seeds", "seeds")["seeds in seeds"]
+    assert of_seeds == figures("coco", "--root", root, *MODEL, *SMALL)["region-cam"]
+    assert of_seeds["photos"] == 4
+
+
+def test_ilsvrc_equals_the_metric_by_hand(capsys):
+    root = make_ilsvrc(Path("data"))
+    result = figures("ilsvrc", "--root", root, *MODEL, "--size", "32", "--method", "region-cam,grad-cam")
+    assert "MaxBoxAccV2" in capsys.readouterr().out
+    model, score = ColourNet().eval(), LocalizationScore()
+    classifier = Classifier(model, size=32)
+    for index in range(4):
+        photo = Image.open(root / f"ILSVRC2012_img_val/ILSVRC2012_val_{index + 1:08d}.JPEG").convert("RGB")
+        x, label = classifier.preprocess(classifier.fit(photo)[1]), shapes(index)[2][0]
+        cam = LayerRegionCam(model, [model.relu1, model.relu2]).attribute(x, label)[0, 0]
+        rows, columns = np.nonzero(shapes(index)[1] == label + 1)
+        boxes = squash_boxes([[columns.min(), rows.min(), columns.max(), rows.max()]], (60, 44))
+        score.update(cam, boxes, int(model(x).argsort(descending=True)[0].tolist().index(label)))
+    for name, value in score.compute().items():
+        expected = value if "threshold" in name else 100 * value
+        np.testing.assert_allclose(result["region-cam"][name], expected, atol=1e-4, err_msg=name)
+    fixed = figures("ilsvrc", "--root", root, *MODEL, "--size", "32", "--box-threshold", "0.15", "--box", "rectangle")
+    assert fixed["region-cam"]["threshold"] == 0.15
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_torchrun_equals_one_process(workers):
+    roots = {"voc": make_voc(Path("voc")), "ilsvrc": make_ilsvrc(Path("ilsvrc"))}
+    for name, root in roots.items():
+        command = [
+            name,
+            "--root",
+            root,
+            *MODEL,
+            *SMALL,
+            "--resize",
+            "squash",
+            "--size",
+            "32",
+            "--method",
+            "layer-cam,region-cam",
+        ]
+        one, together = Path(f"{name}-1.json"), Path(f"{name}-{workers}.json")
+        alone("evaluate", *command, "--json", one)
+        out, _ = finished(process("evaluate", *command, "--json", together, workers=workers))
+        assert json.loads(together.read_text()) == json.loads(one.read_text())
+        assert out.count("LayerCAM") == 1  # one process prints
+
+
+def test_torchrun_writes_every_seed_once():
+    root = make_voc(Path("data"))
+    command = ["voc", "--root", root, *MODEL, *SMALL]
+    finished(process("seeds", *command, "--output", "together", workers=2))
+    alone("seeds", *command, "--output", "alone")
+    for name in NAMES:
+        assert np.array_equal(load_seed(f"together/{name}.npy").high_res, load_seed(f"alone/{name}.npy").high_res)
+
+
+def test_killed_and_resumed_equals_undisturbed():
+    names = [f"photo_{number:03d}" for number in range(60)]
+    root = make_voc(Path("data"), names)
+    command = ["voc", "--root", root, *MODEL, "--scales", "1,2,3"]
+    child = process("seeds", *command, "--output", "killed")
+    deadline = time.monotonic() + 100
+    while len(list(Path("killed").glob("photo_*.npy"))) < 5:
+        assert child.poll() is None, child.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.kill(child.pid, signal.SIGKILL)
+    child.communicate()
+    done = {path: path.stat().st_mtime_ns for path in Path("killed").glob("photo_*.npy")}
+    assert 5 <= len(done) < 60
+    broken = sorted(done)[2]
+    broken.write_bytes(broken.read_bytes()[:1000])
+    Path("killed/.photo_059-leftover.npy").write_bytes(b"half")
+    finished(process("seeds", *command, "--output", "killed", "--resume"))
+    alone("seeds", *command, "--output", "undisturbed")
+    for name in names:
+        one, two = (load_seed(f"{folder}/{name}.npy") for folder in ("killed", "undisturbed"))
+        assert np.array_equal(one.high_res, two.high_res)
+    kept = [path for path, time_ in done.items() if path != broken and path.stat().st_mtime_ns == time_]
+    assert len(kept) == len(done) - 1  # what was done was not done again
+    assert not list(Path("killed").glob(".photo*"))
+    scores = [figures("voc", "--root", root, "--seeds", folder) for folder in ("killed", "undisturbed")]
+    assert list(scores[0].values()) == list(scores[1].values())
+
+
+def test_resume_makes_missing_label_maps():
+    root = make_voc(Path("data"))
+    command = ["seeds", "voc", "--root", root, *MODEL, *SMALL, "--output", "seeds", "--label-maps", "labels"]
+    assert run(*command) == 0
+    Path(f"labels/{NAMES[1]}.png").unlink()
+    Path(f"labels/{NAMES[2]}.png").write_bytes(b"half")
+    assert run(*command, "--resume") == 0
+    for name in NAMES[1:3]:
+        Image.open(f"labels/{name}.png").load()
+
+
+def test_a_folder_is_one_run_s(capsys):
+    root = make_voc(Path("data"))
+    command = ["seeds", "voc", "--root", root, *MODEL, *SMALL, "--output", "seeds", "--limit", "2"]
+    Path("seeds").mkdir()
+    with FileLock("seeds/.lock"):
+        assert run(*command) == 2
+    assert "--output seeds: another run is writing to it" in capsys.readouterr().err
+    assert not list(Path("seeds").glob("*.npy"))
+    assert run(*command) == 0
+    assert len(list(Path("seeds").glob("*.npy"))) == 2
+    assert run(*command) == 2
+    assert "has results already. Pass --resume" in capsys.readouterr().err
+    assert run(*command, "--method", "layer-cam", "--resume") == 2
+    assert "was made with method = 'region-cam', now it is 'layer-cam'" in capsys.readouterr().err
+    assert run(*command[:-2], "--resume") == 0
+    assert len(list(Path("seeds").glob("*.npy"))) == 6
+
+
+def test_a_broken_photo_does_not_stop_the_others(capsys):
+    home = make_voc(Path("data"))
+    (home / "JPEGImages" / f"{NAMES[0]}.jpg").write_bytes(b"no photo")
+    (home / "SegmentationClass" / f"{NAMES[3]}.png").unlink()
+    result = figures("voc", "--root", "data", *MODEL, *SMALL, expect=1)["region-cam"]
+    assert (result["photos"], result["failed"]) == (4, 2)
+    err = capsys.readouterr().err
+    assert "2 of 6 photos failed" in err
+    assert f"{NAMES[0]}.jpg: not an image" in err
+    assert f"{NAMES[3]}.png: cannot be read" in err
+    assert run("seeds", "voc", "--root", "data", *MODEL, *SMALL, "--output", "seeds") == 1
+    assert "5 seeds of" in capsys.readouterr().out
+    assert figures("voc", "--root", "data", "--seeds", "seeds", expect=1)["seeds in seeds"] == result
+
+
+def test_what_is_wrong_with_all_photos_stops_the_run(capsys):
+    root = make_folder(Path("data"), photos=12)
+    assert run("evaluate", "folder", "--root", root, *MODEL[:2], "--layers", "fc") == 2
+    assert "the first 10 photos all failed, the last with: layer 'fc'" in capsys.readouterr().err
+    assert run("evaluate", "folder", "--root", root, *MODEL[:2], "--layers", "fc", "--limit", "3") == 2
+    assert "all 3 photos failed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["evaluate", "voc", "--root", "nowhere"], "--root: nowhere: not a VOC 2012 folder"),
+        (["evaluate", "folder", "--root", "data", "--method", "cams"], "'cams' is none of cam, grad-cam"),
+        (["evaluate", "folder", "--root", "data", "--scales", "1,0"], "'1,0': has to be above 0"),
+        (["evaluate", "folder", "--root", "data", "--scales", "one"], "'one' is not numbers with commas"),
+        (["evaluate", "folder", "--root", "data", "--threshold", "1"], "'1' is not from 0 to below 1"),
+        (["evaluate", "folder", "--root", "data", "--json", "data"], "data: is a folder"),
+        (["evaluate", "ilsvrc", "--root", "data", "--resize", "crop"], "neither --seeds nor --resize crop"),
+        (["seeds", "folder", "--root", "data", "--output", "out", "--resize", "crop"], "a seed has the whole photo"),
+        (["seeds", "folder", "--root", "data", "--output", "data/index.json"], "is a file; give a folder"),
+        (["seeds", "folder", "--root", "data"], "--output"),
+    ],
+)
+def test_arguments_that_cannot_be(arguments, says, capsys):
+    make_folder(Path("data"))
+    assert run(*arguments) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_without_the_extra(monkeypatch, capsys):
+    for name in [name for name in sys.modules if name.startswith("captum_regioncam.evaluation")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torchmetrics", None)
+    monkeypatch.delattr(sys.modules["captum_regioncam"], "evaluation", raising=False)
+    assert run("evaluate", "folder", "--root", "data") == 2
+    assert 'captum_regioncam.evaluation needs: pip install "captum_regioncam[eval]"' in capsys.readouterr().err
+
+
+def test_torchvision_of_another_torch(monkeypatch, capsys):
+    class Broken:
+        def find_spec(self, name, *others):
+            if name == "torchmetrics":
+                raise RuntimeError("operator torchvision::nms does not exist")
+
+    for name in [name for name in sys.modules if name.startswith(("captum_regioncam.evaluation", "torchmetrics"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr(sys.modules["captum_regioncam"], "evaluation", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    assert run("evaluate", "folder", "--root", "data") == 2
+    assert "Install the torchvision of this torch, or uninstall torchvision" in capsys.readouterr().err

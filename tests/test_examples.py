@@ -1,0 +1,76 @@
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from captum_regioncam import LayerRegionCam, find_stages
+from captum_regioncam.classifiers import UsageError, load_classifier
+from captum_regioncam.methods import METHODS
+from captum_regioncam.stage_finder import StageValues
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def irn(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    spec = importlib.util.spec_from_file_location("irn_resnet50", ROOT / "examples" / "irn_resnet50.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Checkpoint(nn.Module):
+    """The modules of IRN's network as it registers them: its stages under several names."""
+
+    def __init__(self):
+        super().__init__()
+        self.resnet50 = torchvision.models.resnet50(weights=None)
+        body = self.resnet50
+        self.stage1 = nn.Sequential(body.conv1, body.bn1, body.relu, body.maxpool, body.layer1)
+        self.stage2, self.stage3, self.stage4 = (
+            nn.Sequential(part) for part in (body.layer2, body.layer3, body.layer4)
+        )
+        self.classifier = nn.Conv2d(2048, 20, 1, bias=False)
+        self.backbone = nn.ModuleList([self.stage1, self.stage2, self.stage3, self.stage4])
+        self.newly_added = nn.ModuleList([self.classifier])
+
+
+def test_irn_resnet50_loads_a_checkpoint_of_irn_by_name(irn, tmp_path):
+    checkpoint = Checkpoint()
+    torch.save(checkpoint.state_dict(), tmp_path / "res50_cam.pth")
+    network = load_classifier("examples.irn_resnet50:network", str(tmp_path / "res50_cam.pth")).model
+    state = checkpoint.state_dict()
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, state[name]), name
+    x = torch.randn(1, 3, 96, 64)
+    assert network.stage4(network.stage3(network.stage2(network.stage1(x)))).shape == (
+        1,
+        2048,
+        6,
+        4,
+    )  # strides 2, 2, 2, 1
+    assert network(x).shape == (1, 20)
+    assert irn.coco_network()(x).shape == (1, 80)
+
+
+def test_irn_resnet50_refuses_another_checkpoint(irn, tmp_path):
+    torch.save(torchvision.models.resnet50(weights=None).state_dict(), tmp_path / "resnet.pth")
+    with pytest.raises(UsageError, match="does not fit the model"):
+        load_classifier("examples.irn_resnet50:network", str(tmp_path / "resnet.pth"))
+
+
+def test_maps_of_irn_resnet50(irn):
+    network = irn.network().eval()
+    x = torch.randn(1, 3, 64, 64)
+    stages = find_stages(network, x)
+    assert list(stages) == ["stage1.2", "stage1", "stage2", "stage4"]
+    assert LayerRegionCam(network, stages.values()).attribute(x, 3).shape == (1, 1, 32, 32)
+    # CAM is the classifier's weights times the last features.
+    cam = METHODS["cam"](network, StageValues(stages.values()))(x, [3])
+    features = network.stage4(network.stage3(network.stage2(network.stage1(x))))
+    expected = torch.einsum("c,nchw->nhw", network.classifier.weight[3, :, 0, 0], features).relu()
+    torch.testing.assert_close(cam[:, 0], expected, rtol=1e-3, atol=1e-5)
