@@ -66,7 +66,7 @@ def positive(value: str) -> int:
     return int(value)
 
 
-def add_model_arguments(parser: argparse.ArgumentParser, resize: str) -> None:
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that say which network, and how photos come to it."""
     parser.add_argument(
         "--model", default=DEFAULT_MODEL, metavar="NAME",
@@ -78,9 +78,9 @@ def add_model_arguments(parser: argparse.ArgumentParser, resize: str) -> None:
     parser.add_argument("--mean", type=numbers(3), metavar="R,G,B", help="of pixels in [0, 1]; default: the model's")
     parser.add_argument("--std", type=numbers(3, above_zero=True), metavar="R,G,B", help="likewise")
     parser.add_argument(
-        "--resize", choices=RESIZES, default=resize,
-        help="squash the whole photo to N x N, its short side to N, crop its centre, or keep its size; "
-        "default: %(default)s",
+        "--resize", choices=RESIZES,
+        help="squash the whole photo to N x N (default), its short side to N, crop its centre, or keep its size "
+        "(default for seeds, voc and coco without --size)",
     )  # fmt: skip
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 ...; default: cuda where there is one")
 

@@ -90,6 +90,13 @@ class StageAttribution(LayerAttribution, GradientAttribution):
             LayerError: a layer is never reached, not on a grid, not finite, or without influence on the score.
             TargetError: the target is missing, out of range, or does not select one score per example.
             TypeError: ``forward_func`` does not return a tensor.
+
+        Example::
+
+            >>> cam.attribute(x, target=[281, 207]).shape  # a class for each of two examples
+            torch.Size([2, 1, 112, 112])
+            >>> cam.attribute(x, target=281, attr_dim_summation=False).shape  # five layers, each apart
+            torch.Size([2, 5, 112, 112])
         """
         return self._attribute(
             inputs, [target], additional_forward_args, attribute_to_layer_input, grad_kwargs, attr_dim_summation

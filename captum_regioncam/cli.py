@@ -81,7 +81,7 @@ def _explain(options: argparse.Namespace) -> int:
         size=options.size,
         mean=options.mean,
         std=options.std,
-        resize=options.resize,
+        resize=options.resize or "squash",
     )
     if options.weights == "none":
         print("captum-regioncam explain: the weights are random (--weights none).", file=sys.stderr)
@@ -195,7 +195,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     explain.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
-    add_model_arguments(explain, resize="squash")
+    add_model_arguments(explain)
     explain.add_argument(
         "--target", nargs="+", default=[], metavar="CLASS", help="classes by number or name; default: the likeliest"
     )

@@ -25,8 +25,7 @@ def _add_photos(parser: argparse.ArgumentParser, datasets: Sequence[str]) -> Non
 
 
 def _add_maps(parser: argparse.ArgumentParser, scales: str) -> None:
-    add_model_arguments(parser, resize="squash")
-    parser.set_defaults(resize=None)
+    add_model_arguments(parser)
     parser.add_argument(
         "--scales", type=numbers(None, above_zero=True), metavar="S,S,...",
         help=f"of the network's input, whose maps are added; default: {scales}",
@@ -48,10 +47,31 @@ def _add_maps(parser: argparse.ArgumentParser, scales: str) -> None:
 
 
 def _fraction(value: str) -> float:
-    number = numbers(None)(value)[0]
-    if not 0 <= number < 1:
+    found = numbers(None)(value)
+    if len(found) > 1 or not 0 <= found[0] < 1:
         raise argparse.ArgumentTypeError(f"{value!r} is not from 0 to below 1")
-    return number
+    return found[0]
+
+
+def _step(value: str) -> float:
+    if not _fraction(value):
+        raise argparse.ArgumentTypeError(f"{value!r} is not above 0")
+    return _fraction(value)
+
+
+def _check_outputs(options: argparse.Namespace) -> None:
+    """See before a long run what would end it, or what would not be heeded."""
+    for path in (options.json, options.plot):
+        if path and path.is_dir():
+            raise UsageError(f"{path}: is a folder; give a file to write.")
+    if options.plot and options.plot.suffix.lower() not in ("", ".png", ".jpg", ".jpeg", ".pdf", ".svg"):
+        raise UsageError(f"--plot {options.plot}: expects a file to write, .png, .jpg, .pdf or .svg.")
+    if options.dataset == "ilsvrc" and (options.seeds or options.resize == "crop"):
+        raise UsageError("evaluate ilsvrc: boxes are those of whole photos; give neither --seeds nor --resize crop.")
+    if options.seeds and not options.seeds.is_dir():
+        raise UsageError(f"--seeds {options.seeds}: no such folder.")
+    if options.seeds and options.method:
+        raise UsageError("--seeds: are scored as they are; give no --method with them.")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -67,10 +87,17 @@ def _run(options: argparse.Namespace) -> int:
         options.flip = of_seeds
     if options.normalize is None:
         options.normalize = "max" if of_seeds else "minmax"
+    if options.size and options.resize == "keep":
+        raise UsageError("--size: has no meaning with --resize keep.")
+    if options.command == "evaluate":
+        _check_outputs(options)
     try:
+        import pycocotools  # noqa: F401
+
         from captum_regioncam.evaluation import commands
     except ImportError as error:
-        raise UsageError(str(error)) from error
+        hint = 'the command needs: pip install "captum_regioncam[eval]"'
+        raise UsageError(str(error) if "captum_regioncam[eval]" in str(error) else f"{hint} ({error}).") from error
     if options.command == "seeds":
         return commands.seeds(options)
     options.method = list(dict.fromkeys(options.method or ["region-cam"]))
@@ -113,7 +140,7 @@ def add_commands(commands: Any) -> None:
     boxes = evaluate.add_argument_group("boxes (ilsvrc)")
     boxes.add_argument("--box", choices=("contour", "rectangle"), default="contour", help="whose area is largest")
     boxes.add_argument("--box-threshold", type=_fraction, metavar="T", help="default: the best of the set")
-    boxes.add_argument("--step", type=_fraction, default=0.01, metavar="T", help="between thresholds; default: 0.01")
+    boxes.add_argument("--step", type=_step, default=0.01, metavar="T", help="between thresholds; default: 0.01")
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the figures, in percent")
     evaluate.add_argument(
         "--plot", type=Path, metavar="FILE", help="draw the score over the threshold, a curve a method"

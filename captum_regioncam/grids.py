@@ -158,6 +158,11 @@ def channels_last(tensor: Tensor) -> Tensor:
 
     Returns:
         (N, C, \*grid), a view.
+
+    Example::
+
+        >>> channels_last(torch.zeros(2, 14, 14, 384)).shape
+        torch.Size([2, 384, 14, 14])
     """
     return tensor.movedim(-1, 1)
 

@@ -34,6 +34,14 @@ class StageSet(dict[str, Module]):
     Attributes:
         reshape_transform: None for (N, C, \*grid) tensors. LayerRegionCam and LayerCam take it from here where it is
             not given to them, from the set as from its ``values()``.
+
+    Example::
+
+        >>> stages = find_stages(model, x)
+        >>> {name: type(module).__name__ for name, module in stages.items()}
+        {'relu': 'ReLU', 'layer1': 'Sequential', 'layer2': 'Sequential', 'layer3': 'Sequential', 'layer4': 'Sequential'}
+        >>> stages.reshape_transform is None  # these are (N, C, height, width) already
+        True
     """
 
     reshape_transform: ReshapeTransform | None = None

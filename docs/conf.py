@@ -5,8 +5,20 @@ import captum_regioncam
 project = "captum_regioncam"
 copyright = "2026, the captum_regioncam developers"
 version = release = captum_regioncam.__version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
-myst_enable_extensions = ["dollarmath"]
+extensions = [
+    "myst_nb",  # executes docs/notebooks
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",  # copies MathJax beside the pages
+    "sphinx_design",
+]
+myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_heading_anchors = 3
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600
+nb_merge_streams = True
 autodoc_typehints = "none"
 # torchmetrics imports torchvision wherever there is one, which may belong to another torch.
 autodoc_mock_imports = ["torchvision"]

@@ -12,15 +12,15 @@ COLOURS = {0: (220, 40, 40), 1: (40, 220, 40), 2: (40, 40, 220)}  # of key 0, 1,
 
 
 class ColourNet(nn.Module):
-    """Three classes: red, green and blue. Global average pooling and a linear layer above ``relu2``."""
+    """Classes of colour, for all that it knows. Global average pooling and a linear layer above ``relu2``."""
 
-    def __init__(self):
+    def __init__(self, classes=3):
         super().__init__()
         self.conv1 = nn.Conv2d(3, 6, 3, padding=1)
         self.relu1 = nn.ReLU()
         self.conv2 = nn.Conv2d(6, 8, 3, stride=2, padding=1)
         self.relu2 = nn.ReLU()
-        self.fc = nn.Linear(8, 3)
+        self.fc = nn.Linear(8, classes)
         torch.manual_seed(3)
         for parameter in self.parameters():
             nn.init.normal_(parameter, std=0.4)
@@ -33,6 +33,7 @@ FACTORY = """
 import sys
 sys.path.insert(0, {tests!r})
 from made_datasets import ColourNet as colour_net
+voc_net = lambda: colour_net(20)
 """
 
 

@@ -30,7 +30,10 @@ def test_voc(tmp_path):
 def test_voc_lists_of_photo_and_mask(tmp_path):
     home = make_voc(tmp_path)
     (home / "ImageSets/Segmentation/train_aug.txt").write_text("/JPEGImages/2007_000002.jpg /Aug/2007_000002.png\n\n")
-    assert Voc2012(tmp_path, "train_aug").names == ["2007_000002"]
+    (home / "SegmentationClass").rename(home / "Aug")
+    dataset = Voc2012(tmp_path, "train_aug")
+    assert dataset.names == ["2007_000002"]
+    assert np.array_equal(dataset[0].labels, shapes(1)[1])
 
 
 def test_voc_says_what_is_missing(tmp_path):
@@ -107,6 +110,17 @@ def test_photos_turned_by_exif(tmp_path):
     sample = PhotoFolder(root)[0]
     assert sample.photo.size == (60, 44)  # turned back upright, as the mask is
     assert np.abs(np.asarray(sample.photo).astype(int) - shapes(0)[0]).mean() < 10
+
+
+def test_photos_of_a_folder_are_turned_without_masks_too(tmp_path):
+    root = make_folder(tmp_path)
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down: of the same size either way
+    path = root / "images" / "photo_0.jpg"
+    Image.open(path).rotate(180).save(path, exif=exif, quality=95)
+    for ground_truth in (True, False):
+        photo = PhotoFolder(root, ground_truth)[0].photo
+        assert np.abs(np.asarray(photo).astype(int) - shapes(0)[0]).mean() < 10
 
 
 def test_coco(tmp_path, capsys):
@@ -201,6 +215,16 @@ def test_ilsvrc_that_is_broken(tmp_path):
         Ilsvrc2012(root)[1]
 
 
+def test_ilsvrc_resized(tmp_path):
+    root = make_ilsvrc(tmp_path)
+    path = root / "ILSVRC2012_img_val" / "ILSVRC2012_val_00000001.JPEG"
+    Image.open(path).resize((120, 88)).save(path)
+    assert Ilsvrc2012(root)[0].boxes.tolist() == [[8, 16, 42, 58]]
+    Image.open(path).resize((88, 88)).save(path)
+    with pytest.raises(ValueError, match=r"88 x 88 pixels; its ground truth has \(60, 44\)"):
+        Ilsvrc2012(root)[0]
+
+
 def test_several_boxes(tmp_path):
     root = make_ilsvrc(tmp_path)
     path = root / "bbox/val/ILSVRC2012_val_00000001.xml"
@@ -229,6 +253,15 @@ def test_folder_that_is_broken(tmp_path):
         dataset[1]
     with pytest.raises(ValueError, match=r"photo_2.png: cannot be read"):
         dataset[2]
+    Image.new("L", (60, 44), 1).save(root / "masks" / "photo_3.png")
+    with pytest.raises(ValueError, match=r"photo_3.png: its brightest pixel is 1; expects 255"):
+        dataset[3]
+    (root / "images" / "photo_0.json").write_text("{}")  # no photo
+    assert PhotoFolder(root)[0].photo.size == (60, 44)
+    (root / "images" / "photo_0.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"photo_0 is the name of several photos"):
+        PhotoFolder(root)
+    (root / "images" / "photo_0.png").unlink()
     for content in ("[{", "{}x", '[{"name": "photo_0"}]', "[3]"):
         (root / "index.json").write_text(content)
         with pytest.raises(ValueError, match=r"index.json: expects a list"):

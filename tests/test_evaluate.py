@@ -17,7 +17,7 @@ from made_datasets import FACTORY, NAMES, ColourNet, make_coco, make_folder, mak
 from PIL import Image
 
 from captum_regioncam import LayerRegionCam
-from captum_regioncam.classifiers import Classifier
+from captum_regioncam.classifiers import Classifier, UsageError
 from captum_regioncam.cli import main
 from captum_regioncam.evaluation import (
     LocalizationScore,
@@ -27,9 +27,11 @@ from captum_regioncam.evaluation import (
     load_seed,
     squash_boxes,
 )
+from captum_regioncam.evaluation.runner import Worker, visit
 
 TESTS = Path(__file__).parent
 MODEL = ["--model", "colour_factory:colour_net", "--layers", "relu1,relu2", "--device", "cpu"]
+VOC_MODEL = ["--model", "colour_factory:voc_net", *MODEL[2:]]
 SMALL = ["--mean", ".5,.5,.5", "--std", ".5,.5,.5", "--scales", "1,0.5"]
 
 
@@ -121,7 +123,7 @@ def test_crop_takes_the_mask_along():
 
 def test_seeds_and_their_scores(capsys):
     root = make_voc(Path("data"))
-    command = ["voc", "--root", root, *MODEL, *SMALL]
+    command = ["voc", "--root", root, *VOC_MODEL, *SMALL]
     assert run("seeds", *command, "--output", "seeds", "--label-maps", "labels") == 0
     assert "6 seeds of Region-CAM in seeds" in capsys.readouterr().out
     assert sorted(path.name for path in Path("seeds").glob("[!.]*")) == [f"{name}.npy" for name in NAMES] + [
@@ -135,7 +137,7 @@ def test_seeds_and_their_scores(capsys):
         labels = np.asarray(Image.open(f"labels/{name}.png"))
         assert np.array_equal(labels, label_map(seed.high_res, seed.keys))
     of_seeds = figures("voc", "--root", root, "--seeds", "seeds")["seeds in seeds"]
-    on_the_fly = figures("voc", "--root", root, *MODEL, *SMALL, "--plot", "miou.png")["region-cam"]
+    on_the_fly = figures("voc", "--root", root, *VOC_MODEL, *SMALL, "--plot", "miou.png")["region-cam"]
     assert of_seeds == on_the_fly
     assert of_seeds["per_class"]["person"] is None  # in no photo
     with Image.open("miou.png") as plot:
@@ -144,8 +146,11 @@ def test_seeds_and_their_scores(capsys):
 
 def test_cam_over_scales_is_the_weighted_features():
     root = make_voc(Path("data"))
-    assert run("seeds", "voc", "--root", root, *MODEL, *SMALL, "--method", "cam", "--output", "seeds", "--no-flip") == 0
-    model, sample = ColourNet().eval(), Voc2012(root)[0]
+    assert (
+        run("seeds", "voc", "--root", root, *VOC_MODEL, *SMALL, "--method", "cam", "--output", "seeds", "--no-flip")
+        == 0
+    )
+    model, sample = ColourNet(20).eval(), Voc2012(root)[0]
     classifier, total = Classifier(model, mean=[0.5] * 3, std=[0.5] * 3), 0
     for size in ((60, 44), (30, 22)):
         x = classifier.preprocess(sample.photo.resize(size, Image.Resampling.BICUBIC))
@@ -200,7 +205,7 @@ def test_torchrun_equals_one_process(workers):
             name,
             "--root",
             root,
-            *MODEL,
+            *(VOC_MODEL if name == "voc" else MODEL),
             *SMALL,
             "--resize",
             "squash",
@@ -218,7 +223,7 @@ def test_torchrun_equals_one_process(workers):
 
 def test_torchrun_writes_every_seed_once():
     root = make_voc(Path("data"))
-    command = ["voc", "--root", root, *MODEL, *SMALL]
+    command = ["voc", "--root", root, *VOC_MODEL, *SMALL]
     finished(process("seeds", *command, "--output", "together", workers=2))
     alone("seeds", *command, "--output", "alone")
     for name in NAMES:
@@ -228,7 +233,7 @@ def test_torchrun_writes_every_seed_once():
 def test_killed_and_resumed_equals_undisturbed():
     names = [f"photo_{number:03d}" for number in range(60)]
     root = make_voc(Path("data"), names)
-    command = ["voc", "--root", root, *MODEL, "--scales", "1,2,3"]
+    command = ["voc", "--root", root, *VOC_MODEL, "--scales", "1,2,3"]
     child = process("seeds", *command, "--output", "killed")
     deadline = time.monotonic() + 100
     while len(list(Path("killed").glob("photo_*.npy"))) < 5:
@@ -254,20 +259,26 @@ def test_killed_and_resumed_equals_undisturbed():
     assert list(scores[0].values()) == list(scores[1].values())
 
 
-def test_resume_makes_missing_label_maps():
+def test_resume_makes_missing_label_maps(capsys):
     root = make_voc(Path("data"))
-    command = ["seeds", "voc", "--root", root, *MODEL, *SMALL, "--output", "seeds", "--label-maps", "labels"]
+    command = ["seeds", "voc", "--root", root, *VOC_MODEL, *SMALL, "--output", "seeds", "--label-maps", "labels"]
     assert run(*command) == 0
     Path(f"labels/{NAMES[1]}.png").unlink()
     Path(f"labels/{NAMES[2]}.png").write_bytes(b"half")
     assert run(*command, "--resume") == 0
+    before = Path(f"seeds/{NAMES[1]}.npy").stat().st_mtime_ns
     for name in NAMES[1:3]:
-        Image.open(f"labels/{name}.png").load()
+        seed = load_seed(f"seeds/{name}.npy")
+        with Image.open(f"labels/{name}.png") as image:
+            assert np.array_equal(np.asarray(image), label_map(seed.high_res, seed.keys))
+    assert Path(f"seeds/{NAMES[1]}.npy").stat().st_mtime_ns == before  # made of the seed, not of new maps
+    assert run(*command, "--resume", "--threshold", "0.3") == 2
+    assert "label maps at = 0.15, now it is 0.3" in capsys.readouterr().err
 
 
 def test_a_folder_is_one_run_s(capsys):
     root = make_voc(Path("data"))
-    command = ["seeds", "voc", "--root", root, *MODEL, *SMALL, "--output", "seeds", "--limit", "2"]
+    command = ["seeds", "voc", "--root", root, *VOC_MODEL, *SMALL, "--output", "seeds", "--limit", "2"]
     Path("seeds").mkdir()
     with FileLock("seeds/.lock"):
         assert run(*command) == 2
@@ -287,13 +298,13 @@ def test_a_broken_photo_does_not_stop_the_others(capsys):
     home = make_voc(Path("data"))
     (home / "JPEGImages" / f"{NAMES[0]}.jpg").write_bytes(b"no photo")
     (home / "SegmentationClass" / f"{NAMES[3]}.png").unlink()
-    result = figures("voc", "--root", "data", *MODEL, *SMALL, expect=1)["region-cam"]
+    result = figures("voc", "--root", "data", *VOC_MODEL, *SMALL, expect=1)["region-cam"]
     assert (result["photos"], result["failed"]) == (4, 2)
     err = capsys.readouterr().err
     assert "2 of 6 photos failed" in err
     assert f"{NAMES[0]}.jpg: not an image" in err
     assert f"{NAMES[3]}.png: cannot be read" in err
-    assert run("seeds", "voc", "--root", "data", *MODEL, *SMALL, "--output", "seeds") == 1
+    assert run("seeds", "voc", "--root", "data", *VOC_MODEL, *SMALL, "--output", "seeds") == 1
     assert "5 seeds of" in capsys.readouterr().out
     assert figures("voc", "--root", "data", "--seeds", "seeds", expect=1)["seeds in seeds"] == result
 
@@ -301,14 +312,66 @@ def test_a_broken_photo_does_not_stop_the_others(capsys):
 def test_what_is_wrong_with_all_photos_stops_the_run(capsys):
     root = make_folder(Path("data"), photos=12)
     assert run("evaluate", "folder", "--root", root, *MODEL[:2], "--layers", "fc") == 2
-    assert "the first 10 photos all failed, the last with: layer 'fc'" in capsys.readouterr().err
+    assert "all photos that were tried failed, one of them with: layer 'fc'" in capsys.readouterr().err
     assert run("evaluate", "folder", "--root", root, *MODEL[:2], "--layers", "fc", "--limit", "3") == 2
-    assert "all 3 photos failed" in capsys.readouterr().err
+    assert "all photos that were tried failed" in capsys.readouterr().err
+
+
+def test_seeds_of_others_stay(capsys):
+    root = make_voc(Path("data"))
+    command = ["seeds", "voc", "--root", root, *VOC_MODEL, *SMALL, "--output", "seeds"]
+    Path("seeds").mkdir()
+    Path(f"seeds/{NAMES[0]}.npy").write_bytes(b"somebody's")
+    for resume in ([], ["--resume"]):
+        assert run(*command, *resume) == 2
+        assert "has .npy files that are not of this command" in capsys.readouterr().err
+    assert Path(f"seeds/{NAMES[0]}.npy").read_bytes() == b"somebody's"
+    Path(f"seeds/{NAMES[0]}.npy").unlink()
+    Path("seeds/settings.json").write_text("{")
+    assert run(*command, "--resume") == 2
+    assert "settings.json: cannot be read" in capsys.readouterr().err
+
+
+def test_outputs_have_to_be_the_classes_of_the_data_set(capsys):
+    root = make_voc(Path("data"))
+    assert run("evaluate", "voc", "--root", root, *MODEL, *SMALL) == 2
+    assert "gives scores of shape (1, 3); the data set has 20 classes" in capsys.readouterr().err
+
+
+def test_a_worker_that_gets_nowhere_ends_early_and_the_others_count(capsys):
+    worker = Worker()
+    seen = []
+
+    def step(index):
+        seen.append(index)
+        if index < 10:
+            raise ValueError("no such mount")
+
+    with pytest.raises(UsageError, match=r"all photos that were tried failed, one of them with: no such mount"):
+        visit([str(i) for i in range(20)], worker, step)
+    assert seen == list(range(10))
+    failures = visit([str(i) for i in range(5, 25)], worker, lambda index: step(index + 5))
+    assert failures == {str(i): "no such mount" for i in range(5, 10)}
+
+
+def test_set_up_that_fails_in_one_worker_ends_all():
+    def fail():
+        raise OSError("no such mount")
+
+    with pytest.raises(UsageError, match="no such mount"):
+        Worker().together(fail)
+    assert Worker().together(lambda: 3) == 3
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
+        (["evaluate", "folder", "--root", "data", "--plot", "a.xyz"], "--plot a.xyz: expects a file"),
+        (["evaluate", "folder", "--root", "data", "--seeds", "nowhere"], "--seeds nowhere: no such folder"),
+        (["evaluate", "folder", "--root", "data", "--seeds", "data", "--method", "cam"], "give no --method with them"),
+        (["evaluate", "folder", "--root", "data", "--size", "9", "--resize", "keep"], "no meaning with --resize keep"),
+        (["evaluate", "ilsvrc", "--root", "data", "--step", "0"], "'0' is not above 0"),
+        (["evaluate", "folder", "--root", "data", "--threshold", ".1,.2"], "'.1,.2' is not from 0 to below 1"),
         (["evaluate", "voc", "--root", "nowhere"], "--root: nowhere: not a VOC 2012 folder"),
         (["evaluate", "folder", "--root", "data", "--method", "cams"], "'cams' is none of cam, grad-cam"),
         (["evaluate", "folder", "--root", "data", "--scales", "1,0"], "'1,0': has to be above 0"),

@@ -111,6 +111,7 @@ def test_equals_a_threshold_at_a_time():
 def test_squash_boxes_truncates():
     # 500 x 375 to 224: x by 0.448, y by 0.5973.
     assert squash_boxes([[10, 10, 499, 374]], (500, 375)).tolist() == [[4, 5, 223, 223]]
+    assert squash_boxes([[180, 0, 340, 360]], (640, 360)).tolist() == [[63, 0, 119, 224]]  # 63, not 62.999...
     assert squash_boxes(np.array([[0, 3, 50, 9]]), (100, 10), side=10).tolist() == [[0, 3, 5, 9]]
 
 

@@ -42,6 +42,14 @@ def test_one_scale_is_the_attribution(photo, cam):
     torch.testing.assert_close(maps, cam.attribute(preprocess(photo), 2)[0])
 
 
+def test_the_order_of_scales_changes_nothing(photo, cam):
+    one, other = (
+        multiscale_maps(cam, photo, [2], preprocess, scales=scales)[0] for scales in ((0.5, 1, 2), (2, 1, 0.5))
+    )
+    assert one.shape == (1, 30, 40)
+    torch.testing.assert_close(one, other)
+
+
 def test_scales_of_equal_size_are_one_batch(photo):
     model = GapNet().eval()
     calls = []

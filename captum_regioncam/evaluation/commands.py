@@ -3,11 +3,12 @@
 import argparse
 import functools
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from PIL import Image
@@ -38,65 +39,79 @@ _SPLITS = {"voc": "train", "coco": "val2014"}
 
 def seeds(options: argparse.Namespace) -> int:
     """Write seed files; return the exit status."""
-    dataset = _dataset(options, ground_truth=False)
-    names = dataset.names[: options.limit]
-    maps = _maps(options)
     recorded = ["dataset", "split", "labels", "model", "weights", "layers", "method", "scales", "flip", "normalize"]
     recorded += ["size", "mean", "std", "resize"]
     settings = {name: getattr(options, name) for name in recorded} | {"root": str(Path(options.root).resolve())}
+    settings["label maps at"] = options.threshold if options.label_maps else None
 
-    def outputs(index: int) -> tuple[Path, Path | None]:
-        name = names[index]
-        return options.output / f"{name}.npy", options.label_maps and options.label_maps / f"{name}.png"
+    with workers() as worker:
+        dataset, maps = worker.together(lambda: (_dataset(options, ground_truth=False), _maps(options)))
+        names = dataset.names[: options.limit]
 
-    def done(index: int) -> bool:
-        seed, labels = outputs(index)
-        try:
-            load_seed(seed)
+        def outputs(index: int) -> tuple[Path, Path | None]:
+            name = names[index]
+            return options.output / f"{name}.npy", options.label_maps and options.label_maps / f"{name}.png"
+
+        def save_labels(path: Path, seed: Seed) -> None:
+            save_label_map(path, label_map(seed.high_res, seed.keys, options.threshold))
+
+        def done(index: int) -> bool:
+            path, labels = outputs(index)
+            try:
+                seed = load_seed(path)
+            except ValueError:
+                return False
+            if labels and not _is_image(labels):
+                save_labels(labels, seed)
+            return True
+
+        def step(index: int) -> None:
+            sample = dataset[index]
+            maps.check(sample.photo, None if options.dataset == "folder" else len(dataset.classes))
+            height, width = sample.photo.height, sample.photo.width
+            summed = maps(sample, options.method, [seed_grid(height, width), (height, width)])
+            cam, high_res = (normalize(part, options.normalize) for part in summed)
+            seed = Seed(torch.tensor(sample.keys, dtype=torch.long), cam, high_res.numpy())
+            path, labels = outputs(index)
+            save_seed(path, seed)
             if labels:
-                Image.open(labels).load()
-        except (ValueError, OSError, SyntaxError):
-            return False
-        return True
+                save_labels(labels, seed)
 
-    def step(index: int) -> None:
-        sample = dataset[index]
-        height, width = sample.photo.height, sample.photo.width
-        sizes = [seed_grid(height, width), (height, width)]
-        cam, high_res = (normalize(part, options.normalize) for part in maps(sample, options.method, sizes))
-        path, labels = outputs(index)
-        save_seed(path, Seed(torch.tensor(sample.keys), cam, high_res.numpy()))
-        if labels:
-            save_label_map(labels, label_map(high_res.numpy(), sample.keys, options.threshold))
-
-    with workers() as worker, run_folder(options.output, settings, worker, resume=options.resume):
-        failures = visit(names, worker, step, done=done if options.resume else None)
+        with run_folder(options.output, settings, worker, resume=options.resume):
+            failures = visit(names, worker, step, done=done if options.resume else None)
     if worker.rank == 0:
         print(f"{len(names) - len(failures)} seeds of {TITLES[options.method]} in {options.output}")
         report_failures(failures, len(names))
     return int(bool(failures))
 
 
+def _is_image(path: Path) -> bool:
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except (OSError, SyntaxError):
+        return False
+    return True
+
+
 def evaluate(options: argparse.Namespace) -> int:
     """Score methods; return the exit status."""
-    for path in (options.json, options.plot):
-        if path and path.is_dir():
-            raise UsageError(f"{path}: is a folder; give a file to write.")
-    if options.dataset == "ilsvrc" and (options.seeds or options.resize == "crop"):
-        raise UsageError("evaluate ilsvrc: boxes are those of whole photos; give neither --seeds nor --resize crop.")
-    dataset = _dataset(options, ground_truth=True)
-    names = dataset.names[: options.limit]
-    run: _Localization | _Segmentation
-    run = _Localization(options) if options.dataset == "ilsvrc" else _Segmentation(options, dataset)
+
+    def prepare() -> tuple[PhotoDataset, _Localization | _Segmentation]:
+        dataset = _dataset(options, ground_truth=True)
+        return dataset, (_Localization if options.dataset == "ilsvrc" else _Segmentation)(options, dataset)
+
     with workers() as worker:
+        dataset, run = worker.together(prepare)
+        names = dataset.names[: options.limit]
         failures = visit(names, worker, lambda index: run.add(dataset[index]))
-        figures = run.figures(dataset)  # every worker takes part in the sums
+        figures = run.figures()  # every worker takes part in the sums
     if worker.rank == 0:
+        report_failures(failures, len(names))
         for row in figures.values():
             row.update(photos=len(names) - len(failures), failed=len(failures))
         print_table(run.title, run.columns, figures)
         write_figures(options, figures, run.axis)
-        report_failures(failures, len(names))
     return int(bool(failures))
 
 
@@ -113,7 +128,27 @@ class _Maps:
     def __post_init__(self) -> None:
         self.classifier.model.to(self.device)
         self._layers = layers_named(self.classifier.model, self.named)
-        self._attributions: dict[str, Attribute] = {}
+        self._attributions: dict[tuple[Any, ...], Attribute] = {}
+        self._transformer = False
+        self._checked = False
+
+    def check(self, photo: Image.Image, classes: int | None) -> None:
+        """See on the first photo that the network has an output for each class.
+
+        Raises:
+            UsageError: it has more or fewer.
+        """
+        if classes is None or self._checked:
+            return
+        x = self.classifier.preprocess(self.classifier.fit(photo)[1]).to(self.device)
+        with torch.no_grad():
+            scores = self.classifier.model(x)
+        if scores.dim() != 2 or scores.shape[1] != classes:
+            raise UsageError(
+                f"--model: gives scores of shape {tuple(scores.shape)}; the data set has {classes} classes, and the "
+                "network's outputs have to be these."
+            )
+        self._checked = True
 
     def __call__(self, sample: Sample, method: str, sizes: Sequence[tuple[int, int]] | None = None) -> list[Tensor]:
         """Return a photo's (K, height, width) maps at each of the sizes."""
@@ -136,10 +171,13 @@ class _Maps:
 
     def _attribute(self, method: str, x: Tensor, targets: Sequence[int]) -> Tensor:
         x = x.to(self.device)
-        if method not in self._attributions:
+        # Tokens have to be brought to the grid of their own input's size.
+        key = (method, *x.shape[2:]) if self._transformer else (method,)
+        if key not in self._attributions:
             layers = stages_of(self.classifier.model, x, self._layers)
-            self._attributions[method] = METHODS[method](self.classifier.model, layers)
-        return self._attributions[method](x, targets)
+            self._transformer = layers.reshape_transform is not None
+            self._attributions[key] = METHODS[method](self.classifier.model, layers)
+        return self._attributions[key](x, targets)
 
     @contextmanager
     def scores(self) -> Iterator[list[Tensor]]:
@@ -161,8 +199,11 @@ def _maps(options: argparse.Namespace) -> _Maps:
         std=options.std,
         resize=options.resize,
     )
-    local = os.environ.get("LOCAL_RANK", "0")
-    device = options.device or (f"cuda:{local}" if torch.cuda.is_available() else "cpu")
+    if options.weights == "none":
+        print(f"captum-regioncam {options.command}: the weights are random (--weights none).", file=sys.stderr)
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cuda" and torch.cuda.is_available():  # a launcher may show each process one device, or all of them
+        device = f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
     return _Maps(classifier, usable_device(device), options.layers, options.scales, options.flip)
 
 
@@ -176,7 +217,7 @@ def _dataset(options: argparse.Namespace, ground_truth: bool) -> PhotoDataset:
     }
     try:
         return make[options.dataset]()
-    except (ValueError, ImportError) as error:
+    except ValueError as error:
         raise UsageError(f"--root: {error}") from error
 
 
@@ -192,6 +233,8 @@ class _Segmentation:
         self.title = f"mIoU (%) at threshold {options.threshold:g} and at the best"
         rows = [f"seeds in {options.seeds}"] if options.seeds else options.method
         classes = len(dataset.classes)
+        self.classes = None if options.dataset == "folder" else classes
+        self.names = ["background", *dataset.classes]
         self.scores = {row: SegmentationScore(classes, options.threshold) for row in rows}
         self.pixels = {row: PixelAveragePrecision() for row in rows} if classes == 1 else {}
 
@@ -203,23 +246,25 @@ class _Segmentation:
             seed = load_seed(self.seeds / f"{sample.name}.npy")
             keys, cams = seed.keys, {row: torch.from_numpy(seed.high_res) for row in self.scores}
         else:
+            self.maps.check(sample.photo, self.classes)
             left, upper, right, lower = self.maps.classifier.seen_box(labels.shape[1], labels.shape[0])
             labels = labels[upper:lower, left:right]
             for row in self.scores:
                 summed = self.maps(sample, row, [(labels.shape[0], labels.shape[1])])[0]
                 cams[row] = normalize(summed, self.normalize)
+        if not all(maps.isfinite().all() for maps in cams.values()):
+            raise ValueError("the maps are not finite")
         for row, maps in cams.items():  # only now, so that a photo counts for all methods or for none
             self.scores[row].update(maps, keys, labels)
             if self.pixels and len(maps):
                 self.pixels[row].update(maps[0], labels)
 
-    def figures(self, dataset: PhotoDataset) -> Figures:
+    def figures(self) -> Figures:
         figures: Figures = {}
         for row, score in self.scores.items():
             result = in_percent(computed(score))
-            names = ["background", *dataset.classes]
             for name in ("per_class", "best_per_class"):
-                result[name] = dict(zip(names, result[name], strict=True))
+                result[name] = dict(zip(self.names, result[name], strict=True))
             figures[row] = result
             if self.pixels:
                 figures[row]["pxap"] = in_percent({"pxap": computed(self.pixels[row])})["pxap"]
@@ -240,20 +285,21 @@ class _Localization:
     }
     axis = "GT-known (%)"
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.maps = _maps(options)
+    def __init__(self, options: argparse.Namespace, dataset: PhotoDataset) -> None:
+        self.maps, self.classes = _maps(options), len(dataset.classes)
         arguments = (options.step, options.box_threshold, options.box)
         self.scores = {row: LocalizationScore(*arguments) for row in options.method}
 
     def add(self, sample: Sample) -> None:
         assert sample.boxes is not None
         boxes = squash_boxes(sample.boxes, sample.photo.size)
+        self.maps.check(sample.photo, self.classes)
         with self.maps.scores() as outputs:
             cams = {row: self.maps(sample, row)[0][0] for row in self.scores}
-        scores = outputs[0][0]  # of the first scale, unflipped
+        scores = outputs[0][0]  # of the scale nearest to 1, unflipped
         rank = int((scores > scores[sample.targets[0]]).sum())
         for row, cam in cams.items():
             self.scores[row].update(cam, boxes, rank)
 
-    def figures(self, dataset: PhotoDataset) -> Figures:
+    def figures(self) -> Figures:
         return {row: in_percent(computed(score)) for row, score in self.scores.items()}

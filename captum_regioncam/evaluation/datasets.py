@@ -5,6 +5,7 @@ import io
 import json
 import os
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ VOC_CLASSES = (
     "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
 
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -35,7 +38,12 @@ class Sample:
         keys: its classes, counted without the background.
         targets: for each key the network's output.
         labels: (height, width) 0 for the background, key + 1, and 255 for what does not count; None where unknown.
-        boxes: (B, 4) x0, y0, x1, y1 in the photo's pixels; None where unknown.
+        boxes: (B, 4) x0, y0, x1, y1 in the photo's pixels, not rounded; None where unknown.
+
+    Example::
+
+        >>> Sample("2007_000032", photo=Image.new("RGB", (500, 375)), keys=[0, 14], targets=[0, 14]).labels is None
+        True
     """
 
     name: str
@@ -43,14 +51,14 @@ class Sample:
     keys: list[int]
     targets: list[int]
     labels: npt.NDArray[np.uint8] | None = None
-    boxes: npt.NDArray[np.int64] | None = None
+    boxes: npt.NDArray[np.float64] | None = None
 
 
 class PhotoDataset(Dataset[Sample]):
     """What the data sets have in common.
 
-    Ground truth is of the stored pixels, as the reference code of these data sets reads them; where only the photo
-    turned by its EXIF orientation has the size of the ground truth, that is taken.
+    Ground truth of the benchmarks is of the stored pixels, as their reference code reads them; where only the photo
+    turned by its EXIF orientation has the size of the ground truth, that is taken. A :class:`PhotoFolder` turns photos.
 
     Attributes:
         names: one a photo, in the order of the samples.
@@ -59,6 +67,16 @@ class PhotoDataset(Dataset[Sample]):
     Raises:
         ValueError: on construction the layout is incomplete (the message says what is missing where); on access a file
             of the photo is missing, truncated or does not fit.
+
+    Example::
+
+        >>> dataset = Voc2012("VOCdevkit/VOC2012", split="train")
+        >>> len(dataset) == len(dataset.names)
+        True
+        >>> for sample in dataset:
+        ...     print(sample.name, sample.photo.size, sample.keys)
+        ...     break
+        2007_000001 (60, 44) [0, 1]
     """
 
     names: Sequence[str]
@@ -73,12 +91,18 @@ class Voc2012(PhotoDataset):
 
     Args:
         root: VOCdevkit/VOC2012, or a folder above it.
-        split: train, val, or any other list there, such as train_aug.
+        split: train, val, or any other list there; one of the augmented set (train_aug) names each photo's mask.
         labels_from: the photo's classes are those of its "xml" or of its "mask".
         ground_truth: read the masks.
 
     Raises:
         ValueError: as :class:`PhotoDataset`.
+
+    Example::
+
+        >>> sample = Voc2012("VOCdevkit/VOC2012", split="train")[0]
+        >>> [VOC_CLASSES[key] for key in sample.keys], sample.labels.shape
+        (['aeroplane', 'bicycle'], (44, 60))
     """
 
     classes = VOC_CLASSES
@@ -90,18 +114,22 @@ class Voc2012(PhotoDataset):
             raise ValueError(f"labels_from={labels_from!r}: expects 'xml' or 'mask'.")
         wanted = ["JPEGImages", f"ImageSets/Segmentation/{split}.txt"]
         wanted += ["Annotations"] if labels_from == "xml" else []
-        wanted += ["SegmentationClass"] if ground_truth or labels_from == "mask" else []
+        wanted += ["SegmentationClass"] if (ground_truth or labels_from == "mask") and "aug" not in split else []
         self.root = _root(root, ["", "VOC2012", "VOCdevkit/VOC2012"], wanted, "VOC 2012")
         self.labels_from, self.ground_truth = labels_from, ground_truth
-        lines = (self.root / wanted[1]).read_text().split("\n")
-        # train_aug lists hold paths of photo and mask.
-        self.names = [Path(line.split()[0]).stem for line in lines if line.strip()]
+        lines = [line.split() for line in (self.root / wanted[1]).read_text().splitlines() if line.strip()]
+        self.names = [Path(line[0]).stem for line in lines]
+        # Lists of the augmented set hold the paths of photo and mask.
+        masks = [
+            line[1].lstrip("/") if len(line) > 1 else f"SegmentationClass/{Path(line[0]).stem}.png" for line in lines
+        ]
+        self._masks = [self.root / mask for mask in masks]
 
     def __getitem__(self, index: int) -> Sample:
         name = self.names[index]
         labels = None
         if self.ground_truth or self.labels_from == "mask":
-            labels = _read_labels(self.root / "SegmentationClass" / f"{name}.png", len(self.classes))
+            labels = _read_labels(self._masks[index], len(self.classes))
         if self.labels_from == "xml":
             path = self.root / "Annotations" / f"{name}.xml"
             found = {_text(item, "name", path) for item in _read_xml(path).iter("object")}
@@ -128,6 +156,12 @@ class Coco(PhotoDataset):
 
     Raises:
         ValueError: as :class:`PhotoDataset`.
+
+    Example::
+
+        >>> dataset = Coco("coco", split="val2014")
+        >>> [dataset.classes[key] for key in dataset[2].keys]
+        ['red', 'green']
     """
 
     def __init__(self, root: str | os.PathLike[str], split: str = "val2014", ground_truth: bool = True) -> None:
@@ -174,6 +208,12 @@ class Ilsvrc2012(PhotoDataset):
 
     Raises:
         ValueError: as :class:`PhotoDataset`.
+
+    Example::
+
+        >>> sample = Ilsvrc2012("ILSVRC2012")[0]
+        >>> sample.name, sample.boxes
+        ('ILSVRC2012_val_00000001', array([[ 4.,  8., 21., 29.]]))
     """
 
     _PHOTOS = ("ILSVRC2012_img_val", "Data/CLS-LOC/val", "val")
@@ -216,8 +256,9 @@ class Ilsvrc2012(PhotoDataset):
         if len(synsets) != 1 or not synsets <= set(self.classes):
             raise ValueError(f"{path}: names {', '.join(sorted(synsets)) or 'no object'}; expects one known class.")
         key = self._keys[synsets.pop()]
-        photo = _photo_of_size(self._photos[index], size)
-        return Sample(name, photo, [key], [key], boxes=np.array(boxes, dtype=np.int64))
+        photo = _photo_of_size(self._photos[index], size, resized=True)
+        in_photo = np.array(boxes) * [*photo.size, *photo.size] / [*size, *size]
+        return Sample(name, photo, [key], [key], boxes=in_photo)
 
 
 class PhotoFolder(PhotoDataset):
@@ -231,6 +272,12 @@ class PhotoFolder(PhotoDataset):
 
     Raises:
         ValueError: as :class:`PhotoDataset`.
+
+    Example::
+
+        >>> sample = PhotoFolder("photos")[0]
+        >>> sample.targets, float(sample.labels.mean().round(2))
+        ([0], 0.15)
     """
 
     classes = ("foreground",)
@@ -245,7 +292,11 @@ class PhotoFolder(PhotoDataset):
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f'{path}: expects a list of {{"name": ..., "target": ...}} ({error!r}).') from error
         self.names = list(self._targets)
-        self._photos = {path.stem: path for path in sorted((self.root / "images").iterdir())}
+        images = [path for path in sorted((self.root / "images").iterdir()) if path.suffix.lower() in _SUFFIXES]
+        self._photos = {path.stem: path for path in images}
+        if len(self._photos) < len(images):
+            twice = Counter(path.stem for path in images).most_common(1)[0][0]
+            raise ValueError(f"{self.root / 'images'}: {twice} is the name of several photos.")
 
     def __getitem__(self, index: int) -> Sample:
         name = self.names[index]
@@ -253,10 +304,14 @@ class PhotoFolder(PhotoDataset):
             raise ValueError(f"{self.root / 'images'}: has no photo {name}, which index.json lists.")
         labels = None
         if self.ground_truth:
-            mask = np.asarray(_open(self.root / "masks" / f"{name}.png").convert("L"))
+            path = self.root / "masks" / f"{name}.png"
+            mask = np.asarray(_open(path).convert("L"))
+            if 0 < mask.max() <= 127:
+                raise ValueError(f"{path}: its brightest pixel is {mask.max()}; expects 255 (above 127) on the object.")
             labels = (mask > 127).astype(np.uint8)
         size = None if labels is None else (labels.shape[1], labels.shape[0])
-        return Sample(name, _photo_of_size(self._photos[name], size), [0], [self._targets[name]], labels)
+        photo = _photo_of_size(self._photos[name], size, upright=True)
+        return Sample(name, photo, [0], [self._targets[name]], labels)
 
 
 def _root(root: str | os.PathLike[str], below: Iterable[str], wanted: Sequence[str], what: str) -> Path:
@@ -274,15 +329,20 @@ def _first(roots: Iterable[Path], folders: Iterable[str], patterns: Sequence[str
     return next((paths for paths in found if paths), [])
 
 
-def _photo_of_size(path: Path, size: tuple[int, int] | None) -> Image.Image:
-    """Read a photo as it is stored, or else as EXIF turns it, whichever has the size of its ground truth."""
-    stored = read_photo(path, upright=False)
-    if size is None or stored.size == size:
-        return stored
-    upright = read_photo(path)
-    if upright.size != size:
-        raise ValueError(f"{path}: {' x '.join(map(str, stored.size))} pixels; its ground truth has {size}.")
-    return upright
+def _photo_of_size(
+    path: Path, size: tuple[int, int] | None, *, upright: bool = False, resized: bool = False
+) -> Image.Image:
+    """Read a photo as it is stored or, preferably if ``upright``, as EXIF turns it: which has its ground truth's size.
+
+    ``resized`` also takes one of another size but the same proportions.
+    """
+    turned = [read_photo(path, upright=way) for way in ((True, False) if upright else (False, True))]
+    fitting = [photo for photo in turned if size in (None, photo.size)]
+    if resized and size:
+        fitting += [photo for photo in turned if abs(photo.width * size[1] / (photo.height * size[0]) - 1) < 0.02]
+    if not fitting:
+        raise ValueError(f"{path}: {' x '.join(map(str, turned[0].size))} pixels; its ground truth has {size}.")
+    return fitting[0]
 
 
 def _open(path: Path) -> Image.Image:
@@ -290,7 +350,7 @@ def _open(path: Path) -> Image.Image:
         with Image.open(path) as image:
             image.load()
             return image
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from error
 
 

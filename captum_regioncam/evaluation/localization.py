@@ -3,7 +3,6 @@
 As in Choe et al., "Evaluating weakly supervised object localization methods right" (CVPR 2020).
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -209,7 +208,7 @@ class PixelAveragePrecision(Metric):
         return (precision * recall.diff(prepend=recall.new_zeros(1))).sum()
 
 
-def squash_boxes(boxes: Tensor | Boxes | Sequence[Sequence[int]], size: tuple[int, int], side: int = 224) -> Boxes:
+def squash_boxes(boxes: npt.ArrayLike, size: tuple[int, int], side: int = 224) -> Boxes:
     """Take boxes along when a photo is squashed to a square.
 
     Args:
@@ -219,10 +218,14 @@ def squash_boxes(boxes: Tensor | Boxes | Sequence[Sequence[int]], size: tuple[in
 
     Returns:
         (B, 4), truncated to whole pixels.
+
+    Example::
+
+        >>> squash_boxes([[10, 10, 499, 374]], size=(500, 375))
+        array([[  4,   5, 223, 223]])
     """
     width, height = size
-    scale = np.array([side / width, side / height] * 2)
-    scaled: Boxes = (np.asarray(boxes, dtype=float) * scale).astype(np.int64)
+    scaled: Boxes = (np.asarray(boxes, dtype=float) * side / [width, height, width, height]).astype(np.int64)
     return scaled
 
 

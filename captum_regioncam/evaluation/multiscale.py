@@ -1,5 +1,6 @@
 """Maps over scales and flips, summed as the seeds of weakly supervised segmentation are made."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -43,7 +44,8 @@ def multiscale_maps(
         scales: factors of ``input_size``.
         flip: add the maps of the mirrored photo.
         input_size: width and height of the network's input at scale 1; default the photo's.
-        sizes: the heights and widths to resize the maps to; default one: the grid of the first scale's map.
+        sizes: the heights and widths to resize the maps to; default one: the grid of the map at the scale nearest
+            to 1, which comes first.
 
     Returns:
         For each size a (K, height, width) tensor, non-negative; see :func:`normalize`.
@@ -62,7 +64,8 @@ def multiscale_maps(
     if not len(targets):
         raise ValueError("targets: expects at least one class, got none.")
     width, height = input_size or photo.size
-    inputs = Counter((max(1, round(width * scale)), max(1, round(height * scale))) for scale in scales)
+    nearest_first = sorted(scales, key=lambda scale: abs(math.log(scale)))
+    inputs = Counter((max(1, round(width * scale)), max(1, round(height * scale))) for scale in nearest_first)
     sums: list[Tensor] = []
     for size, times in inputs.items():
         x = preprocess(resized(photo, size))
@@ -102,6 +105,11 @@ def normalize(maps: Tensor, how: str = "max") -> Tensor:
 
     Raises:
         ValueError: ``how`` is neither.
+
+    Example::
+
+        >>> normalize(torch.tensor([[[1.0, 2.0, 5.0]]]), "minmax")
+        tensor([[[0.0000, 0.2500, 1.0000]]])
     """
     if how not in NORMALIZATIONS:
         raise ValueError(f"how={how!r}: expects one of {', '.join(NORMALIZATIONS)}.")

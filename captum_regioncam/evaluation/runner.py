@@ -2,12 +2,13 @@
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch.distributed as dist
 from filelock import FileLock, Timeout
@@ -19,6 +20,7 @@ from captum_regioncam.files import written_whole
 __all__ = ["Worker", "run_folder", "visit", "workers"]
 
 _HOPELESS = 10
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,21 @@ class Worker:
             dist.all_gather_object(gathered, value)
         return {key: item for part in gathered for key, item in part.items()}
 
+    def together(self, prepare: Callable[[], Result]) -> Result:
+        """Prepare something in every worker; where it fails in one, all of them end with its reason.
+
+        Raises:
+            UsageError: it failed.
+        """
+        result, problem = None, {}
+        try:
+            result = prepare()
+        except (UsageError, OSError, ValueError) as error:
+            problem = {"problem": str(error)}
+        if problem := self.gather(problem):
+            raise UsageError(problem["problem"])
+        return cast(Result, result)
+
 
 @contextmanager
 def workers() -> Iterator[Worker]:
@@ -67,21 +84,21 @@ def run_folder(folder: Path, settings: dict[str, Any], worker: Worker, *, resume
         UsageError: another run holds the folder, or it has results and ``resume`` is not asked for, or was made with
             other settings.
     """
-    problem = None
     lock = FileLock(folder / ".lock")
-    if worker.rank == 0:
+
+    def take() -> None:
+        if worker.rank > 0:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
-            _prepare(folder, settings, resume)
         except Timeout:
             problem = f"--output {folder}: another run is writing to it. Wait for it, or choose another folder."
-        except (UsageError, OSError) as error:
-            problem = str(error)
-    problem = worker.gather({"problem": problem} if problem else {}).get("problem")
+            raise UsageError(problem) from None
+        _prepare(folder, settings, resume)
+
     try:
-        if problem:
-            raise UsageError(problem)
+        worker.together(take)
         yield
     finally:
         lock.release()
@@ -89,8 +106,13 @@ def run_folder(folder: Path, settings: dict[str, Any], worker: Worker, *, resume
 
 def _prepare(folder: Path, settings: dict[str, Any], resume: bool) -> None:
     record = folder / "settings.json"
+    if not record.exists() and any(folder.glob("*.npy")):
+        raise UsageError(f"--output {folder}: has .npy files that are not of this command. Choose another folder.")
     if record.exists():
-        before = json.loads(record.read_text())
+        try:
+            before = dict(json.loads(record.read_text()))
+        except (ValueError, TypeError) as error:
+            raise UsageError(f"{record}: cannot be read ({error}). Choose another folder.") from error
         changed = [name for name in {**before, **settings} if before.get(name) != settings.get(name)]
         if changed:
             name = changed[0]
@@ -118,26 +140,26 @@ def visit(
         done: tells which photos need no visit.
 
     Returns:
-        The reasons of the photos that failed, of all workers.
+        The reasons of the photos that failed, of all workers. A worker whose first 10 photos all fail tries no others.
 
     Raises:
-        UsageError: the first 10 photos of a worker failed, or all photos of all workers: it is not the photos, then.
+        UsageError: no photo succeeded.
     """
     failures: dict[str, str] = {}
-    hopeless: dict[str, str] = {}
     share = worker.share(len(names))
-    for visited, index in enumerate(tqdm(share, unit="photo", disable=None if worker.rank == 0 else True), start=1):
+    every = 0.1 if sys.stderr.isatty() else 60  # seconds between lines of a log file
+    for visited, index in enumerate(tqdm(share, unit="photo", disable=worker.rank > 0, mininterval=every), start=1):
         try:
             if not (done and done(index)):
                 step(index)
         except Exception as error:
             failures[names[index]] = str(error) or type(error).__name__
             if len(failures) == visited == _HOPELESS:
-                hopeless = {"all": f"the first {visited} photos all failed, the last with: {failures[names[index]]}"}
+                failures |= {names[i]: f"not tried, as the first {visited} photos all failed" for i in share[visited:]}
                 break
-    hopeless, failures = worker.gather(hopeless), worker.gather(failures)
+    last = next((reason for reason in reversed(failures.values()) if not reason.startswith("not tried")), "")
+    reasons = worker.gather({str(worker.rank): last} if last else {})
+    failures = worker.gather(failures)
     if names and len(failures) == len(names):
-        hopeless = {"all": f"all {len(names)} photos failed, the last with: {list(failures.values())[-1]}"}
-    if hopeless:
-        raise UsageError(hopeless["all"])
+        raise UsageError(f"all photos that were tried failed, one of them with: {next(iter(reasons.values()))}")
     return failures

@@ -24,6 +24,13 @@ class Seed:
         keys: (K,) classes, counted without the background.
         cam: (K, ceil(height / 4), ceil(width / 4)) float32 in [0, 1].
         high_res: (K, height, width) float32 in [0, 1].
+
+    Example::
+
+        >>> maps = torch.rand(2, 375, 500)
+        >>> seed = Seed(torch.tensor([7, 14]), torch.rand(2, 94, 125), maps.numpy())  # cat and person of VOC
+        >>> seed.high_res.shape
+        (2, 375, 500)
     """
 
     keys: Tensor
@@ -43,6 +50,13 @@ def save_seed(path: str | os.PathLike[str], seed: Seed) -> None:
 
     Raises:
         ValueError: the shapes do not go together.
+
+    Example::
+
+        >>> seed = Seed(torch.tensor([7]), torch.rand(1, 2, 3), np.random.rand(1, 8, 12))
+        >>> save_seed("2007_000032.npy", seed)
+        >>> sorted(np.load("2007_000032.npy", allow_pickle=True).item())  # as IRN's scripts read it
+        ['cam', 'high_res', 'keys']
     """
     count, height, width = seed.high_res.shape
     if seed.keys.shape != (count,) or tuple(seed.cam.shape) != (count, *seed_grid(height, width)):
@@ -64,6 +78,12 @@ def load_seed(path: str | os.PathLike[str]) -> Seed:
 
     Raises:
         ValueError: the file is missing, truncated, or no seed.
+
+    Example::
+
+        >>> save_seed("2007_000032.npy", Seed(torch.tensor([7]), torch.rand(1, 2, 3), np.random.rand(1, 8, 12)))
+        >>> load_seed("2007_000032.npy").keys
+        tensor([7])
     """
     try:
         with open(path, "rb") as file:
@@ -133,6 +153,11 @@ def label_map(
 
     Raises:
         ValueError: a key is not within 0 to 253.
+
+    Example::
+
+        >>> label_map(np.array([[[0.1, 0.2, 0.9]], [[0.0, 0.3, 0.5]]]), keys=[7, 14])
+        array([[ 0, 15,  8]], dtype=uint8)
     """
     classes = np.asarray(keys, dtype=np.int64) + 1
     if len(classes) and not 1 <= classes.min() <= classes.max() < 255:
@@ -143,7 +168,14 @@ def label_map(
 
 
 def save_label_map(path: str | os.PathLike[str], labels: npt.NDArray[np.uint8]) -> None:
-    """Write (height, width) labels as an indexed PNG with the palette of PASCAL VOC. It is whole or not there."""
+    """Write (height, width) labels as an indexed PNG with the palette of PASCAL VOC. It is whole or not there.
+
+    Example::
+
+        >>> save_label_map("2007_000032.png", np.array([[0, 8], [15, 255]], dtype=np.uint8))
+        >>> Image.open("2007_000032.png").convert("RGB").getpixel((1, 0))  # VOC's colour of a cat
+        (64, 0, 0)
+    """
     image = Image.fromarray(labels)
     image.putpalette(_voc_palette())
     with written_whole(path) as temporary:
