@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check bench docs clean
+.PHONY: demo test check bench docs dist clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/captum-regioncam demo
@@ -22,8 +22,19 @@ bench: $(VENV)/bench.stamp
 	$(BIN)/python benchmarks/scaling.py
 
 docs: $(VENV)/docs.stamp
+	$(BIN)/python docs/make_picture.py
 	$(BIN)/sphinx-build -W --keep-going --quiet docs docs/_build
 	@echo "docs/_build/index.html"
+
+dist: $(VENV)/dist.stamp
+	rm -rf dist build
+	$(BIN)/python -m build --outdir dist .
+	$(PYTHON) -m venv --clear dist/venv
+	dist/venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		"$$(ls dist/*.whl)[demo]"
+	cd dist && venv/bin/captum-regioncam demo --output smoke.png && test -s smoke.png
+	rm -rf dist/venv dist/smoke.png
+	@ls dist
 
 clean:
 	rm -rf $(VENV) docs/_build build dist *.egg-info
@@ -41,6 +52,10 @@ $(VENV)/test.stamp: setup.cfg constraints.txt | $(BIN)/python
 
 $(VENV)/bench.stamp: setup.cfg constraints.txt | $(BIN)/python
 	$(INSTALL) --editable ".[bench,eval]"
+	@touch $@
+
+$(VENV)/dist.stamp: setup.cfg constraints.txt | $(BIN)/python
+	$(INSTALL) build
 	@touch $@
 
 $(VENV)/docs.stamp: setup.cfg constraints.txt | $(BIN)/python

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from torch import nn
 
 import captum_regioncam
 from captum_regioncam.classifiers import Classifier
+from captum_regioncam.cli import _parser
+from captum_regioncam.evaluation import Voc2012
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(captum_regioncam.__file__).parent
@@ -40,23 +43,41 @@ def transformer():
     return {"model": model, "x": torch.randn(1, 3, 64, 64)}
 
 
+def small():
+    return {key: value for key, value in captum().items() if key in ("model", "x", "photo")}
+
+
+def stages():
+    return {"model": torchvision.models.resnet18(weights=None).eval(), "x": torch.randn(1, 3, 64, 64)}
+
+
+def sharded():
+    make_voc(Path())
+    dataset = Voc2012("VOCdevkit/VOC2012")
+    return {"dataset": dataset, "maps_of": lambda sample: torch.rand(len(sample.keys), *sample.labels.shape)}
+
+
 def voc():
     make_voc(Path())
     model = ColourNet().eval()
     return {"model": model, "preprocess": Classifier(model).preprocess}
 
 
+PAGES = [
+    ("README.md", resnet, 4),
+    ("docs/index.md", small, 1),
+    ("docs/how-to/choose-layers.md", stages, 4),
+    ("docs/how-to/captum.md", captum, 7),
+    ("docs/how-to/transformers.md", transformer, 2),
+    ("docs/how-to/many-classes.md", captum, 2),
+    ("docs/how-to/seeds.md", voc, 1),
+    ("docs/how-to/torchrun.md", sharded, 1),
+    ("docs/how-to/compare.md", small, 1),
+]
+
+
 @pytest.mark.filterwarnings("ignore:Setting backward hooks")
-@pytest.mark.parametrize(
-    ("page", "names", "count"),
-    [
-        ("README.md", resnet, 4),
-        ("docs/how-to/captum.md", captum, 7),
-        ("docs/how-to/transformers.md", transformer, 2),
-        ("docs/how-to/many-classes.md", captum, 2),
-        ("docs/how-to/seeds.md", voc, 1),
-    ],
-)
+@pytest.mark.parametrize(("page", "names", "count"), PAGES)
 def test_code_blocks_run(page, names, count, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
@@ -66,6 +87,44 @@ def test_code_blocks_run(page, names, count, tmp_path, monkeypatch):
         exec(block, variables)
     produced = [value for value in variables.values() if isinstance(value, torch.Tensor)]
     assert all(value.isfinite().all() for value in produced)
+
+
+COMMANDS = [
+    (page.relative_to(ROOT).as_posix(), command)
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+    if "_build" not in page.parts
+    for block in re.findall(r"```(?:console)?\n(.*?)```", page.read_text(), re.DOTALL)
+    for command in re.sub(r" *\\\n *", " ", block).splitlines()
+    if re.match(r"(\$ )?(captum-regioncam|torchrun|make) ", command)
+]
+
+
+@pytest.mark.parametrize(("page", "command"), COMMANDS)
+def test_commands_of_the_documentation_are_commands(page, command):
+    words = shlex.split(command.removeprefix("$ "), comments=True)
+    if words[0] == "make":
+        targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        assert set(words[1:]) <= set(targets)
+        return
+    arguments = words[words.index("captum_regioncam") + 1 :] if words[0] == "torchrun" else words[1:]
+    options = _parser().parse_args(arguments)  # exits where there is no such option
+    for module in re.findall(r"examples\.(\w+):", command):
+        assert (ROOT / "examples" / f"{module}.py").is_file()
+    assert callable(options.run)
+
+
+def test_every_page_with_code_is_run():
+    pages = [
+        *sorted((ROOT / "docs").glob("*.md")),
+        *sorted((ROOT / "docs" / "how-to").glob("*.md")),
+        ROOT / "README.md",
+    ]
+    with_code = {page.relative_to(ROOT).as_posix() for page in pages if "```python" in page.read_text()}
+    assert with_code == {page for page, _, _ in PAGES}
+
+
+def test_there_are_commands():
+    assert len(COMMANDS) > 15
 
 
 def messages():
