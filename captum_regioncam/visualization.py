@@ -1,5 +1,6 @@
 """Figures of a photo and its maps, over Captum's own visualisation."""
 
+import io
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,15 @@ from captum_regioncam.grids import min_max
 __all__ = ["show_attributions"]
 
 _PANEL_INCHES = 3.2
+
+
+class _ShownFigure(Figure):
+    """A figure that a notebook shows, also where pyplot has not told it how."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png")
+        return buffer.getvalue()
 
 
 def show_attributions(
@@ -65,7 +75,7 @@ def show_attributions(
     columns = min(columns or panels, panels)
     rows = -(-panels // columns)
     row_height = _PANEL_INCHES * height / width + 0.2 + 0.25 * max(title.count("\n") + 1 for title in ["", *maps])
-    figure = Figure(figsize=(_PANEL_INCHES * columns, row_height * rows), layout="constrained")
+    figure = _ShownFigure(figsize=(_PANEL_INCHES * columns, row_height * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for axis in axes:
         axis.set_axis_off()

@@ -19,6 +19,7 @@ nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 600
 nb_merge_streams = True
+nb_render_markdown_format = "myst"  # tables
 autodoc_typehints = "none"
 # torchmetrics imports torchvision wherever there is one, which may belong to another torch.
 autodoc_mock_imports = ["torchvision"]

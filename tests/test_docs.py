@@ -123,6 +123,12 @@ def test_every_page_with_code_is_run():
     assert with_code == {page for page, _, _ in PAGES}
 
 
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_lead_to_files(page):
+    for link in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text()):
+        assert link.startswith("https://") or (ROOT / link).exists(), link
+
+
 def test_there_are_commands():
     assert len(COMMANDS) > 15
 

@@ -109,3 +109,9 @@ def test_no_columns(photo):
 def test_bad_input(image, attribution, message):
     with pytest.raises(ValueError, match=message):
         show_attributions(image, {"map": attribution})
+
+
+def test_notebooks_show_the_figure():
+    figure = show_attributions(np.zeros((8, 8, 3), np.uint8), {"map": torch.rand(1, 1, 4, 4)})
+    with Image.open(io.BytesIO(figure._repr_png_())) as shown:
+        assert shown.size == tuple(int(side) for side in figure.get_size_inches() * figure.dpi)
