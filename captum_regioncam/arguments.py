@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,18 +11,27 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from captum_regioncam.classifiers import DEFAULT_MODEL, RESIZES, UsageError, nearest
+from captum_regioncam.classifiers import (
+    DEFAULT_MODEL,
+    RESIZES,
+    Classifier,
+    UsageError,
+    load_classifier,
+    nearest,
+)
 from captum_regioncam.methods import METHODS
 from captum_regioncam.stage_finder import StageValues, find_stages
 
 __all__ = [
     "add_model_arguments",
+    "classifier_of",
     "comma",
     "folder",
     "layers_named",
     "methods",
     "numbers",
     "positive",
+    "report_failures",
     "stages_of",
     "usable_device",
 ]
@@ -83,6 +93,29 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "(default for seeds, voc and coco without --size)",
     )  # fmt: skip
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 ...; default: cuda where there is one")
+
+
+def classifier_of(options: argparse.Namespace) -> Classifier:
+    """Build the network that :func:`add_model_arguments`' options name, and say so where its weights are random."""
+    classifier = load_classifier(
+        options.model,
+        options.weights,
+        size=options.size,
+        mean=options.mean,
+        std=options.std,
+        resize=options.resize or "squash",
+    )
+    if options.weights == "none":
+        print(f"captum-regioncam {options.command}: the weights are random (--weights none).", file=sys.stderr)
+    return classifier
+
+
+def report_failures(failures: dict[str, str], total: int, what: str) -> None:
+    """Say what failed, and why."""
+    if failures:
+        print(f"{len(failures)} of {total} {what}:", file=sys.stderr)
+        for name, reason in failures.items():
+            print(f"  {reason if name in reason else f'{name}: {reason}'}", file=sys.stderr)
 
 
 def layers_named(model: Module, names: list[str] | None) -> list[Module] | None:

@@ -3,7 +3,6 @@
 import argparse
 import functools
 import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +16,16 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from captum_regioncam.arguments import add_model_arguments, folder, layers_named, methods, stages_of, usable_device
+from captum_regioncam.arguments import (
+    add_model_arguments,
+    classifier_of,
+    folder,
+    layers_named,
+    methods,
+    report_failures,
+    stages_of,
+    usable_device,
+)
 from captum_regioncam.classifiers import Classifier, UsageError, load_classifier
 from captum_regioncam.cli_evaluation import add_commands
 from captum_regioncam.files import read_photo, written_whole
@@ -75,16 +83,7 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _explain(options: argparse.Namespace) -> int:
-    classifier = load_classifier(
-        options.model,
-        options.weights,
-        size=options.size,
-        mean=options.mean,
-        std=options.std,
-        resize=options.resize or "squash",
-    )
-    if options.weights == "none":
-        print("captum-regioncam explain: the weights are random (--weights none).", file=sys.stderr)
+    classifier = classifier_of(options)
     device = usable_device(options.device)
     classifier.model.to(device)
     targets = list(dict.fromkeys(classifier.class_index(target) for target in options.target))
@@ -111,10 +110,7 @@ def _explain(options: argparse.Namespace) -> int:
             tqdm.write(f"{image}: {', '.join(map(classifier.class_name, classes))} -> {output}")
         except Exception as error:
             failures[image] = str(error) or type(error).__name__
-    if failures:
-        print(f"{len(failures)} of {len(options.images)} images failed:", file=sys.stderr)
-        for image, reason in failures.items():
-            print(f"  {reason if image in reason else f'{image}: {reason}'}", file=sys.stderr)
+    report_failures(failures, len(options.images), "images failed")
     return int(bool(failures))
 
 

@@ -3,7 +3,6 @@
 import argparse
 import functools
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,8 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from captum_regioncam.arguments import layers_named, stages_of, usable_device
-from captum_regioncam.classifiers import Classifier, UsageError, load_classifier
+from captum_regioncam.arguments import classifier_of, layers_named, report_failures, stages_of, usable_device
+from captum_regioncam.classifiers import Classifier, UsageError
 from captum_regioncam.evaluation.datasets import Coco, Ilsvrc2012, PhotoDataset, PhotoFolder, Sample, Voc2012
 from captum_regioncam.evaluation.localization import LocalizationScore, PixelAveragePrecision, squash_boxes
 from captum_regioncam.evaluation.multiscale import multiscale_maps, normalize
@@ -24,7 +23,6 @@ from captum_regioncam.evaluation.report import (
     computed,
     in_percent,
     print_table,
-    report_failures,
     write_figures,
 )
 from captum_regioncam.evaluation.runner import run_folder, visit, workers
@@ -81,7 +79,7 @@ def seeds(options: argparse.Namespace) -> int:
             failures = visit(names, worker, step, done=done if options.resume else None)
     if worker.rank == 0:
         print(f"{len(names) - len(failures)} seeds of {TITLES[options.method]} in {options.output}")
-        report_failures(failures, len(names))
+        report_failures(failures, len(names), "photos failed and count for nothing")
     return int(bool(failures))
 
 
@@ -107,7 +105,7 @@ def evaluate(options: argparse.Namespace) -> int:
         failures = visit(names, worker, lambda index: run.add(dataset[index]))
         figures = run.figures()  # every worker takes part in the sums
     if worker.rank == 0:
-        report_failures(failures, len(names))
+        report_failures(failures, len(names), "photos failed and count for nothing")
         for row in figures.values():
             row.update(photos=len(names) - len(failures), failed=len(failures))
         print_table(run.title, run.columns, figures)
@@ -191,16 +189,7 @@ class _Maps:
 
 
 def _maps(options: argparse.Namespace) -> _Maps:
-    classifier = load_classifier(
-        options.model,
-        options.weights,
-        size=options.size,
-        mean=options.mean,
-        std=options.std,
-        resize=options.resize,
-    )
-    if options.weights == "none":
-        print(f"captum-regioncam {options.command}: the weights are random (--weights none).", file=sys.stderr)
+    classifier = classifier_of(options)
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device == "cuda" and torch.cuda.is_available():  # a launcher may show each process one device, or all of them
         device = f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"

@@ -16,7 +16,7 @@ from torchmetrics import Metric
 from captum_regioncam.files import written_whole
 from captum_regioncam.methods import TITLES
 
-__all__ = ["Figures", "computed", "in_percent", "print_table", "report_failures", "write_figures"]
+__all__ = ["Figures", "computed", "in_percent", "print_table", "write_figures"]
 
 Figures = dict[str, dict[str, Any]]
 """Scores by name, by method."""
@@ -75,11 +75,3 @@ def write_figures(options: argparse.Namespace, figures: Figures, axis: str) -> N
         with written_whole(options.plot) as temporary:
             figure.savefig(temporary, format=options.plot.suffix[1:] or "png", dpi=150)
         print(f"Wrote {options.plot}")
-
-
-def report_failures(failures: dict[str, str], photos: int) -> None:
-    """Say which photos failed, and why."""
-    if failures:
-        print(f"{len(failures)} of {photos} photos failed and count for nothing:", file=sys.stderr)
-        for name, reason in failures.items():
-            print(f"  {reason if name in reason else f'{name}: {reason}'}", file=sys.stderr)
