@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from measure import import_torchvision
+from measure import import_torchvision, process_memory
 from PIL import Image
 
 import_torchvision()
@@ -40,11 +40,6 @@ def make_photos(root, count, width=500, height=375):
     (root / "index.json").write_text(json.dumps(entries))
 
 
-def resident():
-    status = Path("/proc/self/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=int, default=2000)
@@ -60,7 +55,7 @@ def main():
         seconds.append(time.perf_counter() - start)
         calls = 1 + sum(option.count(",") for option in options.options if option.startswith("--scales"))
         if len(seconds) in (calls * options.photos // 10, calls * options.photos) and len(memory) < 2:
-            memory.append(resident())
+            memory.append(process_memory("VmRSS"))
         return maps
 
     commands._Maps._attribute = timed

@@ -3,6 +3,7 @@
 import contextlib
 import statistics
 import time
+from pathlib import Path
 
 import torch
 
@@ -57,6 +58,15 @@ def peak_bytes(function, device):
         held += event.nbytes()
         peak = max(peak, held)
     return peak
+
+
+def process_memory(what):
+    """Return what Linux says of this process's memory, in MiB: "VmRSS" now, "VmHWM" at its peak.
+
+    Not getrusage: its peak is handed down from the parent process.
+    """
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(what)) / 1024
 
 
 def row(name, seconds, floor, memory):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 from captum.attr import LayerGradCam
-from measure import import_torchvision, interleaved, peak_bytes, row
+from measure import import_torchvision, interleaved, peak_bytes, process_memory, row
 
 from captum_regioncam import LayerCam, LayerRegionCam, find_stages
 from captum_regioncam.sip import propagate
@@ -112,9 +112,7 @@ def alone(options):
     if device.type == "cuda":
         print(torch.cuda.max_memory_allocated(device) / 2**20)
     else:
-        # Not getrusage: its peak is handed down from the parent process.
-        status = Path("/proc/self/status").read_text()
-        print(next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024)
+        print(process_memory("VmHWM"))
 
 
 def compare(network, size, batch, targets, methods, options, device):

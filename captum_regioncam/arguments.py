@@ -24,6 +24,7 @@ from captum_regioncam.stage_finder import StageValues, find_stages
 
 __all__ = [
     "add_model_arguments",
+    "check_picture",
     "classifier_of",
     "comma",
     "folder",
@@ -93,6 +94,12 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "(default for seeds, voc and coco without --size)",
     )  # fmt: skip
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 ...; default: cuda where there is one")
+
+
+def check_picture(option: str, path: Path) -> None:
+    """See that a picture can be written to a path: a file, of a format that matplotlib has."""
+    if path.is_dir() or path.suffix.lower() not in ("", ".png", ".jpg", ".jpeg", ".pdf", ".svg"):
+        raise UsageError(f"{option} {path}: expects a file to write, .png, .jpg, .pdf or .svg.")
 
 
 def classifier_of(options: argparse.Namespace) -> Classifier:

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from captum_regioncam.arguments import (
     add_model_arguments,
+    check_picture,
     classifier_of,
     folder,
     layers_named,
@@ -55,8 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    if options.output.is_dir() or options.output.suffix[1:].lower() not in ("", "png", "jpg", "jpeg", "pdf", "svg"):
-        raise UsageError(f"--output {options.output}: expects a file to write, .png, .jpg, .pdf or .svg.")
+    check_picture("--output", options.output)
     try:
         from skimage.data import chelsea
     except ImportError as error:

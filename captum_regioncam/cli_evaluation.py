@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from captum_regioncam.arguments import add_model_arguments, folder, methods, numbers, positive
+from captum_regioncam.arguments import add_model_arguments, check_picture, folder, methods, numbers, positive
 from captum_regioncam.classifiers import UsageError
 from captum_regioncam.methods import METHODS
 
@@ -54,9 +54,10 @@ def _fraction(value: str) -> float:
 
 
 def _step(value: str) -> float:
-    if not _fraction(value):
+    step = _fraction(value)
+    if not step:
         raise argparse.ArgumentTypeError(f"{value!r} is not above 0")
-    return _fraction(value)
+    return step
 
 
 def _check_outputs(options: argparse.Namespace) -> None:
@@ -64,8 +65,8 @@ def _check_outputs(options: argparse.Namespace) -> None:
     for path in (options.json, options.plot):
         if path and path.is_dir():
             raise UsageError(f"{path}: is a folder; give a file to write.")
-    if options.plot and options.plot.suffix.lower() not in ("", ".png", ".jpg", ".jpeg", ".pdf", ".svg"):
-        raise UsageError(f"--plot {options.plot}: expects a file to write, .png, .jpg, .pdf or .svg.")
+    if options.plot:
+        check_picture("--plot", options.plot)
     if options.dataset == "ilsvrc" and (options.seeds or options.resize == "crop"):
         raise UsageError("evaluate ilsvrc: boxes are those of whole photos; give neither --seeds nor --resize crop.")
     if options.seeds and not options.seeds.is_dir():

@@ -42,8 +42,12 @@ def seeds(options: argparse.Namespace) -> int:
     settings = {name: getattr(options, name) for name in recorded} | {"root": str(Path(options.root).resolve())}
     settings["label maps at"] = options.threshold if options.label_maps else None
 
+    def prepare() -> tuple[PhotoDataset, _Maps]:
+        dataset = _dataset(options, ground_truth=False)
+        return dataset, _maps(options, dataset)
+
     with workers() as worker:
-        dataset, maps = worker.together(lambda: (_dataset(options, ground_truth=False), _maps(options)))
+        dataset, maps = worker.together(prepare)
         names = dataset.names[: options.limit]
 
         def outputs(index: int) -> tuple[Path, Path | None]:
@@ -65,7 +69,7 @@ def seeds(options: argparse.Namespace) -> int:
 
         def step(index: int) -> None:
             sample = dataset[index]
-            maps.check(sample.photo, None if options.dataset == "folder" else len(dataset.classes))
+            maps.check(sample.photo)
             height, width = sample.photo.height, sample.photo.width
             summed = maps(sample, options.method, [seed_grid(height, width), (height, width)])
             cam, high_res = (normalize(part, options.normalize) for part in summed)
@@ -122,6 +126,8 @@ class _Maps:
     named: list[str] | None
     scales: Sequence[float]
     flip: bool
+    classes: int | None
+    """How many outputs the network has to have; None for any number."""
 
     def __post_init__(self) -> None:
         self.classifier.model.to(self.device)
@@ -130,21 +136,21 @@ class _Maps:
         self._transformer = False
         self._checked = False
 
-    def check(self, photo: Image.Image, classes: int | None) -> None:
+    def check(self, photo: Image.Image) -> None:
         """See on the first photo that the network has an output for each class.
 
         Raises:
             UsageError: it has more or fewer.
         """
-        if classes is None or self._checked:
+        if self.classes is None or self._checked:
             return
         x = self.classifier.preprocess(self.classifier.fit(photo)[1]).to(self.device)
         with torch.no_grad():
             scores = self.classifier.model(x)
-        if scores.dim() != 2 or scores.shape[1] != classes:
+        if scores.dim() != 2 or scores.shape[1] != self.classes:
             raise UsageError(
-                f"--model: gives scores of shape {tuple(scores.shape)}; the data set has {classes} classes, and the "
-                "network's outputs have to be these."
+                f"--model: gives scores of shape {tuple(scores.shape)}; the data set has {self.classes} classes, and "
+                "the network's outputs have to be these."
             )
         self._checked = True
 
@@ -188,12 +194,13 @@ class _Maps:
             handle.remove()
 
 
-def _maps(options: argparse.Namespace) -> _Maps:
-    classifier = classifier_of(options)
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if device == "cuda" and torch.cuda.is_available():  # a launcher may show each process one device, or all of them
-        device = f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
-    return _Maps(classifier, usable_device(device), options.layers, options.scales, options.flip)
+def _maps(options: argparse.Namespace, dataset: PhotoDataset) -> _Maps:
+    classifier, device = classifier_of(options), usable_device(options.device)
+    if device.type == "cuda" and device.index is None:  # a launcher may show each process one device, or all of them
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    # A folder's photos say themselves which of the network's outputs is theirs.
+    classes = None if options.dataset == "folder" else len(dataset.classes)
+    return _Maps(classifier, device, options.layers, options.scales, options.flip, classes)
 
 
 def _dataset(options: argparse.Namespace, ground_truth: bool) -> PhotoDataset:
@@ -218,11 +225,10 @@ class _Segmentation:
 
     def __init__(self, options: argparse.Namespace, dataset: PhotoDataset) -> None:
         self.seeds, self.normalize = options.seeds, options.normalize
-        self.maps = None if options.seeds else _maps(options)
+        self.maps = None if options.seeds else _maps(options, dataset)
         self.title = f"mIoU (%) at threshold {options.threshold:g} and at the best"
         rows = [f"seeds in {options.seeds}"] if options.seeds else options.method
         classes = len(dataset.classes)
-        self.classes = None if options.dataset == "folder" else classes
         self.names = ["background", *dataset.classes]
         self.scores = {row: SegmentationScore(classes, options.threshold) for row in rows}
         self.pixels = {row: PixelAveragePrecision() for row in rows} if classes == 1 else {}
@@ -235,7 +241,7 @@ class _Segmentation:
             seed = load_seed(self.seeds / f"{sample.name}.npy")
             keys, cams = seed.keys, {row: torch.from_numpy(seed.high_res) for row in self.scores}
         else:
-            self.maps.check(sample.photo, self.classes)
+            self.maps.check(sample.photo)
             left, upper, right, lower = self.maps.classifier.seen_box(labels.shape[1], labels.shape[0])
             labels = labels[upper:lower, left:right]
             for row in self.scores:
@@ -275,14 +281,14 @@ class _Localization:
     axis = "GT-known (%)"
 
     def __init__(self, options: argparse.Namespace, dataset: PhotoDataset) -> None:
-        self.maps, self.classes = _maps(options), len(dataset.classes)
+        self.maps = _maps(options, dataset)
         arguments = (options.step, options.box_threshold, options.box)
         self.scores = {row: LocalizationScore(*arguments) for row in options.method}
 
     def add(self, sample: Sample) -> None:
         assert sample.boxes is not None
         boxes = squash_boxes(sample.boxes, sample.photo.size)
-        self.maps.check(sample.photo, self.classes)
+        self.maps.check(sample.photo)
         with self.maps.scores() as outputs:
             cams = {row: self.maps(sample, row)[0][0] for row in self.scores}
         scores = outputs[0][0]  # of the scale nearest to 1, unflipped

@@ -336,12 +336,16 @@ def _photo_of_size(
 
     ``resized`` also takes one of another size but the same proportions.
     """
-    turned = [read_photo(path, upright=way) for way in ((True, False) if upright else (False, True))]
-    fitting = [photo for photo in turned if size in (None, photo.size)]
-    if resized and size:
-        fitting += [photo for photo in turned if abs(photo.width * size[1] / (photo.height * size[0]) - 1) < 0.02]
+    preferred = read_photo(path, upright=upright)
+    if size is None or preferred.size == size:  # and nearly every photo has been read once
+        return preferred
+    other = read_photo(path, upright=not upright)
+    fitting = [other] if other.size == size else []
+    if resized:
+        both = (preferred, other)
+        fitting += [photo for photo in both if abs(photo.width * size[1] / (photo.height * size[0]) - 1) < 0.02]
     if not fitting:
-        raise ValueError(f"{path}: {' x '.join(map(str, turned[0].size))} pixels; its ground truth has {size}.")
+        raise ValueError(f"{path}: {' x '.join(map(str, preferred.size))} pixels; its ground truth has {size}.")
     return fitting[0]
 
 

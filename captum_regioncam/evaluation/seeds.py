@@ -1,5 +1,6 @@
 """Seed files in the format of IRN (Ahn et al., CVPR 2019), and label maps as VOC keeps them."""
 
+import io
 import os
 import pickle
 from dataclasses import dataclass
@@ -133,8 +134,6 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _storage_from_bytes(content: bytes) -> Any:
-    import io
-
     return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
