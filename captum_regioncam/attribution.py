@@ -164,6 +164,7 @@ class StageAttribution(LayerAttribution, GradientAttribution):
     ) -> Tensor | tuple[Tensor, ...]:
         """Run one forward pass and a backward pass a target, and fuse what they left at the layers."""
         grad_kwargs = grad_kwargs or {}
+        create_graph = bool(grad_kwargs.get("create_graph"))
         transform = self.reshape_transform
         # The layers are read here, not in __init__: Captum's TCAV sets .layer between two calls.
         with record(
@@ -173,16 +174,21 @@ class StageAttribution(LayerAttribution, GradientAttribution):
             additional_forward_args,
             attribute_to_layer_input=attribute_to_layer_input,
             device_ids=self.device_ids,
+            whole_graph=create_graph,
         ) as recording:
-            features = features_on_grid(recording, transform, detach=not grad_kwargs.get("create_graph"))
+            features = features_on_grid(recording, transform, detach=not create_graph)
             device_type = features[0].device.type
             reduced: list[list[Tensor]] = [[] for _ in features]  # per layer, one (N, 1, *grid) a target
+
+            def reduce(index: int, gradient: Tensor) -> Tensor:
+                with torch.autocast(device_type, enabled=False):
+                    return self._reduce(features[index], gradient)
+
             for index, target in enumerate(targets):
                 retained = {} if index == len(targets) - 1 else {"retain_graph": True}
-                gradients = gradients_on_grid(recording, target, transform, **{**grad_kwargs, **retained})
-                with torch.autocast(device_type, enabled=False):
-                    for maps, stage in zip(reduced, features, strict=True):
-                        maps.append(self._reduce(stage, gradients.pop(0)))  # and the gradient is gone
+                maps_of_target = gradients_on_grid(recording, target, transform, reduce, **{**grad_kwargs, **retained})
+                for maps, stage_map in zip(reduced, maps_of_target, strict=True):
+                    maps.append(stage_map)
         first = inputs if isinstance(inputs, Tensor) else inputs[0]
         dtype = first.dtype if first.is_floating_point() else features[0].dtype
         with torch.autocast(device_type, enabled=False):

@@ -6,10 +6,11 @@ happens. The supported range of Captum is in setup.cfg.
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import cached_property, partial
 from threading import Lock
-from typing import Any
+from typing import Any, cast
 
 import torch
 from captum._utils.common import (
@@ -23,6 +24,7 @@ from captum._utils.common import (
 from captum._utils.gradient import _extract_device_ids
 from captum._utils.typing import TargetType
 from torch import Tensor
+from torch.autograd.graph import Node, get_gradient_edge
 from torch.nn import Module, ModuleDict, ModuleList
 
 from captum_regioncam.errors import LayerError, TargetError
@@ -46,20 +48,25 @@ class Recording:
         r"""Return each layer's (N, C, \*grid) tensor, still part of the graph."""
         return [_gather(replicas) for replicas in self.replicas]
 
-    def gradients(self, target: TargetType = None, **grad_kwargs: Any) -> list[Tensor]:
+    def gradients(
+        self, target: TargetType = None, reduce: Callable[[int, Tensor], Tensor] | None = None, **grad_kwargs: Any
+    ) -> list[Tensor]:
         r"""Differentiate the target's score with respect to every layer, in one backward pass.
 
         Args:
             target: in any form that LayerGradCam takes.
+            reduce: called with each layer's index and gradient during the backward pass, which then drops the gradient,
+                so that not all of them are in memory together. None keeps them.
             grad_kwargs: go to :func:`torch.autograd.grad`.
 
         Returns:
-            For each layer a tensor of its shape.
+            For each layer a tensor of its shape, or what ``reduce`` made of it.
 
         Raises:
             TargetError: the target does not select one score per example.
             LayerError: the score does not depend on a layer.
         """
+        reduce = reduce or (lambda index, gradient: gradient)
         score = _select_score(self.output, target)
         if not score.requires_grad:
             raise LayerError(
@@ -67,17 +74,56 @@ class Recording:
                 "through differentiable operations. "
                 "Choose layers whose output reaches the score, and let no detach() or no_grad() come after them."
             )
-        tensors = [tensor for replicas in self.replicas for tensor in replicas]
+        taken: list[list[Tensor | None]] = [[None] * len(tensors) for tensors in self.replicas]
+
+        def take(index: int, replica: int, gradient: Tensor | None) -> None:
+            if gradient is not None:
+                alone = len(taken[index]) == 1
+                taken[index][replica] = reduce(index, gradient) if alone else gradient
+
         options = {"grad_outputs": torch.ones_like(score), "allow_unused": True, **grad_kwargs}
-        gradients = iter(torch.autograd.grad(score, tensors, **options))
-        per_layer = [[next(gradients) for _ in replicas] for replicas in self.replicas]
-        unused = [self.name(i) for i, layer in enumerate(per_layer) if any(g is None for g in layer)]
+        places = [(i, j, tensor) for i, tensors in enumerate(self.replicas) for j, tensor in enumerate(tensors)]
+        with ExitStack() as hooks:
+            for index, replica, tensor in places:
+                hooks.callback(tensor.register_hook(partial(take, index, replica)).remove)
+            torch.autograd.grad(score, self._sources, **options)
+        if grad_kwargs.get("materialize_grads"):
+            for index, replica, tensor in places:
+                if taken[index][replica] is None:
+                    take(index, replica, torch.zeros_like(tensor))
+        unused = [self.name(index) for index, replica, _ in places if taken[index][replica] is None]
         if unused:
             raise LayerError(
                 f"layer: the score of target {target!r} does not depend on {', '.join(unused)}. Choose layers whose "
                 'output reaches the score, or pass grad_kwargs={"materialize_grads": True} to take zeros there.'
             )
-        return [_gather(layer) for layer in per_layer]
+        gradients = [cast(list[Tensor], replicas) for replicas in taken]
+        return [
+            replicas[0] if len(replicas) == 1 else reduce(index, _gather(replicas))
+            for index, replicas in enumerate(gradients)
+        ]
+
+    @cached_property
+    def _sources(self) -> list[Tensor]:
+        """The layers' tensors that depend on no other layer's: a backward pass to them passes all the others."""
+        tensors = [tensor for replicas in self.replicas for tensor in replicas]
+        nodes = [get_gradient_edge(tensor).node for tensor in tensors]
+        recorded = set(nodes)
+        return [tensor for tensor, node in zip(tensors, nodes, strict=True) if not _reaches(node, recorded)]
+
+
+def _reaches(node: Node, others: set[Node]) -> bool:
+    """Tell whether the graph below a node has one of the others."""
+    seen: set[Node] = set()
+    pending = [node]
+    while pending:
+        for below, _ in pending.pop().next_functions:
+            if below in others:
+                return True
+            if below is not None and below not in seen:
+                seen.add(below)
+                pending.append(below)
+    return False
 
 
 @contextmanager
@@ -89,11 +135,15 @@ def record(
     *,
     attribute_to_layer_input: bool = False,
     device_ids: list[int] | None = None,
+    whole_graph: bool = False,
 ) -> Iterator[Recording]:
     """Run the forward pass once and keep what went through the layers, as long as the context lasts.
 
     On leaving, hooks and graph are gone and no input's ``requires_grad`` has changed. It works inside
     ``torch.no_grad()`` and ``torch.inference_mode()``, on frozen models as on trainable ones.
+
+    Layers' gradients need no graph below the first layer that runs: its output starts the graph, as on a frozen model,
+    and activations before it are freed as in inference.
 
     Args:
         forward_func: the model, or any function around it.
@@ -102,6 +152,7 @@ def record(
         additional_forward_args: as LayerGradCam takes them.
         attribute_to_layer_input: record what goes into the layers, not what comes out.
         device_ids: the order of DataParallel's devices, where ``forward_func`` does not tell it.
+        whole_graph: keep the graph down to inputs and parameters, to differentiate what is made of the recording.
 
     Yields:
         The recording.
@@ -118,7 +169,8 @@ def record(
         arguments = _format_additional_forward_args(additional_forward_args)
         arguments = None if arguments is None else _trackable(arguments)
         with _requires_grad_kept() as flipped:
-            saved, output = _forward(forward_func, layers, inputs, arguments, attribute_to_layer_input, flipped)
+            cut = not whole_graph and not attribute_to_layer_input
+            saved, output = _forward(forward_func, layers, inputs, arguments, attribute_to_layer_input, cut, flipped)
             if not isinstance(output, Tensor):
                 raise TypeError(
                     f"forward_func returned {_describe(output)}, not a tensor of scores. Pass a function that picks "
@@ -191,6 +243,7 @@ def _forward(
     inputs: tuple[Tensor, ...],
     arguments: tuple[Any, ...] | None,
     attribute_to_layer_input: bool,
+    cut: bool,
     flipped: list[Tensor],
 ) -> tuple[dict[Module, dict[torch.device, tuple[Tensor, ...]]], Any]:
     """Run the forward pass; keep what passes the layers, and of it the leaves that did not require gradients."""
@@ -208,11 +261,15 @@ def _forward(
                     f"layer {_name(layer, forward_func)} {what} {_describe(passed)}, not tensors of "
                     "floating point. Choose a module before or after it."
                 )
+            device = tensors[0].device
+            with lock:
+                first = all(device not in on_devices for on_devices in saved.values())
+                saved.setdefault(layer, {})[device] = tensors
+            if cut and first and not several and not passed._is_view() and not any(passed is arg for arg in args):
+                passed.detach_()  # in place: what the layer keeps of its output stays part of the graph
             for tensor in tensors:
                 if tensor.is_leaf and not tensor.requires_grad:
                     flipped.append(tensor.requires_grad_())
-            with lock:
-                saved.setdefault(layer, {})[tensors[0].device] = tensors
             guarded = tuple(map(_guarded, tensors))
             return list(guarded) if isinstance(passed, list) else guarded if several else guarded[0]
 

@@ -34,11 +34,10 @@ _POOLS: dict[int, Callable[[Tensor, Any], Tensor]] = {
 
 # A map whose range is below this many units in the last place of its values varies by rounding alone.
 _ROUNDING_ULPS = 64
-# A step of a reduction over channels works on this many elements: what a CPU's cache holds, and on an accelerator
+# A step of a reduction over channels copies at most this many elements: what a CPU's caches hold, and on an accelerator
 # enough to fill it.
 _CHUNK_ELEMENTS = {"cpu": 2**20}
 _CHUNK_ELEMENTS_ELSEWHERE = 2**25
-_SMALL_ELEMENTS = 2**18
 
 
 def min_max(maps: Tensor) -> Tensor:
@@ -50,13 +49,17 @@ def min_max(maps: Tensor) -> Tensor:
     Returns:
         (N, K, \*grid): minimum 0 and maximum 1 in each map. A constant map (up to rounding) becomes 0 everywhere.
     """
-    flat = maps.flatten(2)
-    low, high = flat.amin(2, keepdim=True), flat.amax(2, keepdim=True)
+    return _stretch(maps)[0]
+
+
+def _stretch(maps: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Return :func:`min_max` of the maps, and which of them vary: (N, K, \*ones), bool."""
+    positions = tuple(range(2, maps.dim()))
+    low, high = maps.amin(positions, keepdim=True), maps.amax(positions, keepdim=True)
     span = high - low
     rounding = _ROUNDING_ULPS * torch.finfo(maps.dtype).eps * torch.maximum(low.abs(), high.abs())
     varies = span > rounding
-    stretched = (flat - low) / torch.where(varies, span, 1)
-    return torch.where(varies, stretched, 0).view_as(maps)
+    return (maps - low) / torch.where(varies, span, torch.inf), varies
 
 
 def resize(maps: Tensor, grid: Sequence[int]) -> Tensor:
@@ -103,11 +106,10 @@ def fuse(maps: Sequence[Tensor], grid: Sequence[int]) -> Tensor:
         (N, K, \*grid) in [0, 1], on the first map's device; 0 everywhere where all maps of an example are constant.
     """
     device = maps[0].device
-    normalised = [min_max(stage_maps.to(device)) for stage_maps in maps]
+    normalised, varies = zip(*(_stretch(stage_maps.to(device)) for stage_maps in maps), strict=True)
     total = sum_of(resize(stage_maps, grid) for stage_maps in normalised)
-    counted = sum_of((stage_maps.flatten(2).amax(2) > 0).to(total.dtype) for stage_maps in normalised)
-    mean = total / counted.clamp_min(1).view(*counted.shape, *[1] * len(grid))
-    return mean.clamp(0, 1)  # rounding may leave it by one unit in the last place
+    counted = sum_of(stage_varies.to(total.dtype) for stage_varies in varies)
+    return (total / counted.clamp_min(1)).clamp(0, 1)  # rounding may leave it by one unit in the last place
 
 
 def sum_of(tensors: Iterable[Tensor]) -> Tensor:
@@ -130,24 +132,18 @@ def safe_squares(squared_norm: Tensor) -> Tensor:
     return (squared_norm > limits.tiny / limits.eps) & (squared_norm < limits.max)
 
 
-def channel_chunks(features: Tensor, *, copied: bool = True) -> Iterator[Tensor]:
-    r"""Walk over a stage's channels in chunks that are small beside the stage.
+def channel_chunks(features: Tensor) -> Iterator[Tensor]:
+    r"""Walk over a stage's channels in chunks so small that a copy of each costs little memory and time.
 
     Args:
         features: (N, C, P).
-        copied: whether the caller makes a copy of each, which is to be small.
 
     Yields:
-        (N, c, P) views, in order, that together are ``features``; to be copied, at most an eighth of it each where
-        C >= 8, but for what is small anyhow.
+        (N, c, P) views, in order, that together are ``features``: one channel each at least.
     """
-    batch, channels, positions = features.shape
+    batch, _, positions = features.shape
     budget = _CHUNK_ELEMENTS.get(features.device.type, _CHUNK_ELEMENTS_ELSEWHERE)
-    per_channel = batch * positions
-    step = max(1, budget // per_channel)
-    if copied:
-        step = max(1, min(channels // 8, step), _SMALL_ELEMENTS // per_channel)
-    yield from torch.split(features, step, dim=1)
+    yield from torch.split(features, max(1, budget // (batch * positions)), dim=1)
 
 
 def channels_last(tensor: Tensor) -> Tensor:

@@ -55,11 +55,12 @@ def is_head_stage(gradients: Tensor) -> Tensor:
         (N,) bool; False where all gradients are zero.
     """
     stage = gradients.flatten(2)
-    # Vectors within an angle of their mean are within twice that angle of the mean of some of them: most stages are
-    # told by a few of their positions.
     if stage.shape[2] > 4 * _FEW_POSITIONS:
-        few = stage[..., :: -(-stage.shape[2] // _FEW_POSITIONS)].contiguous()
-        if not (_smallest_cosine(few)[0] > 2 * HEAD_COSINE**2 - 1).any():
+        few = stage[..., :: -(-stage.shape[2] // _FEW_POSITIONS)].float()
+        # Vectors within an angle of one direction have a sum at least as long as the cosine times their lengths' sum:
+        # a few positions tell most stages.
+        lengths, length = few.norm(dim=1).sum(1), few.sum(2).norm(dim=1)
+        if (length < HEAD_COSINE * lengths).all():
             return torch.zeros(len(stage), dtype=torch.bool, device=stage.device)
     smallest, pointing = _smallest_cosine(stage)
     return pointing & (smallest > HEAD_COSINE)

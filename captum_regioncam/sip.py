@@ -1,7 +1,5 @@
 """Semantic information propagation (SIP): every position takes the semantics of the positions that look like it."""
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
@@ -17,8 +15,9 @@ def propagate(features: Tensor, semantics: Tensor) -> Tensor:
         u_i = \frac{\max(0, F_i)}{\lVert \max(0, F_i) \rVert}
 
     The (P, P) affinity A is never built. As :math:`u \ge 0`, the sums are :math:`u_i \cdot \sum_j S_j u_j` and
-    :math:`u_i \cdot \sum_j u_j`: exact, in O(C P) time, and beyond maps the size of the result it takes at most a few
-    channels' worth of memory. The K maps share one matrix product. Sums are in float32 at least, whatever the dtype.
+    :math:`u_i \cdot \sum_j u_j`: exact, in O(C P) time and memory. Features are copied only where some are negative, of
+    low precision, or too large or small to be squared. The K maps share one matrix product. Sums are in float32 at
+    least, whatever the dtype.
 
     Step 4 of the method (Cai and Abhayaratne, arXiv 2510.25134, propose SIP; this formulation is ours).
 
@@ -36,32 +35,25 @@ def propagate(features: Tensor, semantics: Tensor) -> Tensor:
         tensor([[[0.5000, 0.5000, 0.5000]]])
     """
     grid = features.shape[2:]
-    stage = features.flatten(2)
-    dtype = torch.promote_types(features.dtype, torch.float32)
-    signed = bool(stage.detach().amin() < 0)
-    scale: Tensor | None = None
-
-    def looks(copied: bool = False) -> Iterator[Tensor]:
-        for chunk in channel_chunks(stage, copied=copied or signed or scale is not None or dtype != stage.dtype):
-            look = chunk.to(dtype) if scale is None else chunk / scale
-            yield look.relu() if signed else look
-
-    def squared_norms() -> Tensor:
-        return sum_of(look.square().sum(1, keepdim=True) for look in looks(copied=True))
-
-    squared_norm = squared_norms()
+    stage = features.flatten(2).to(torch.promote_types(features.dtype, torch.float32))
+    if stage.detach().amin() < 0:
+        stage = stage.relu()
+    squared_norm = _squared_norm(stage)
+    silent: Tensor | float = 0.0  # infinite where a position has no positive features: divided by it, all becomes 0
     if not (safe := safe_squares(squared_norm)).all():
-        strongest = stage.detach().amax(1, keepdim=True).to(dtype)
+        strongest = stage.detach().amax(1, keepdim=True)
+        silent = torch.where(strongest > 0, torch.zeros_like(strongest), torch.inf)
         if ((strongest > 0) & ~safe).any():
             # The norm cancels between numerator and denominator, and so does any scale of a position: divide it by its
             # strongest feature.
-            scale = torch.where(strongest > 0, strongest, 1)
-            squared_norm = squared_norms()
-    positive = squared_norm > 0
-    inverse_norm = torch.where(positive, squared_norm, 1).rsqrt()
-    local = pool(semantics.to(device=features.device, dtype=dtype), grid).flatten(2)
-    sources = torch.cat([local, torch.ones_like(squared_norm)], dim=1) * inverse_norm  # (N, K + 1, P): S, and 1 for D
-    sums = sum_of((sources @ look.transpose(1, 2)) @ look for look in looks())
-    weighted, total = sums[:, :-1], sums[:, -1:]
-    propagated = torch.where(positive, weighted / torch.where(positive, total, 1), 0)
+            stage = stage / torch.where(strongest > 0, strongest, 1)
+            squared_norm = _squared_norm(stage)
+    local = pool(semantics.to(stage), grid).flatten(2)
+    sources = torch.cat([local, torch.ones_like(squared_norm)], dim=1)  # (N, K + 1, P): S, and 1 for D
+    sums = (sources * (squared_norm + silent).rsqrt()) @ stage.transpose(1, 2) @ stage
+    propagated = sums[:, :-1] / (sums[:, -1:] + silent)
     return propagated.view(*propagated.shape[:2], *grid).to(semantics.dtype)
+
+
+def _squared_norm(stage: Tensor) -> Tensor:
+    return sum_of(chunk.square().sum(1, keepdim=True) for chunk in channel_chunks(stage))

@@ -1,5 +1,6 @@
 """Stages: the features and gradients of layers, checked and on their grids."""
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -28,7 +29,9 @@ def features_on_grid(
         LayerError: a layer is not on a grid of 1 to 3 dimensions, or not finite, or the layers do not go together.
     """
     tensors = [tensor.detach() if detach else tensor for tensor in recording.features()]
-    features = _on_grids("features", recording, tensors, reshape_transform)
+    features = [
+        _checked("features", recording, index, tensor, reshape_transform) for index, tensor in enumerate(tensors)
+    ]
     if len(batches := {len(stage) for stage in features}) > 1:
         raise LayerError(
             f"layer: the layers see batches of different sizes, {sorted(batches)}. Choose layers of one kind."
@@ -45,6 +48,7 @@ def gradients_on_grid(
     recording: Recording,
     target: TargetType = None,
     reshape_transform: ReshapeTransform | None = None,
+    reduce: Callable[[int, Tensor], Tensor] | None = None,
     **grad_kwargs: Any,
 ) -> list[Tensor]:
     r"""Differentiate a target's score with respect to every layer, in one backward pass.
@@ -53,29 +57,34 @@ def gradients_on_grid(
         recording: a forward pass, from :func:`captum_regioncam.captum_hooks.record`.
         target: in any form that LayerGradCam takes.
         reshape_transform: turns a layer's tensor into (N, C, \*grid).
+        reduce: called with each layer's index and gradient as soon as it exists; the gradient is dropped after it. None
+            keeps them all.
         grad_kwargs: go to :func:`torch.autograd.grad`.
 
     Returns:
-        One (N, C, \*grid) tensor a layer, in the layers' order.
+        One (N, C, \*grid) tensor a layer, in the layers' order, or what ``reduce`` made of it.
 
     Raises:
         LayerError: a layer's gradients are not finite, or it has no influence on the score.
         TargetError: the target does not select one score per example.
     """
-    return _on_grids("gradients", recording, recording.gradients(target, **grad_kwargs), reshape_transform)
+
+    def received(index: int, gradient: Tensor) -> Tensor:
+        on_grid = _checked("gradients", recording, index, gradient, reshape_transform)
+        return on_grid if reduce is None else reduce(index, on_grid)
+
+    return recording.gradients(target, received, **grad_kwargs)
 
 
-def _on_grids(
-    what: str, recording: Recording, tensors: list[Tensor], reshape_transform: ReshapeTransform | None
-) -> list[Tensor]:
-    on_grids = []
-    for index, tensor in enumerate(tensors):
-        on_grid = _on_grid(recording, index, tensor, reshape_transform)
-        if not _is_finite(on_grid.detach()):
-            name = recording.name(index)
-            raise LayerError(f"the {what} of layer {name} are not finite (NaN or infinite). {_NOT_FINITE[what]}")
-        on_grids.append(on_grid)
-    return on_grids
+def _checked(
+    what: str, recording: Recording, index: int, tensor: Tensor, reshape_transform: ReshapeTransform | None
+) -> Tensor:
+    on_grid = _on_grid(recording, index, tensor, reshape_transform)
+    if not _is_finite(on_grid.detach()):
+        raise LayerError(
+            f"the {what} of layer {recording.name(index)} are not finite (NaN or infinite). {_NOT_FINITE[what]}"
+        )
+    return on_grid
 
 
 def _is_finite(tensor: Tensor) -> bool:

@@ -54,18 +54,37 @@ def dense_propagation(features, semantics):
     return propagated.view(semantics.shape)
 
 
-def dense_region_cam(stages):
-    """The whole method: [(features, gradients) of (N, C, *grid)] -> (N, 1, *finest grid), float64."""
-    rounding = 64 * torch.finfo(stages[0][0].dtype).eps if stages[0][0].dtype == torch.float64 else 1e-5
+def dense_maps(stages):
+    """For each example its stages' semantic maps, their propagated maps, and the finest grid; all in float64."""
+    rounding = rounding_of(stages)
     stages = [(f.detach().double(), g.detach().double()) for f, g in stages]
     grid = max((tuple(f.shape[2:]) for f, _ in stages), key=lambda sizes: (math.prod(sizes), sizes))
-    maps = []
     for n in range(len(stages[0][0])):
-        semantics = dense_mean([dense_semantics(f[n], g[n]) for f, g in stages], grid, rounding)
-        local = [POOL[len(grid)](semantics[None, None], f.shape[2:])[0, 0] for f, _ in stages]
-        propagated = [dense_propagation(f[n], s) for (f, _), s in zip(stages, local, strict=True)]
-        maps.append(dense_mean(propagated, grid, rounding))
-    return torch.stack(maps)[:, None]
+        semantics = [dense_semantics(f[n], g[n]) for f, g in stages]
+        fused = dense_mean(semantics, grid, rounding)
+        local = [POOL[len(grid)](fused[None, None], f.shape[2:])[0, 0] for f, _ in stages]
+        yield semantics, [dense_propagation(f[n], s) for (f, _), s in zip(stages, local, strict=True)], grid
+
+
+def dense_region_cam(stages):
+    """The whole method: [(features, gradients) of (N, C, *grid)] -> (N, 1, *finest grid), float64."""
+    rounding = rounding_of(stages)
+    return torch.stack([dense_mean(propagated, grid, rounding) for _, propagated, grid in dense_maps(stages)])[:, None]
+
+
+def rounding_of(stages):
+    return 64 * torch.finfo(stages[0][0].dtype).eps if stages[0][0].dtype == torch.float64 else 1e-5
+
+
+def smallest_span(stages):
+    """The smallest range of a map that is not constant, relative to its values: by so much N magnifies rounding."""
+    spans = [1.0]
+    for semantics, propagated, _ in dense_maps(stages):
+        for values in semantics + propagated:
+            low, high = values.min().item(), values.max().item()
+            if high - low > rounding_of(stages) / 8 * high:  # a constant to one rounding may vary to another
+                spans.append((high - low) / high)
+    return min(spans)
 
 
 def features_and_gradients(model, layers, x, target, *args):

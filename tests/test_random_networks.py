@@ -3,8 +3,8 @@
 import warnings
 
 import torch
-from helpers import CONVS, dense_region_cam, features_and_gradients
-from hypothesis import given, settings
+from helpers import CONVS, dense_region_cam, features_and_gradients, smallest_span
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -79,6 +79,8 @@ def test_any_network(case, scale):
     net = Network(dimensions, blocks, pooled, 4, size).double().eval()
     x = torch.randn(3, 3, *size, dtype=torch.float64)
     modules = [net.blocks[i] for i in layers]
+    stages = features_and_gradients(net, modules, x, target)
+    assume(smallest_span(stages) > 1e-8)  # else the float64 of one way to sum differs visibly from another's
     before = [(p.clone(), p.requires_grad, p.grad) for p in net.parameters()]
     random_state = torch.get_rng_state()
     cam = LayerRegionCam(net, modules)
@@ -91,8 +93,7 @@ def test_any_network(case, scale):
     assert attribution.isfinite().all()
     assert attribution.min() >= 0
     assert attribution.max() <= 1 + 1e-12
-    expected = dense_region_cam(features_and_gradients(net, modules, x, target))
-    torch.testing.assert_close(attribution, expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(attribution, dense_region_cam(stages), atol=1e-4, rtol=0)
     assert torch.equal(attribution, again)
     torch.testing.assert_close(scaled, attribution, atol=1e-6, rtol=0)
     torch.testing.assert_close(alone, attribution, atol=1e-6, rtol=0)
