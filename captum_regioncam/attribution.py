@@ -178,7 +178,7 @@ class StageAttribution(LayerAttribution, GradientAttribution):
         ) as recording:
             features = features_on_grid(recording, transform, detach=not create_graph)
             device_type = features[0].device.type
-            reduced: list[list[Tensor]] = [[] for _ in features]  # per layer, one (N, 1, *grid) a target
+            reduced: list[list[Tensor]] = []  # per target, one (N, 1, *grid) a layer
 
             def reduce(index: int, gradient: Tensor) -> Tensor:
                 with torch.autocast(device_type, enabled=False):
@@ -186,13 +186,12 @@ class StageAttribution(LayerAttribution, GradientAttribution):
 
             for index, target in enumerate(targets):
                 retained = {} if index == len(targets) - 1 else {"retain_graph": True}
-                maps_of_target = gradients_on_grid(recording, target, transform, reduce, **{**grad_kwargs, **retained})
-                for maps, stage_map in zip(reduced, maps_of_target, strict=True):
-                    maps.append(stage_map)
+                options = {**grad_kwargs, **retained}
+                reduced.append(gradients_on_grid(recording, target, transform, reduce, **options))
         first = inputs if isinstance(inputs, Tensor) else inputs[0]
         dtype = first.dtype if first.is_floating_point() else features[0].dtype
         with torch.autocast(device_type, enabled=False):
-            stages = [(stage, torch.cat(maps, dim=1)) for stage, maps in zip(features, reduced, strict=True)]
+            stages = [(stage, torch.cat(maps, dim=1)) for stage, *maps in zip(features, *reduced, strict=True)]
             if recording.of_one_layer:
                 return tuple(self._fuse([stage], attr_dim_summation).to(dtype) for stage in stages)
             return self._fuse(stages, attr_dim_summation).to(dtype)

@@ -1,6 +1,6 @@
 """The one place that touches Captum's private helpers: features and gradients at many layers, in one forward pass.
 
-Captum's hooks know DataParallel's replicas, clone what in-place operations would overwrite, and go away whatever
+Targets, arguments and the order of DataParallel's replicas are Captum's; the hooks are our own, and go away whatever
 happens. The supported range of Captum is in setup.cfg.
 """
 
@@ -265,7 +265,7 @@ def _forward(
             with lock:
                 first = all(device not in on_devices for on_devices in saved.values())
                 saved.setdefault(layer, {})[device] = tensors
-            if cut and first and not several and not passed._is_view() and not any(passed is arg for arg in args):
+            if cut and first and not several and _made_here(passed, args):
                 passed.detach_()  # in place: what the layer keeps of its output stays part of the graph
             for tensor in tensors:
                 if tensor.is_leaf and not tensor.requires_grad:
@@ -283,6 +283,11 @@ def _forward(
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _made_here(output: Tensor, args: tuple[Any, ...]) -> bool:
+    """Tell whether a layer made its output: it is no parameter, no view, and not what the layer was given."""
+    return not output.is_leaf and not output._is_view() and not any(output is arg for arg in args)
 
 
 def _guarded(tensor: Tensor) -> Tensor:

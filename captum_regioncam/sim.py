@@ -56,7 +56,8 @@ def is_head_stage(gradients: Tensor) -> Tensor:
     """
     stage = gradients.flatten(2)
     if stage.shape[2] > 4 * _FEW_POSITIONS:
-        few = stage[..., :: -(-stage.shape[2] // _FEW_POSITIONS)].float()
+        few = stage[..., :: -(-stage.shape[2] // _FEW_POSITIONS)]
+        few = few.to(torch.promote_types(few.dtype, torch.float32))
         # Vectors within an angle of one direction have a sum at least as long as the cosine times their lengths' sum:
         # a few positions tell most stages.
         lengths, length = few.norm(dim=1).sum(1), few.sum(2).norm(dim=1)

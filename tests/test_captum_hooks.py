@@ -134,6 +134,24 @@ def test_layers_that_keep_or_hand_on_their_tensor(layer):
         torch.testing.assert_close(recording.gradients(0), list(expected), rtol=0, atol=0)
 
 
+def test_a_trainable_parameter_that_the_first_layer_hands_on_stays_trainable():
+    class Learnt(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.rand(2, 3, 4, 4))
+
+        def forward(self, x):
+            return self.weight
+
+    layer = Learnt()
+    with record(lambda x: (x * layer(x)).flatten(1), [layer], x := torch.rand(2, 3, 4, 4)) as recording:
+        expected = torch.zeros(2, 48)
+        expected[:, 5] = x.flatten(1)[:, 5]
+        assert torch.equal(recording.gradients(5)[0].flatten(1), expected)
+    assert layer.weight.requires_grad
+    assert layer.weight.grad is None
+
+
 def test_one_gradient_at_a_time_is_alive():
     model = nn.Sequential(*(nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.Tanh()) for _ in range(4)), nn.Flatten())
     seen = []
