@@ -20,7 +20,7 @@ from captum_regioncam.classifiers import (
     nearest,
 )
 from captum_regioncam.methods import METHODS
-from captum_regioncam.stage_finder import StageValues, find_stages
+from captum_regioncam.stages import Stages, find_stages
 
 __all__ = [
     "add_model_arguments",
@@ -125,23 +125,22 @@ def report_failures(failures: dict[str, str], total: int, what: str) -> None:
             print(f"  {reason if name in reason else f'{name}: {reason}'}", file=sys.stderr)
 
 
-def layers_named(model: Module, names: list[str] | None) -> list[Module] | None:
+def layers_named(model: Module, names: list[str] | None) -> dict[str, Module] | None:
     """Return a model's modules by their names; None for None."""
     modules = dict(model.named_modules())
     for name in names or ():
         if not name or name not in modules:
             raise UsageError(f"--layers {name!r}: the model has no such layer. {nearest(name, modules)}")
-    return None if names is None else [modules[name] for name in names]
+    return None if names is None else {name: modules[name] for name in names}
 
 
-def stages_of(model: Module, x: Tensor, named: list[Module] | None) -> StageValues:
+def stages_of(model: Module, x: Tensor, named: dict[str, Module] | None) -> Stages:
     """Return the layers asked for, or else found, with the reshape_transform that the model's layout needs."""
     if named is None:
-        return find_stages(model, x).values()
-    layers = StageValues(named)
+        return find_stages(model, x)
     with contextlib.suppress(ValueError):
-        layers.reshape_transform = find_stages(model, x).reshape_transform
-    return layers
+        return Stages(named, find_stages(model, x).reshape_transform)
+    return Stages(named)
 
 
 def usable_device(name: str | None) -> torch.device:

@@ -1,6 +1,7 @@
-"""What LayerRegionCam and LayerCam share: Captum's constructor for several layers, and the way to their stages."""
+"""What LayerRegionCam and LayerCam share: Captum's constructor for several layers, and the attribute methods."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import torch
@@ -9,12 +10,13 @@ from captum.log import log_usage
 from torch import Tensor
 from torch.nn import Module
 
-from captum_regioncam.captum_hooks import TargetType, as_layers, record
-from captum_regioncam.grids import ReshapeTransform
-from captum_regioncam.stages import features_on_grid, gradients_on_grid
-from captum_regioncam.targets import spread_targets
+from captum_regioncam.forward_pass import forward_pass
+from captum_regioncam.layers import as_layers, check_finite, check_kinds
+from captum_regioncam.reshape import ReshapeTransform, on_grid
+from captum_regioncam.stages import Stages
+from captum_regioncam.targets import TargetType, list_targets, spread_labels
 
-__all__ = ["StageAttribution", "logged"]
+__all__ = ["MultiLayerAttribution", "logged"]
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -27,15 +29,14 @@ def logged(method: Method) -> Method:
     return cast(Method, log_usage(part_of_slo=True)(method))
 
 
-class StageAttribution(LayerAttribution, GradientAttribution):
+class MultiLayerAttribution(LayerAttribution, GradientAttribution):
     r"""An attribution to the positions of one or several layers, from their features and gradients.
 
     Args:
         forward_func: the model, or any function around it.
-        layer: one module or an iterable of modules.
+        layer: one module, an iterable of modules, or what :func:`~captum_regioncam.find_stages` returned.
         device_ids: the order of DataParallel's devices.
-        reshape_transform: turns a layer's tensor into (N, C, \*grid); default what :func:`find_stages` found, if
-            ``layer`` comes from there.
+        reshape_transform: turns a layer's tensor into (N, C, \*grid). Default: that of the stages found.
 
     Raises:
         TypeError: ``layer`` has something that is no module.
@@ -45,7 +46,7 @@ class StageAttribution(LayerAttribution, GradientAttribution):
     def __init__(
         self,
         forward_func: Callable[..., Any],
-        layer: Module | Iterable[Module],
+        layer: Module | Iterable[Module] | Mapping[str, Module],
         device_ids: list[int] | None = None,
         *,
         reshape_transform: ReshapeTransform | None = None,
@@ -54,7 +55,9 @@ class StageAttribution(LayerAttribution, GradientAttribution):
         LayerAttribution.__init__(self, forward_func, layers, device_ids)
         self.layer = layers[0] if len(layers) == 1 else layers
         GradientAttribution.__init__(self, forward_func)
-        self.reshape_transform = reshape_transform or getattr(layer, "reshape_transform", None)
+        self.reshape_transform = reshape_transform
+        if reshape_transform is None and isinstance(layer, Stages):
+            self.reshape_transform = layer.reshape_transform
 
     @logged
     def attribute(
@@ -110,48 +113,75 @@ class StageAttribution(LayerAttribution, GradientAttribution):
         additional_forward_args: object | None = None,
         attribute_to_layer_input: bool = False,
         grad_kwargs: dict[str, Any] | None = None,
-        *,
-        per_example: bool | None = None,
-    ) -> Any:
-        r"""Attribute several targets' scores, with one forward pass for all and one backward pass for each.
-
-        What is computed of the features alone (their norms, for SIP) is computed once.
+    ) -> Tensor | tuple[Tensor, ...]:
+        r"""Attribute the scores of several targets, with one forward pass for all and one backward pass for each.
 
         Args:
             inputs: (N, ...) tensor or tuple of tensors, as the model takes them.
-            targets: K targets, each in any form that ``attribute`` takes; or N lists of classes, of any lengths: the
-                labels of each photo.
+            targets: K targets, each in any form that ``attribute`` takes.
             additional_forward_args: what ``forward_func`` takes after the inputs; a tuple if several.
             attribute_to_layer_input: use what goes into the layers instead of what comes out.
             grad_kwargs: go to :func:`torch.autograd.grad`.
-            per_example: says that ``targets`` are lists of an example each (True), or targets of the whole batch
-                (False). None tells by their lengths, which N lists of N do not show: a loop over photos with labels
-                says True.
 
         Returns:
-            (N, K, \*grid) in [0, 1], equal to K calls of ``attribute`` side by side; for lists of an example each, a
-            list of N tensors (K_n, \*grid). Tuples of these where a single layer gives several tensors.
+            (N, K, \*grid) in [0, 1], equal to K calls of ``attribute`` side by side. A tuple of these where a single
+            layer gives several tensors.
 
         Raises:
             LayerError: as ``attribute``.
-            TargetError: as ``attribute``; or there are no targets, they do not fit the batch, or could be meant in both
-                ways.
+            TargetError: as ``attribute``; or there are no targets.
 
         Example::
 
             >>> cam.attribute_targets(x, [281, 207]).shape  # two examples
             torch.Size([2, 2, 112, 112])
-            >>> [maps.shape[0] for maps in cam.attribute_targets(x, [[281, 207, 340], [15]], per_example=True)]
-            [3, 1]
         """
-        first = inputs if isinstance(inputs, Tensor) else inputs[0]
-        spread, counts = spread_targets(targets, len(first), per_example)
-        result = self._attribute(inputs, spread, additional_forward_args, attribute_to_layer_input, grad_kwargs)
-        if counts is None:
-            return result
-        if isinstance(result, tuple):
-            return tuple([maps[:count] for maps, count in zip(part, counts, strict=True)] for part in result)
-        return [maps[:count] for maps, count in zip(result, counts, strict=True)]
+        return self._attribute(
+            inputs, list_targets(targets), additional_forward_args, attribute_to_layer_input, grad_kwargs
+        )
+
+    @logged
+    def attribute_labels(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        labels: Iterable[Any],
+        additional_forward_args: object | None = None,
+        attribute_to_layer_input: bool = False,
+        grad_kwargs: dict[str, Any] | None = None,
+    ) -> list[Tensor] | tuple[list[Tensor], ...]:
+        r"""Attribute the scores of each example's own labels, with one forward pass for all.
+
+        There are as many backward passes as the example with the most labels has.
+
+        Args:
+            inputs: (N, ...) tensor or tuple of tensors, as the model takes them.
+            labels: a sequence of labels for each of the N examples, of any lengths: ints, or tuples of indices for
+                outputs of more than two dimensions.
+            additional_forward_args: what ``forward_func`` takes after the inputs; a tuple if several.
+            attribute_to_layer_input: use what goes into the layers instead of what comes out.
+            grad_kwargs: go to :func:`torch.autograd.grad`.
+
+        Returns:
+            A list of N tensors (K_n, \*grid) in [0, 1]. A tuple of such lists where a single layer gives several
+            tensors.
+
+        Raises:
+            LayerError: as ``attribute``.
+            TargetError: as ``attribute``; or there is no sequence of labels for each example, or not one label.
+
+        Example::
+
+            >>> [maps.shape for maps in cam.attribute_labels(x, [[281, 207, 340], [15]])]
+            [torch.Size([3, 112, 112]), torch.Size([1, 112, 112])]
+        """
+        batch = len(inputs if isinstance(inputs, Tensor) else inputs[0])
+        targets, counts = spread_labels(labels, batch)
+        result = self._attribute(inputs, targets, additional_forward_args, attribute_to_layer_input, grad_kwargs)
+
+        def own(maps: Tensor) -> list[Tensor]:
+            return [example[:count] for example, count in zip(maps, counts, strict=True)]
+
+        return tuple(map(own, result)) if isinstance(result, tuple) else own(result)
 
     def _attribute(
         self,
@@ -165,41 +195,49 @@ class StageAttribution(LayerAttribution, GradientAttribution):
         """Run one forward pass and a backward pass a target, and fuse what they left at the layers."""
         grad_kwargs = grad_kwargs or {}
         create_graph = bool(grad_kwargs.get("create_graph"))
-        transform = self.reshape_transform
+        shown = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
         # The layers are read here, not in __init__: Captum's TCAV sets .layer between two calls.
-        with record(
+        with forward_pass(
             self.forward_func,
             as_layers(self.layer),
             inputs,
             additional_forward_args,
             attribute_to_layer_input=attribute_to_layer_input,
             device_ids=self.device_ids,
-            whole_graph=create_graph,
-        ) as recording:
-            features = features_on_grid(recording, transform, detach=not create_graph)
-            device_type = features[0].device.type
-            reduced: list[list[Tensor]] = []  # per target, one (N, 1, *grid) a layer
+        ) as passed:
+
+            def checked(what: str, index: int, tensor: Tensor) -> Tensor:
+                name = partial(passed.name, index)
+                tensor = on_grid(tensor, name, self.reshape_transform, shown)
+                check_finite(what, name, tensor)
+                return tensor
 
             def reduce(index: int, gradient: Tensor) -> Tensor:
-                with torch.autocast(device_type, enabled=False):
-                    return self._reduce(features[index], gradient)
+                with torch.autocast(features[index].device.type, enabled=False):
+                    return self._reduce(features[index], checked("gradients", index, gradient))
 
-            for index, target in enumerate(targets):
-                retained = {} if index == len(targets) - 1 else {"retain_graph": True}
-                options = {**grad_kwargs, **retained}
-                reduced.append(gradients_on_grid(recording, target, transform, reduce, **options))
-        first = inputs if isinstance(inputs, Tensor) else inputs[0]
-        dtype = first.dtype if first.is_floating_point() else features[0].dtype
-        with torch.autocast(device_type, enabled=False):
-            stages = [(stage, torch.cat(maps, dim=1)) for stage, *maps in zip(features, *reduced, strict=True)]
-            if recording.of_one_layer:
-                return tuple(self._fuse([stage], attr_dim_summation).to(dtype) for stage in stages)
-            return self._fuse(stages, attr_dim_summation).to(dtype)
+            features = [
+                checked("features", index, tensor if create_graph else tensor.detach())
+                for index, tensor in enumerate(passed.features())
+            ]
+            check_kinds(features)
+            reduced = []  # a target's maps, (N, 1, *grid) a layer
+            for target in targets[:-1]:
+                reduced.append(passed.gradients(target, reduce, **{**grad_kwargs, "retain_graph": True}))
+            reduced.append(passed.gradients(targets[-1], reduce, **grad_kwargs))
+            is_of_several_tensors = passed.is_of_several_tensors
+        dtype = shown[0].dtype if shown[0].is_floating_point() else features[0].dtype
+        with torch.autocast(features[0].device.type, enabled=False):
+            maps = [torch.cat(of_targets, dim=1) for of_targets in zip(*reduced, strict=True)]
+            if is_of_several_tensors:
+                parts = zip(features, maps, strict=True)
+                return tuple(self._fuse([part], [own], attr_dim_summation).to(dtype) for part, own in parts)
+            return self._fuse(features, maps, attr_dim_summation).to(dtype)
 
     def _reduce(self, features: Tensor, gradients: Tensor) -> Tensor:
-        r"""Reduce one layer's (N, C, \*grid) features and gradients to (N, 1, \*grid)."""
+        r"""Reduce a layer's (N, C, \*grid) features and gradients to a normalised map (N, 1, \*grid)."""
         raise NotImplementedError
 
-    def _fuse(self, stages: list[tuple[Tensor, Tensor]], attr_dim_summation: bool) -> Tensor:
+    def _fuse(self, features: list[Tensor], maps: list[Tensor], attr_dim_summation: bool) -> Tensor:
         r"""Fuse the layers' features and their K reduced maps: (N, K, \*finest grid), or one a layer along dim 1."""
         raise NotImplementedError

@@ -31,7 +31,7 @@ from captum_regioncam.classifiers import Classifier, UsageError, load_classifier
 from captum_regioncam.cli_evaluation import add_commands
 from captum_regioncam.files import read_photo, written_whole
 from captum_regioncam.methods import METHODS, TITLES
-from captum_regioncam.stage_finder import StageValues, find_stages
+from captum_regioncam.stages import Stages, find_stages
 from captum_regioncam.visualization import show_attributions
 
 __all__ = ["main"]
@@ -70,12 +70,11 @@ def _demo(options: argparse.Namespace) -> int:
         print(f"  {probability:6.1%}  {classifier.class_name(index)} ({index})")
     stages = find_stages(classifier.model, x)
     print(f"Stages, shallow to deep: {', '.join(stages)}")
-    layers = stages.values()
     start = time.perf_counter()
-    METHODS["region-cam"](classifier.model, layers)(x, classes[:1])
+    METHODS["region-cam"](classifier.model, stages)(x, classes[:1])
     print(f"Region-CAM of one photo over {len(stages)} stages: {time.perf_counter() - start:.2f} s")
     figure = show_attributions(
-        np.asarray(photo), _maps(classifier, layers, ["grad-cam", "layer-cam", "region-cam"], x, classes[:1])
+        np.asarray(photo), _maps(classifier, stages, ["grad-cam", "layer-cam", "region-cam"], x, classes[:1])
     )
     _save_figure(figure, options.output)
     print(f"Wrote {options.output}")
@@ -88,7 +87,7 @@ def _explain(options: argparse.Namespace) -> int:
     classifier.model.to(device)
     targets = list(dict.fromkeys(classifier.class_index(target) for target in options.target))
     named = layers_named(classifier.model, options.layers)
-    layers: StageValues | None = None
+    layers: Stages | None = None
     outputs = _outputs(options.images, options.output)
     failures: dict[str, str] = {}
     for image in tqdm(options.images, unit="photo", disable=len(options.images) == 1):
@@ -125,7 +124,7 @@ def _top(classifier: Classifier, x: Tensor, count: int) -> tuple[list[float], li
 
 
 def _maps(
-    classifier: Classifier, layers: StageValues, methods: list[str], x: Tensor, targets: list[int]
+    classifier: Classifier, layers: Stages, methods: list[str], x: Tensor, targets: list[int]
 ) -> dict[str, Tensor]:
     """Return a map per target and method, titled by both."""
     attributed = {method: METHODS[method](classifier.model, layers)(x, targets) for method in methods}

@@ -4,7 +4,13 @@ Captum reports the same mistakes as ``AssertionError`` or ``IndexError``, depend
 LayerGradCam may catch either, so these are both, and a ``ValueError`` for everybody else.
 """
 
-__all__ = ["LayerError", "TargetError"]
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+from torch.nn import Module
+
+__all__ = ["LayerError", "TargetError", "describe", "layer_name"]
 
 
 class LayerError(ValueError, AssertionError):
@@ -31,3 +37,21 @@ class TargetError(ValueError, IndexError, AssertionError):
         ...     print(error)
         target=1000 is out of range: forward_func returns the scores of 1000 classes, 0 to 999.
     """
+
+
+def layer_name(layer: Module, forward_func: Callable[..., Any]) -> str:
+    """Return how errors call a layer: by its dotted name, where ``forward_func`` is a module, and its type."""
+    modules = forward_func.named_modules() if isinstance(forward_func, Module) else ()
+    names = (f"'{name}' ({type(layer).__name__})" for name, module in modules if module is layer and name)
+    return next(names, type(layer).__name__)
+
+
+def describe(output: Any) -> str:
+    """Say what a network returned: its type, and what it holds."""
+    if isinstance(output, Mapping):
+        return f"{type(output).__name__} of {', '.join(map(repr, output))}"
+    if isinstance(output, (list, tuple)):
+        return f"{type(output).__name__} of [{', '.join(map(describe, output))}]"
+    if isinstance(output, Tensor):
+        return f"a {output.dtype} tensor of shape {tuple(output.shape)}"
+    return type(output).__name__

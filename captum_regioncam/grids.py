@@ -1,4 +1,4 @@
-"""Maps on 1-D, 2-D and 3-D grids: normalise, resize, pool; and what turns other layouts into grids.
+"""Maps on 1-D, 2-D and 3-D grids: normalise, resize, pool, fuse.
 
 Everywhere in this package a map is (N, K, *grid): N examples, K maps each, and one, two or three spatial dimensions.
 """
@@ -11,19 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = [
-    "ReshapeTransform",
-    "channel_chunks",
-    "channels_last",
-    "finest_grid",
-    "fuse",
-    "min_max",
-    "pool",
-    "resize",
-    "tokens_to_grid",
-]
-
-ReshapeTransform = Callable[[Tensor], Tensor]
+__all__ = ["channel_chunks", "finest_grid", "fuse", "min_max", "pool", "resize", "rounding"]
 
 _RESIZE_MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 _POOLS: dict[int, Callable[[Tensor, Any], Tensor]] = {
@@ -32,7 +20,7 @@ _POOLS: dict[int, Callable[[Tensor, Any], Tensor]] = {
     3: F.adaptive_avg_pool3d,
 }
 
-# A map whose range is below this many units in the last place of its values varies by rounding alone.
+# Values that should be equal differ by at most this many units in the last place.
 _ROUNDING_ULPS = 64
 # A step of a reduction over channels copies at most this many elements: what a CPU's caches hold, and on an accelerator
 # enough to fill it.
@@ -40,26 +28,29 @@ _CHUNK_ELEMENTS = {"cpu": 2**20}
 _CHUNK_ELEMENTS_ELSEWHERE = 2**25
 
 
-def min_max(maps: Tensor) -> Tensor:
+def rounding(dtype: torch.dtype) -> float:
+    """Return how far apart values around 1 may be by rounding alone, where a network computes in a dtype."""
+    return _ROUNDING_ULPS * torch.finfo(torch.promote_types(dtype, torch.float32)).eps
+
+
+def min_max(maps: Tensor, constant: Tensor | float | None = None) -> Tensor:
     r"""Stretch every map onto [0, 1]: :math:`(x - \min x) / (\max x - \min x)`.
 
     Args:
         maps: (N, K, \*grid), finite.
+        constant: the range up to which a map is constant, one number or one a map. Default: what rounding makes of the
+            map's largest value.
 
     Returns:
-        (N, K, \*grid): minimum 0 and maximum 1 in each map. A constant map (up to rounding) becomes 0 everywhere.
+        (N, K, \*grid): minimum 0 and maximum 1 in each map. A constant map becomes 0 everywhere.
     """
-    return _stretch(maps)[0]
-
-
-def _stretch(maps: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Return :func:`min_max` of the maps, and which of them vary: (N, K, \*ones), bool."""
     positions = tuple(range(2, maps.dim()))
     low, high = maps.amin(positions, keepdim=True), maps.amax(positions, keepdim=True)
+    if constant is None:
+        constant = rounding(maps.dtype) * torch.maximum(low.abs(), high.abs())
     span = high - low
-    rounding = _ROUNDING_ULPS * torch.finfo(maps.dtype).eps * torch.maximum(low.abs(), high.abs())
-    varies = span > rounding
-    return (maps - low) / torch.where(varies, span, torch.inf), varies
+    varies = span > constant
+    return (maps - low) / torch.where(varies, span, 1) * varies
 
 
 def resize(maps: Tensor, grid: Sequence[int]) -> Tensor:
@@ -99,17 +90,17 @@ def fuse(maps: Sequence[Tensor], grid: Sequence[int]) -> Tensor:
     mean, per example.
 
     Args:
-        maps: one (N, K, \*its own grid) tensor a stage.
+        maps: one (N, K, \*its own grid) tensor a stage, from :func:`min_max`.
         grid: the grid of the result.
 
     Returns:
         (N, K, \*grid) in [0, 1], on the first map's device; 0 everywhere where all maps of an example are constant.
     """
-    device = maps[0].device
-    normalised, varies = zip(*(_stretch(stage_maps.to(device)) for stage_maps in maps), strict=True)
-    total = sum_of(resize(stage_maps, grid) for stage_maps in normalised)
-    counted = sum_of(stage_varies.to(total.dtype) for stage_varies in varies)
-    return (total / counted.clamp_min(1)).clamp(0, 1)  # rounding may leave it by one unit in the last place
+    maps = [stage_maps.to(maps[0].device) for stage_maps in maps]
+    total = sum_of(resize(stage_maps, grid) for stage_maps in maps)
+    positions = tuple(range(2, total.dim()))
+    varying = sum_of((stage_maps.amax(positions, keepdim=True) > 0).to(total.dtype) for stage_maps in maps)
+    return (total / varying.clamp_min(1)).clamp(0, 1)  # rounding may leave it by one unit in the last place
 
 
 def sum_of(tensors: Iterable[Tensor]) -> Tensor:
@@ -144,57 +135,3 @@ def channel_chunks(features: Tensor) -> Iterator[Tensor]:
     batch, _, positions = features.shape
     budget = _CHUNK_ELEMENTS.get(features.device.type, _CHUNK_ELEMENTS_ELSEWHERE)
     yield from torch.split(features, max(1, budget // (batch * positions)), dim=1)
-
-
-def channels_last(tensor: Tensor) -> Tensor:
-    r"""Turn the layout of Swin and its like into this package's: a ``reshape_transform``.
-
-    Args:
-        tensor: (N, \*grid, C).
-
-    Returns:
-        (N, C, \*grid), a view.
-
-    Example::
-
-        >>> channels_last(torch.zeros(2, 14, 14, 384)).shape
-        torch.Size([2, 384, 14, 14])
-    """
-    return tensor.movedim(-1, 1)
-
-
-def tokens_to_grid(prefix_tokens: int = 1, grid: Sequence[int] | None = None) -> ReshapeTransform:
-    r"""Make the ``reshape_transform`` of a vision transformer: tokens to their places on the image.
-
-    Args:
-        prefix_tokens: tokens before the patches (class token, distillation token, registers), which are dropped.
-        grid: how many patches the image has along each dimension. Default: a square.
-
-    Returns:
-        A function from (N, prefix + P, C) to (N, C, \*grid).
-
-    Raises:
-        ValueError: when it is called on tokens that are no square, or not the product of ``grid``.
-
-    Example::
-
-        >>> tokens_to_grid()(torch.zeros(2, 197, 768)).shape
-        torch.Size([2, 768, 14, 14])
-    """
-
-    def reshape(tokens: Tensor) -> Tensor:
-        if tokens.dim() != 3:
-            raise ValueError(f"tokens_to_grid: expects tokens of shape (N, tokens, C), got {tuple(tokens.shape)}.")
-        patches = tokens.shape[1] - prefix_tokens
-        side = math.isqrt(max(patches, 0))
-        sizes = (side, side) if grid is None else tuple(grid)
-        if patches < 1 or math.prod(sizes) != patches:
-            wanted = "a square number" if grid is None else f"{' x '.join(map(str, sizes))} = {math.prod(sizes)}"
-            raise ValueError(
-                f"tokens_to_grid: {tokens.shape[1]} tokens less prefix_tokens={prefix_tokens} leave {patches} patches, "
-                f"which is not {wanted}. Pass prefix_tokens=<class, distillation and register tokens of the model> "
-                "and, for images that are not square, grid=(rows, columns)."
-            )
-        return tokens[:, prefix_tokens:].transpose(1, 2).reshape(len(tokens), -1, *sizes)
-
-    return reshape

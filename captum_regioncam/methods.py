@@ -1,19 +1,19 @@
 """The methods that the command line compares, by their names there."""
 
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import torch
 from captum.attr import LayerGradCam
 from torch import Tensor
 from torch.nn import Module
 
-from captum_regioncam.baselines import LayerCam
-from captum_regioncam.captum_hooks import record
 from captum_regioncam.errors import LayerError
+from captum_regioncam.forward_pass import forward_pass
+from captum_regioncam.layer_cam import LayerCam
 from captum_regioncam.region_cam import LayerRegionCam
 from captum_regioncam.sim import is_head_stage
-from captum_regioncam.stage_finder import StageValues
-from captum_regioncam.stages import gradients_on_grid
+from captum_regioncam.stages import Stages
 
 __all__ = ["METHODS", "TITLES", "Attribute"]
 
@@ -21,22 +21,22 @@ Attribute = Callable[[Tensor, Sequence[int]], Tensor]
 """From (N, 3, height, width) and K classes to (N, K, *grid) maps."""
 
 
-def _grad_cam(model: Module, layers: StageValues) -> Attribute:
+def _grad_cam(model: Module, layers: Stages) -> Attribute:
     if layers.reshape_transform is not None:
         raise LayerError("grad-cam: Captum's LayerGradCam knows no tokens and no channels-last tensors.")
-    cam = LayerGradCam(model, layers[-1])
+    cam = LayerGradCam(model, list(layers.values())[-1])
     return lambda x, targets: torch.cat([cam.attribute(x, t, relu_attributions=True) for t in targets], dim=1)
 
 
-def _cam(model: Module, layers: StageValues) -> Attribute:
+def _cam(model: Module, layers: Stages) -> Attribute:
     grad_cam = _grad_cam(model, layers)
     checked = False
 
     def cam(x: Tensor, targets: Sequence[int]) -> Tensor:
         nonlocal checked
         if not checked:
-            with record(model, [layers[-1]], x) as recording:
-                if not is_head_stage(gradients_on_grid(recording, targets[0])[0]).all():
+            with forward_pass(model, [list(layers.values())[-1]], x) as passed:
+                if not is_head_stage(passed.gradients(targets[0])[0]).all():
                     raise LayerError(
                         "cam: the network does not go from the last layer to the scores by global average pooling and "
                         "a linear layer, which CAM needs. Give that layer last, or use grad-cam."
@@ -49,17 +49,17 @@ def _cam(model: Module, layers: StageValues) -> Attribute:
     return cam
 
 
-def _layer_cam(model: Module, layers: StageValues) -> Attribute:
-    layer_cam: Attribute = LayerCam(model, layers).attribute_targets
-    return layer_cam
+def _layer_cam(model: Module, layers: Stages) -> Attribute:
+    cam: Any = LayerCam(model, layers)
+    return cast(Attribute, cam.attribute_targets)
 
 
-def _region_cam(model: Module, layers: StageValues) -> Attribute:
-    region_cam: Attribute = LayerRegionCam(model, layers).attribute_targets
-    return region_cam
+def _region_cam(model: Module, layers: Stages) -> Attribute:
+    cam: Any = LayerRegionCam(model, layers)
+    return cast(Attribute, cam.attribute_targets)
 
 
-METHODS: dict[str, Callable[[Module, StageValues], Attribute]] = {
+METHODS: dict[str, Callable[[Module, Stages], Attribute]] = {
     "cam": _cam,
     "grad-cam": _grad_cam,
     "layer-cam": _layer_cam,

@@ -5,15 +5,15 @@ import warnings
 import torch
 from torch import Tensor
 
-from captum_regioncam.attribution import StageAttribution
-from captum_regioncam.grids import finest_grid, fuse
+from captum_regioncam.attribution import MultiLayerAttribution
+from captum_regioncam.grids import finest_grid, fuse, min_max, resize, rounding
 from captum_regioncam.sim import semantic_information
 from captum_regioncam.sip import propagate
 
 __all__ = ["LayerRegionCam"]
 
 
-class LayerRegionCam(StageAttribution):
+class LayerRegionCam(MultiLayerAttribution):
     r"""Region-CAM: a map of the whole object, with edges where the object's edges are.
 
     Class activation maps weight features by gradients and light up the most discriminative parts. Region-CAM keeps the
@@ -30,14 +30,18 @@ class LayerRegionCam(StageAttribution):
     Abhayaratne, "Region-CAM" (arXiv 2510.25134); the documentation's page on the method says which line is the paper's
     and which is this package's.
 
+    Several threads may attribute to one network: their forward passes take turns. A thread that runs the network by
+    itself at the same time would be seen by the hooks, as with any of Captum's layer attributions.
+
     Args:
         forward_func: the model, or any function around it that returns class scores before the softmax.
-        layer: one module or an iterable of modules, in any order, that give (N, C, \*grid) tensors with a grid of one,
-            two or three dimensions. Several resolutions give the best maps; :func:`~captum_regioncam.find_stages`
-            chooses them. A single last layer works as well.
+        layer: what :func:`~captum_regioncam.find_stages` returned, which gives the best maps; or one module or an
+            iterable of modules, in any order, that give (N, C, \*grid) tensors with a grid of one, two or three
+            dimensions. A single last layer works as well.
         device_ids: the order of the devices, necessary only if ``forward_func`` wraps a DataParallel model.
         reshape_transform: turns a layer's tensor into (N, C, \*grid), for layers that give something else, such as
-            :func:`~captum_regioncam.tokens_to_grid` or :func:`~captum_regioncam.channels_last`.
+            :func:`~captum_regioncam.tokens_to_grid` or :func:`~captum_regioncam.channels_last`. What ``find_stages``
+            returned brings its own.
 
     Raises:
         TypeError: ``layer`` has something that is no module.
@@ -51,7 +55,7 @@ class LayerRegionCam(StageAttribution):
 
         >>> model = torchvision.models.resnet50().eval()
         >>> x = torch.randn(2, 3, 224, 224)
-        >>> cam = LayerRegionCam(model, find_stages(model, x).values())
+        >>> cam = LayerRegionCam(model, find_stages(model, x))
         >>> attribution = cam.attribute(x, target=281)
         >>> attribution.shape  # the finest layer's grid
         torch.Size([2, 1, 112, 112])
@@ -60,18 +64,21 @@ class LayerRegionCam(StageAttribution):
     """
 
     def _reduce(self, features: Tensor, gradients: Tensor) -> Tensor:
-        return semantic_information(features, gradients)
+        semantics = semantic_information(features, gradients)
+        constant = rounding(features.dtype) * semantics.amax(tuple(range(2, semantics.dim())), keepdim=True)
+        return min_max(semantics, constant).to(torch.promote_types(features.dtype, torch.float32))
 
-    def _fuse(self, stages: list[tuple[Tensor, Tensor]], attr_dim_summation: bool) -> Tensor:
-        grid = finest_grid(features.shape[2:] for features, _ in stages)
-        semantics = fuse([information for _, information in stages], grid)
-        propagated = [propagate(features, semantics) for features, _ in stages]
+    def _fuse(self, features: list[Tensor], maps: list[Tensor], attr_dim_summation: bool) -> Tensor:
+        grid = finest_grid(stage.shape[2:] for stage in features)
+        semantics = fuse(maps, grid)
+        propagated = [
+            min_max(propagate(stage, semantics.to(stage.device)), rounding(stage.dtype)) for stage in features
+        ]
         attribution = fuse(propagated, grid)
         _warn_if_empty(semantics, attribution)
         if attr_dim_summation:
             return attribution
-        apart = [fuse([stage_map], grid).to(attribution.device) for stage_map in propagated]
-        return torch.cat(apart, dim=1)
+        return torch.cat([resize(stage_map.to(attribution.device), grid) for stage_map in propagated], dim=1)
 
 
 _UNTOLD = (
@@ -90,4 +97,4 @@ def _warn_if_empty(semantics: Tensor, attribution: Tensor) -> None:
         examples = empty.any(1).nonzero().flatten().tolist()
         if examples:
             which = examples if empty.shape[1] == 1 else f"{examples} (of some targets)"
-            warnings.warn(f"The maps of examples {which} of the batch are 0 everywhere: {reason}.", stacklevel=6)
+            warnings.warn(f"The maps of examples {which} of the batch are 0 everywhere: {reason}.", stacklevel=2)

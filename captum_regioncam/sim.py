@@ -8,6 +8,8 @@ from captum_regioncam.grids import channel_chunks, safe_squares, sum_of
 __all__ = ["HEAD_COSINE", "is_head_stage", "semantic_information"]
 
 HEAD_COSINE = 1 - 1e-3
+_CLOSE = 1e-5
+_NEARLY_FLAT = 1 / 16
 _FEW_POSITIONS = 16
 
 
@@ -26,18 +28,34 @@ def semantic_information(features: Tensor, gradients: Tensor) -> Tensor:
         gradients: (N, C, \*grid) of the class score with respect to ``features``.
 
     Returns:
-        (N, 1, \*grid), non-negative, in float32 or, where the features are float64, in float64.
+        (N, 1, \*grid), non-negative, in float64 (float32 on devices without it).
     """
-    grid = features.shape[2:]
-    dtype = torch.promote_types(features.dtype, torch.float32)
-    stage = gradients.flatten(2)
-    semantics = sum_of(chunk.relu().sum(1, keepdim=True, dtype=dtype) for chunk in channel_chunks(stage))
-    head = is_head_stage(gradients)
-    if head.any():
-        pairs = zip(channel_chunks(stage), channel_chunks(features.flatten(2)), strict=True)
-        activation = sum_of((g.to(dtype) * f).sum(1, keepdim=True) for g, f in pairs)
-        semantics = torch.where(head.view(-1, 1, 1), activation.relu(), semantics)
-    return semantics.view(len(semantics), 1, *grid)
+    exact = torch.float32 if features.device.type == "mps" else torch.float64
+    head = is_head_stage(gradients).view(-1, 1, 1)
+    if head.all():
+        semantics = _activation(features, gradients, exact)
+    elif head.any():
+        semantics = torch.where(
+            head, _activation(features, gradients, exact), _positive_sum(gradients, features.dtype, exact)
+        )
+    else:
+        semantics = _positive_sum(gradients, features.dtype, exact)
+    return semantics.view(len(semantics), 1, *features.shape[2:])
+
+
+def _activation(features: Tensor, gradients: Tensor, exact: torch.dtype) -> Tensor:
+    pairs = zip(channel_chunks(gradients.flatten(2)), channel_chunks(features.flatten(2)), strict=True)
+    return sum_of((g.to(exact) * f).sum(1, keepdim=True) for g, f in pairs).relu()
+
+
+def _positive_sum(gradients: Tensor, dtype: torch.dtype, exact: torch.dtype) -> Tensor:
+    def summed(dtype: torch.dtype) -> Tensor:
+        return sum_of(chunk.relu().sum(1, keepdim=True, dtype=dtype) for chunk in channel_chunks(gradients.flatten(2)))
+
+    sums = summed(torch.promote_types(dtype, torch.float32))
+    low, high = sums.amin(2), sums.amax(2)
+    nearly_flat = high - low < _NEARLY_FLAT * high  # there, normalising magnifies the sums' rounding
+    return summed(exact) if nearly_flat.any() else sums.to(exact)
 
 
 @torch.no_grad()
@@ -61,9 +79,11 @@ def is_head_stage(gradients: Tensor) -> Tensor:
         # Vectors within an angle of one direction have a sum at least as long as the cosine times their lengths' sum:
         # a few positions tell most stages.
         lengths, length = few.norm(dim=1).sum(1), few.sum(2).norm(dim=1)
-        if (length < HEAD_COSINE * lengths).all():
+        if (length < (HEAD_COSINE - _CLOSE) * lengths).all():
             return torch.zeros(len(stage), dtype=torch.bool, device=stage.device)
-    smallest, pointing = _smallest_cosine(stage)
+    smallest, pointing = _smallest_cosine(stage.to(torch.promote_types(stage.dtype, torch.float32)))
+    if stage.device.type != "mps" and ((smallest - HEAD_COSINE).abs() < _CLOSE).any():
+        smallest, pointing = _smallest_cosine(stage.double())  # a close call
     return pointing & (smallest > HEAD_COSINE)
 
 
@@ -72,7 +92,6 @@ def _smallest_cosine(vectors: Tensor) -> tuple[Tensor, Tensor]:
 
     (N, C, P) to (N,) each; the cosine of none is 1.
     """
-    vectors = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
     squared_norm = vectors.square().sum(1, keepdim=True)
     if not safe_squares(squared_norm).all():
         # Only directions matter: each vector may be divided by its largest entry.

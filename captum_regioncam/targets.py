@@ -1,72 +1,124 @@
-"""Several targets of one photo: the forms in which they come, as one target a backward pass."""
+"""Targets: the score that a target selects, and the forms in which several targets come."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import Tensor
 
-from captum_regioncam.captum_hooks import TargetType
+from captum_regioncam.captum_private import TargetType, _select_targets
 from captum_regioncam.errors import TargetError
 
-__all__ = ["spread_targets"]
+__all__ = ["TargetType", "as_target", "list_targets", "select_score", "spread_labels"]
 
 
-def spread_targets(
-    targets: Iterable[Any] | Tensor, batch: int, per_example: bool | None = None
-) -> tuple[list[TargetType], list[int] | None]:
-    """Bring targets into K forms that LayerGradCam takes, one a backward pass.
+def as_target(target: Any) -> TargetType:
+    """Turn NumPy's scalars and arrays into ints and lists, and copy tensors that were made in inference mode.
+
+    Everything else is left as it is: int, list, tuple, tensor or None, as LayerGradCam takes them.
+    """
+    if isinstance(target, Tensor):
+        return target.clone() if target.is_inference() else target
+    if hasattr(target, "tolist"):
+        target = target.tolist()
+    elif isinstance(target, (list, tuple)):
+        target = type(target)(as_target(part) for part in target) if type(target) in (list, tuple) else target
+    result: TargetType = target
+    return result
+
+
+def select_score(output: Tensor, target: Any) -> Tensor:
+    """Select the target's score: one number per example.
 
     Args:
-        targets: K targets for all examples, or N lists, one an example, of any lengths.
-        batch: N.
-        per_example: says which of the two it is; needed only for N lists of N.
+        output: (N, ...) what the forward function returned.
+        target: by Captum's rules.
 
     Returns:
-        The K targets, and None; or, for lists of an example each, as many targets as the longest has, filled up for the
-        others, and how many are each example's own.
+        (N,) or (N, 1, ...): one number per example.
 
     Raises:
-        TargetError: there are none, they do not fit the batch, or could be meant in both ways.
+        TargetError: the target does not select one score per example.
     """
-    if isinstance(targets, Tensor) and targets.dim() != 1:
-        raise TargetError(f"targets: a tensor of shape {tuple(targets.shape)}; give (K,) classes, or a list of lists.")
+    shape, target = tuple(output.shape), as_target(target)
+    if output.dim() == 0:
+        raise TargetError("forward_func returned one number for the whole batch; it must return one score per example.")
+    _check_class_range(output, target)
+    try:
+        score: Tensor = _select_targets(output, target)
+    except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        raise TargetError(
+            f"target={target!r} selects nothing from forward_func's output of shape {shape} ({error}). Pass an int or "
+            "one int per example for (N, classes), a tuple of indices or one tuple per example for more dimensions."
+        ) from error
+    if score[0].numel() != 1:
+        chosen = "target is missing" if target is None else f"target={target!r} selects {score[0].numel()} scores"
+        raise TargetError(
+            f"{chosen}: forward_func's output of shape {shape} has several scores per example. Pass "
+            "target=<class index>, or a tuple of indices where the output has more than two dimensions."
+        )
+    return score
+
+
+def list_targets(targets: Iterable[Any] | Tensor) -> list[TargetType]:
+    """List K targets, each in a form that LayerGradCam takes.
+
+    Args:
+        targets: K targets that apply to all examples, or a (K,) tensor or array of classes.
+
+    Raises:
+        TargetError: there are none, or ``targets`` is no sequence of them.
+    """
+    shape = tuple(getattr(targets, "shape", (1,)))
+    if len(shape) != 1:
+        raise TargetError(f"targets: got an array of shape {shape}; pass K targets, or (K,) classes.")
     if isinstance(targets, (str, bytes, dict)) or not isinstance(targets, Iterable):
         raise TargetError(f"targets={targets!r}: expects a sequence of targets, such as [281, 207].")
-    listed = [_as_list(target) for target in (targets.tolist() if isinstance(targets, Tensor) else targets)]
+    listed = [as_target(target) for target in (targets.tolist() if isinstance(targets, Tensor) else targets)]
     if not listed:
-        raise TargetError("targets is empty: give at least one target.")
-    if per_example is None:
-        per_example = _are_per_example(listed, batch)
-    if not per_example:
-        return listed, None
-    if len(listed) != batch or not all(isinstance(own, list) for own in listed):
-        raise TargetError(f"targets: expects a list for each of the {batch} examples, got {listed!r}.")
+        raise TargetError("targets is empty: pass at least one target.")
+    return listed
+
+
+def spread_labels(labels: Iterable[Any], batch: int) -> tuple[list[TargetType], list[int]]:
+    """Spread each example's own labels over targets of the whole batch.
+
+    Args:
+        labels: N sequences of any lengths: the labels of each example, each an int or a tuple of indices.
+        batch: N.
+
+    Returns:
+        As many targets as the longest sequence has labels, and how many labels each example has. An example with fewer
+        repeats its last label, or another example's where it has none.
+
+    Raises:
+        TargetError: there is no sequence for each example, or none of them has a label.
+    """
+    if isinstance(labels, (str, bytes, dict)) or not isinstance(labels, Iterable):
+        raise TargetError(f"labels={labels!r}: expects a list of labels for each example, such as [[281, 207], [15]].")
+    listed: list[Any] = [as_target(own.tolist() if isinstance(own, Tensor) else own) for own in labels]
+    if len(listed) != batch or not all(isinstance(own, (list, tuple)) for own in listed):
+        raise TargetError(
+            f"labels: expects a list for each of the {batch} examples, got {listed!r}. Targets that apply to all "
+            "examples go to attribute_targets."
+        )
     counts = [len(own) for own in listed]
     if not any(counts):
-        raise TargetError(f"targets={listed!r} is empty: give at least one example a target.")
+        raise TargetError(f"labels={listed!r}: expects at least one label.")
     filler = next(own[0] for own in listed if own)
     return [[own[min(k, len(own) - 1)] if own else filler for own in listed] for k in range(max(counts))], counts
 
 
-def _as_list(target: Any) -> Any:
-    """Turn NumPy's arrays and scalars into what LayerGradCam takes; leave all else."""
-    return target.tolist() if hasattr(target, "tolist") and not isinstance(target, Tensor) else target
-
-
-def _are_per_example(targets: Sequence[Any], batch: int) -> bool:
-    if not all(isinstance(target, list) for target in targets):
-        return False
-    fits = [len(target) == batch for target in targets]
-    if len(targets) != batch:
-        if not all(fits):
+def _check_class_range(output: Tensor, target: TargetType) -> None:
+    """Catch a class out of range before it reaches the device, where CUDA would abort the process."""
+    indices: Sequence[Any] = target.flatten().tolist() if isinstance(target, Tensor) else [target]
+    indices = list(target) if isinstance(target, list) else indices
+    if output.dim() != 2 or not all(type(index) is int for index in indices):
+        return
+    classes = output.shape[1]
+    lowest = 0 if isinstance(target, list) or len(indices) > 1 else -classes
+    for index in indices:
+        if not lowest <= index < classes:
             raise TargetError(
-                f"targets: {len(targets)} lists for {batch} examples. Give a list of classes for each example, or "
-                "targets that apply to all of them."
+                f"target={index} is out of range: forward_func returns the scores of {classes} classes, "
+                f"0 to {classes - 1}."
             )
-        return False
-    if batch > 1 and all(fits):
-        raise TargetError(
-            f"targets={targets!r} could be {batch} targets of {batch} examples each, or {batch} lists, one an example. "
-            "Say which: per_example=False or per_example=True."
-        )
-    return True

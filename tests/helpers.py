@@ -11,20 +11,22 @@ RESIZE = {1: "linear", 2: "bilinear", 3: "trilinear"}
 POOL = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}
 
 
-def dense_min_max(values, rounding=1e-5):
-    """One map; None where it is constant."""
+def rounding(dtype):
+    """How far apart values around 1 may be by rounding alone, where a network computes in a dtype."""
+    return 64 * torch.finfo(torch.promote_types(dtype, torch.float32)).eps
+
+
+def dense_min_max(values, constant):
+    """One map; None where its range is at most ``constant``."""
     low, high = values.min(), values.max()
-    if high - low <= rounding * max(abs(low), abs(high)):
-        return None
-    return (values - low) / (high - low)
+    return None if high - low <= constant else (values - low) / (high - low)
 
 
-def dense_mean(maps, grid, rounding):
+def dense_mean(maps, grid):
     """Steps 3 and 5 for one example: the mean of the normalised, resized maps that are not constant."""
-    normalised = [dense_min_max(one, rounding) for one in maps]
     resized = [
         F.interpolate(one[None, None], size=grid, mode=RESIZE[len(grid)], align_corners=False)[0, 0]
-        for one in normalised
+        for one in maps
         if one is not None
     ]
     return sum(resized) / len(resized) if resized else torch.zeros(grid, dtype=torch.float64)
@@ -43,48 +45,31 @@ def dense_semantics(features, gradients):
 
 
 def dense_propagation(features, semantics):
-    """Step 4 for one example: features (C, *grid), semantics (*grid)."""
+    """Step 4 for one example, less the mean of the semantics: features (C, *grid), semantics (*grid)."""
+    mean = semantics.double().mean()
     looks = features.double().clamp(min=0).flatten(1).T
     norms = looks.norm(dim=1, keepdim=True)
     looks = looks / torch.where(norms > 0, norms, torch.ones_like(norms))
     affinity = looks @ looks.T
     degree = affinity.sum(1)
-    weighted = affinity @ semantics.double().flatten()
-    propagated = torch.where(degree > 0, weighted / torch.where(degree > 0, degree, torch.ones_like(degree)), 0)
+    weighted = affinity @ (semantics.double().flatten() - mean)
+    propagated = torch.where(degree > 0, weighted / torch.where(degree > 0, degree, torch.ones_like(degree)), -mean)
     return propagated.view(semantics.shape)
-
-
-def dense_maps(stages):
-    """For each example its stages' semantic maps, their propagated maps, and the finest grid; all in float64."""
-    rounding = rounding_of(stages)
-    stages = [(f.detach().double(), g.detach().double()) for f, g in stages]
-    grid = max((tuple(f.shape[2:]) for f, _ in stages), key=lambda sizes: (math.prod(sizes), sizes))
-    for n in range(len(stages[0][0])):
-        semantics = [dense_semantics(f[n], g[n]) for f, g in stages]
-        fused = dense_mean(semantics, grid, rounding)
-        local = [POOL[len(grid)](fused[None, None], f.shape[2:])[0, 0] for f, _ in stages]
-        yield semantics, [dense_propagation(f[n], s) for (f, _), s in zip(stages, local, strict=True)], grid
 
 
 def dense_region_cam(stages):
     """The whole method: [(features, gradients) of (N, C, *grid)] -> (N, 1, *finest grid), float64."""
-    rounding = rounding_of(stages)
-    return torch.stack([dense_mean(propagated, grid, rounding) for _, propagated, grid in dense_maps(stages)])[:, None]
-
-
-def rounding_of(stages):
-    return 64 * torch.finfo(stages[0][0].dtype).eps if stages[0][0].dtype == torch.float64 else 1e-5
-
-
-def smallest_span(stages):
-    """The smallest range of a map that is not constant, relative to its values: by so much N magnifies rounding."""
-    spans = [1.0]
-    for semantics, propagated, _ in dense_maps(stages):
-        for values in semantics + propagated:
-            low, high = values.min().item(), values.max().item()
-            if high - low > rounding_of(stages) / 8 * high:  # a constant to one rounding may vary to another
-                spans.append((high - low) / high)
-    return min(spans)
+    small = rounding(stages[0][0].dtype)
+    stages = [(f.detach().double(), g.detach().double()) for f, g in stages]
+    grid = max((tuple(f.shape[2:]) for f, _ in stages), key=lambda sizes: (math.prod(sizes), sizes))
+    attributions = []
+    for n in range(len(stages[0][0])):
+        semantics = [dense_semantics(f[n], g[n]) for f, g in stages]
+        fused = dense_mean([dense_min_max(one, small * one.max()) for one in semantics], grid)
+        local = [POOL[len(grid)](fused[None, None], f.shape[2:])[0, 0] for f, _ in stages]
+        propagated = [dense_propagation(f[n], one) for (f, _), one in zip(stages, local, strict=True)]
+        attributions.append(dense_mean([dense_min_max(one, small) for one in propagated], grid))
+    return torch.stack(attributions)[:, None]
 
 
 def features_and_gradients(model, layers, x, target, *args):

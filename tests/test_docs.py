@@ -136,7 +136,7 @@ def test_there_are_commands():
 
 def messages():
     """The constant parts of every message that the library raises or warns with, and the constants they name."""
-    for path in PACKAGE.glob("*.py"):
+    for path in [*PACKAGE.glob("*.py"), *PACKAGE.glob("stages/*.py")]:
         if path.stem in ("cli", "cli_evaluation", "classifiers", "methods", "arguments"):
             continue  # the command line's own messages say all there is to say
         tree = ast.parse(path.read_text())
@@ -167,7 +167,7 @@ def test_troubleshooting_quotes_what_the_code_says():
     page = (ROOT / "docs" / "troubleshooting.md").read_text()
     constants = " ".join(
         node.value
-        for path in PACKAGE.glob("*.py")
+        for path in [*PACKAGE.glob("*.py"), *PACKAGE.glob("stages/*.py")]
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Constant) and type(node.value) is str
     )

@@ -40,7 +40,7 @@ def names(folder):
     make_folder(folder / "photos")
     model = torchvision.models.resnet18(weights=None).eval()
     x = torch.randn(2, 3, 224, 224)
-    cam = captum_regioncam.LayerRegionCam(model, captum_regioncam.find_stages(model, x).values())
+    cam = captum_regioncam.LayerRegionCam(model, captum_regioncam.find_stages(model, x))
     return {
         **{name: getattr(captum_regioncam, name) for name in captum_regioncam.__all__},
         **{name: getattr(captum_regioncam.evaluation, name) for name in captum_regioncam.evaluation.__all__},

@@ -9,7 +9,6 @@ from torch import nn
 from captum_regioncam import LayerRegionCam, find_stages
 from captum_regioncam.classifiers import UsageError, load_classifier
 from captum_regioncam.methods import METHODS
-from captum_regioncam.stage_finder import StageValues
 
 ROOT = Path(__file__).parent.parent
 
@@ -68,9 +67,9 @@ def test_maps_of_irn_resnet50(irn):
     x = torch.randn(1, 3, 64, 64)
     stages = find_stages(network, x)
     assert list(stages) == ["stage1.2", "stage1", "stage2", "stage4"]
-    assert LayerRegionCam(network, stages.values()).attribute(x, 3).shape == (1, 1, 32, 32)
+    assert LayerRegionCam(network, stages).attribute(x, 3).shape == (1, 1, 32, 32)
     # CAM is the classifier's weights times the last features.
-    cam = METHODS["cam"](network, StageValues(stages.values()))(x, [3])
+    cam = METHODS["cam"](network, stages)(x, [3])
     features = network.stage4(network.stage3(network.stage2(network.stage1(x))))
     expected = torch.einsum("c,nchw->nhw", network.classifier.weight[3, :, 0, 0], features).relu()
     torch.testing.assert_close(cam[:, 0], expected, rtol=1e-3, atol=1e-5)

@@ -1,16 +1,7 @@
 import pytest
 import torch
 
-from captum_regioncam.grids import (
-    channel_chunks,
-    channels_last,
-    finest_grid,
-    fuse,
-    min_max,
-    pool,
-    resize,
-    tokens_to_grid,
-)
+from captum_regioncam.grids import channel_chunks, finest_grid, fuse, min_max, pool, resize
 
 
 def test_min_max_stretches_each_map_alone():
@@ -44,17 +35,23 @@ def test_pool_averages_also_where_grids_are_not_nested():
     assert pool(torch.arange(8.0).view(1, 1, 2, 2, 2), (1, 1, 1)).tolist() == [[[[[3.5]]]]]
 
 
+def test_min_max_of_maps_that_are_told_what_is_constant():
+    maps = torch.tensor([[[0.0, 1e-5], [0.0, 3e-5]]])
+    assert min_max(maps, 2e-5).tolist() == [[[0.0, 0.0], [0.0, 1.0]]]
+    assert min_max(maps, torch.tensor([[[0.0], [1.0]]])).tolist() == [[[0.0, 1.0], [0.0, 0.0]]]
+
+
 def test_fuse_leaves_constant_maps_out_of_the_mean_per_example():
-    rising = torch.tensor([[[0.0, 1.0]], [[0.0, 2.0]]])
-    other = torch.tensor([[[5.0, 5.0]], [[3.0, 1.0]]])  # constant in the first example alone
+    rising = min_max(torch.tensor([[[0.0, 1.0]], [[0.0, 2.0]]]))
+    other = min_max(torch.tensor([[[5.0, 5.0]], [[3.0, 1.0]]]))  # constant in the first example alone
     assert fuse([rising, other], (2,)).tolist() == [[[0.0, 1.0]], [[0.5, 0.5]]]
     assert fuse([other[:1]], (2,)).tolist() == [[[0.0, 0.0]]]
 
 
-def test_fuse_normalises_before_it_resizes():
+def test_fuse_of_what_was_normalised_before_it_is_resized():
     coarse = torch.tensor([[[0.0, 8.0]]])
     fine = torch.tensor([[[1.0, 0.0, 0.0, 0.0]]])
-    assert fuse([coarse, fine], (4,)).tolist() == [[[0.5, 0.125, 0.375, 0.5]]]
+    assert fuse([min_max(coarse), fine], (4,)).tolist() == [[[0.5, 0.125, 0.375, 0.5]]]
 
 
 def test_finest_grid_has_most_positions_in_any_order():
@@ -70,31 +67,3 @@ def test_channel_chunks_cover_all_channels_in_small_parts(shape):
     assert sum(chunk.shape[1] for chunk in chunks) == shape[1]
     assert chunks[0].data_ptr() == features.data_ptr()
     assert all(chunk.shape[1] <= max(1, 2**20 // (shape[0] * shape[2])) for chunk in chunks)
-
-
-def test_channels_last_moves_channels_first():
-    tensor = torch.arange(24).view(1, 2, 3, 4)
-    moved = channels_last(tensor)
-    assert moved.shape == (1, 4, 2, 3)
-    assert moved[0, 3, 1, 2] == tensor[0, 1, 2, 3]
-
-
-def test_tokens_to_grid_drops_prefix_and_keeps_rows():
-    tokens = torch.arange(10.0).view(1, 5, 2)
-    grid = tokens_to_grid()(tokens)
-    assert grid[0, 0].tolist() == [[2.0, 4.0], [6.0, 8.0]]
-    assert tokens_to_grid(2, grid=(1, 3))(tokens)[0, 1].tolist() == [[5.0, 7.0, 9.0]]
-
-
-@pytest.mark.parametrize(
-    ("transform", "shape", "message"),
-    [
-        (tokens_to_grid(), (1, 7, 4), "leave 6 patches, which is not a square number"),
-        (tokens_to_grid(grid=(2, 4)), (1, 7, 4), "leave 6 patches, which is not 2 x 4 = 8"),
-        (tokens_to_grid(prefix_tokens=7), (1, 7, 4), "leave 0 patches"),
-        (tokens_to_grid(), (1, 7), r"\(N, tokens, C\), got \(1, 7\)"),
-    ],
-)
-def test_tokens_to_grid_says_what_does_not_fit(transform, shape, message):
-    with pytest.raises(ValueError, match=message):
-        transform(torch.zeros(shape))

@@ -331,7 +331,7 @@ def test_zero_gradients_warn_and_give_zeros():
         UserWarning, match=r"maps of examples \[1\] of the batch are 0 everywhere: .* gradients"
     ) as caught:
         attribution = LayerRegionCam(dead, layers_of(net)).attribute(x, target=1)
-    assert caught[0].filename == __file__
+    assert len(caught) == 1
     assert attribution[1].abs().max() == 0
     assert attribution[0].max() > 0.5
 

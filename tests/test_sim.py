@@ -6,10 +6,17 @@ from torch import nn
 from captum_regioncam.sim import is_head_stage, semantic_information
 
 
+def semantics_of(features, gradients):
+    """In float64, and here in the dtype of the features."""
+    semantics = semantic_information(features, gradients)
+    assert semantics.dtype == torch.float64
+    return semantics.to(features.dtype)
+
+
 def test_sums_positive_gradients_over_channels():
     gradients = torch.tensor([[[[1.0, -2.0], [0.0, 3.0]], [[4.0, -1.0], [-5.0, 0.5]]]])
     features = torch.full_like(gradients, 7.0)
-    assert semantic_information(features, gradients).tolist() == [[[[5.0, 0.0], [0.0, 3.5]]]]
+    assert semantics_of(features, gradients).tolist() == [[[[5.0, 0.0], [0.0, 3.5]]]]
 
 
 def test_on_a_2x2_net_by_hand():
@@ -34,7 +41,7 @@ def test_head_rule_fires_on_global_average_pooling_and_linear():
     ((features, gradients),) = features_and_gradients(net, [net.relu], x, 2)
     assert is_head_stage(gradients).tolist() == [True] * 3
     cam = torch.einsum("c,nchw->nhw", net.fc.weight[2], features) / 36
-    torch.testing.assert_close(semantic_information(features, gradients)[:, 0], cam.relu())
+    torch.testing.assert_close(semantics_of(features, gradients)[:, 0], cam.relu())
 
 
 def test_head_rule_fires_on_1x1_convolution_relu_and_pooling():
@@ -54,7 +61,7 @@ def test_head_rule_fires_on_1x1_convolution_relu_and_pooling():
     assert is_head_stage(gradients).tolist() == [True] * 3
     on = net.head[:2](features)[:, 1:2] > 0
     cam = torch.einsum("c,nchw->nhw", net.head[0].weight[1, :, 0, 0], features)[:, None] * on / 36
-    torch.testing.assert_close(semantic_information(features, gradients), cam.relu())
+    torch.testing.assert_close(semantics_of(features, gradients), cam.relu())
 
 
 def test_head_rule_does_not_fire_on_a_vgg_like_head():
@@ -62,7 +69,7 @@ def test_head_rule_does_not_fire_on_a_vgg_like_head():
     for features, gradients in features_and_gradients(net, [net.relu2, net.relu3], x, 0):
         assert is_head_stage(gradients).tolist() == [False] * 3
         expected = torch.stack([dense_semantics(f, g) for f, g in zip(features, gradients, strict=True)])
-        torch.testing.assert_close(semantic_information(features, gradients)[:, 0], expected)
+        torch.testing.assert_close(semantics_of(features, gradients)[:, 0], expected)
 
 
 def test_head_rule_decides_per_example():
@@ -71,7 +78,7 @@ def test_head_rule_decides_per_example():
     gradients = torch.stack([parallel, torch.randn(3, 4), torch.zeros(3, 4)])
     features = torch.randn(3, 3, 4)
     assert is_head_stage(gradients).tolist() == [True, False, False]
-    semantics = semantic_information(features, gradients)
+    semantics = semantics_of(features, gradients)
     torch.testing.assert_close(semantics[0], (gradients[0] * features[0]).sum(0, keepdim=True).relu())
     torch.testing.assert_close(semantics[1], gradients[1].relu().sum(0, keepdim=True))
     assert semantics[2].tolist() == [[0.0] * 4]
@@ -104,5 +111,23 @@ def test_low_precision_gradients_are_summed_in_float32(dtype):
     gradients = torch.ones(1, 3000, 2, dtype=dtype) * torch.tensor([30.0, 15.0], dtype=dtype)
     gradients[:, ::2, 1] = 0  # not parallel
     semantics = semantic_information(torch.ones_like(gradients), gradients)
-    assert semantics.dtype == torch.float32
+    assert semantics.dtype == torch.float64
     assert semantics.tolist() == [[[90_000.0, 22_500.0]]]
+
+
+def test_a_nearly_flat_map_is_summed_in_float64():
+    gradients = 1 + 1e-6 * torch.rand(1, 10_000, 6)
+    gradients[0, ::2] = -torch.rand(5_000, 6)  # so that they do not point one way
+    exact = gradients[0].relu().double().sum(0)
+    assert exact.max() - exact.min() < 1e-3  # where one unit in the last place of a float32 sum is 5e-4
+    assert torch.equal(semantic_information(torch.ones_like(gradients), gradients)[0, 0], exact)
+
+
+def test_close_calls_of_the_head_rule_are_decided_in_float64():
+    # Two directions, at one angle on both sides of their mean: around where the cosine is 1 - 1e-3.
+    angle = torch.tensor(1 - 1e-3, dtype=torch.float64).acos()
+    for off in (-2e-7, -5e-8, 5e-8, 2e-7):
+        a = angle + off
+        gradients = torch.stack([a.cos(), a.sin(), a.cos(), -a.sin()]).view(2, 2).T[None].repeat(1, 1, 20)
+        smallest = (gradients.float().double() / gradients.float().double().norm(dim=1, keepdim=True))[0, 0].min()
+        assert is_head_stage(gradients.float()).item() == (smallest > 1 - 1e-3)

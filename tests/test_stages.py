@@ -4,9 +4,10 @@ import pytest
 import torch
 import torchvision
 from efficientnet_lite_pytorch import EfficientNet
+from helpers import small_net
 from torch import nn
 
-from captum_regioncam import LayerRegionCam, find_stages
+from captum_regioncam import LayerRegionCam, Stages, find_stages
 
 # What ends each resolution from stride 2 on, at 224 px (ConvNeXt and AlexNet begin at stride 4).
 TORCHVISION = {
@@ -48,7 +49,7 @@ def test_torchvision(name):
     assert all(model.get_submodule(name) is module for name, module in stages.items())
     grids = sides(model, stages, x)
     assert all(1.7 < finer / coarser < 2.3 for finer, coarser in pairwise(grids))
-    attribution = LayerRegionCam(model, stages.values()).attribute(x, target=1)
+    attribution = LayerRegionCam(model, stages).attribute(x, target=1)
     assert attribution.shape == (1, 1, grids[0], grids[0])
     assert attribution.isfinite().all()
     assert attribution.std() > 0.01
@@ -111,10 +112,63 @@ def test_a_block_ends_a_resolution_though_the_next_one_begins_there():
     assert list(find_stages(model, torch.randn(1, 3, 64, 64))) == ["0.b", "0", "1.b", "1"]
 
 
-@pytest.mark.parametrize("size", [(33, 33), (40, 100), (33, 100), (299, 299), (64, 64), (97, 61)])
-def test_sizes_that_do_not_halve_evenly(size):
+@pytest.mark.parametrize("size", [(32, 32), (33, 33), (40, 100), (100, 40), (299, 299), (7, 64), (97, 61)])
+def test_stages_do_not_depend_on_the_photo(size):
     model = torchvision.models.resnet18(weights=None)
     assert list(find_stages(model, torch.randn(1, 3, *size))) == TORCHVISION["resnet18"]
+
+
+def test_a_network_of_one_size_is_watched_at_its_own():
+    seen = []
+    net, x = small_net(size=16)
+    net.register_forward_pre_hook(lambda module, args: seen.append(tuple(args[0].shape)))
+    assert list(find_stages(net, x)) == ["relu2", "relu3"]
+    assert seen == [(2, 3, 224, 224), (3, 3, 16, 16)]
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [(torch.float64, 1), (torch.bfloat16, 1), (torch.uint8, 255)])
+def test_the_probe_is_like_the_inputs_and_leaves_them_alone(dtype, scale):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.Conv2d(2, 4, 3, 2, 1), nn.ReLU(), nn.Conv2d(4, 4, 3, 2, 1))
+
+        def forward(self, a, weight, b):
+            self.seen = a.dtype, tuple(a.shape), tuple(b.shape), tuple(weight.shape)
+            return self.body((a + b).to(self.body[0].weight.dtype)).mean((2, 3)) * weight
+
+    net = Net().to(dtype if dtype.is_floating_point else torch.float32)
+    a, b = (torch.rand(3, 2, 30, 40).mul(scale).to(dtype) for _ in range(2))
+    before = a.clone()
+    assert list(find_stages(net, a, torch.ones(3, 1), b)) == ["body.1", "body"]
+    assert net.seen == (dtype, (3, 2, 224, 224), (3, 2, 224, 224), (3, 1))
+    assert torch.equal(a, before)
+
+
+class Replicated(nn.DataParallel):
+    """DataParallel's replicas, on a machine without its devices."""
+
+    def forward(self, x):
+        return torch.cat([self.module._replicate_for_data_parallel()(part) for part in x.chunk(2)])
+
+
+def test_data_parallel_on_several_devices():
+    module = torchvision.models.resnet18(weights=None)
+    stages = find_stages(Replicated(module), torch.randn(4, 3, 64, 64))
+    assert list(stages) == [f"module.{name}" for name in TORCHVISION["resnet18"]]
+    assert stages["module.layer4"] is module.layer4
+
+
+def test_stages_are_a_mapping_that_cannot_be_changed():
+    model = torchvision.models.resnet18(weights=None)
+    stages = find_stages(model, torch.randn(1, 3, 64, 64))
+    assert isinstance(stages, Stages)
+    assert repr(stages) == "Stages(relu, layer1, layer2, layer3, layer4)"
+    assert (len(stages), stages["layer3"], stages.reshape_transform) == (5, model.layer3, None)
+    with pytest.raises(TypeError):
+        stages["layer3"] = model.layer2
+    with pytest.raises(AttributeError):
+        stages.reshape_transform = len
 
 
 def test_video_whose_time_is_not_halved_like_its_picture():

@@ -83,7 +83,6 @@ def test_plain_transformers(name):
     attribution = LayerRegionCam(scores_of(model), stages).attribute(x, target=3)
     assert attribution.shape == (2, 1, 8, 8)
     assert attribution.std() > 0.05
-    assert torch.equal(LayerRegionCam(scores_of(model), stages.values()).attribute(x, target=3), attribution)
     explicit = LayerRegionCam(scores_of(model), list(stages.values()), reshape_transform=tokens_to_grid(prefix))
     assert torch.equal(explicit.attribute(x, target=3), attribution)
     # Gradients reach the patches at every stage, behind the last block's norm too.
@@ -118,22 +117,28 @@ def test_the_last_blocks_output_is_avoided_for_a_reason():
         assert LayerRegionCam(model, last, reshape_transform=tokens_to_grid()).attribute(x, target=1).max() == 0
 
 
-def test_images_that_are_not_square():
-    for options, grid in (({"dynamic_img_size": True}, (4, 8)), ({"img_size": (64, 128)}, (4, 8))):
-        model = timm.create_model("vit_tiny_patch16_224", **options, **TINY).eval()
-        x = torch.randn(1, 3, 64, 128)
-        stages = find_stages(model, x)
-        attribution = LayerCam(model, stages).attribute(x, target=2)
-        assert attribution.shape == (1, 1, *grid)
-        rows_and_columns = torch.arange(32.0).view(1, 32, 1).expand(1, 32, 48)
-        tokens = torch.cat([torch.full((1, 1, 48), -1.0), rows_and_columns], 1)
-        assert stages.reshape_transform(tokens)[0, 0].flatten().tolist() == list(range(32))
+@pytest.mark.parametrize("options", [{"dynamic_img_size": True}, {"img_size": (64, 128)}])
+def test_images_that_are_not_square(options):
+    model = timm.create_model("vit_tiny_patch16_224", **options, **TINY).eval()
+    x = torch.randn(1, 3, 64, 128)
+    stages = find_stages(model, x)
+    assert LayerCam(model, stages).attribute(x, target=2).shape == (1, 1, 4, 8)
+    rows_and_columns = torch.arange(32.0).view(1, 32, 1).expand(1, 32, 48)
+    tokens = torch.cat([torch.full((1, 1, 48), -1.0), rows_and_columns], 1)
+    on_grid = stages.reshape_transform.for_inputs([x])(tokens)
+    assert on_grid.shape == (1, 48, 4, 8)
+    assert on_grid[0, 0].flatten().tolist() == list(range(32))
 
 
-def test_tokens_at_another_size_than_the_stages_were_found_at():
+@pytest.mark.parametrize("found_at", [(64, 96), (96, 64), (64, 64)])
+def test_tokens_of_photos_of_other_sizes_than_the_stages_were_found_at(found_at):
     model = timm.create_model("vit_tiny_patch16_224", dynamic_img_size=True, **TINY).eval()
-    cam = LayerRegionCam(model, find_stages(model, torch.randn(1, 3, 64, 64)))
-    assert cam.attribute(torch.randn(1, 3, 96, 96), target=1).shape == (1, 1, 6, 6)
+    cam = LayerRegionCam(model, find_stages(model, torch.randn(1, 3, *found_at)))
+    for height, width in ((96, 64), (64, 96), (96, 96), (80, 144)):
+        x, grid = torch.randn(1, 3, height, width), (height // 16, width // 16)
+        explicit = LayerRegionCam(model, list(cam.layer), reshape_transform=tokens_to_grid(1, grid))
+        assert cam.attribute(x, target=1).shape == (1, 1, *grid)
+        assert torch.equal(cam.attribute(x, target=1), explicit.attribute(x, target=1))
 
 
 @pytest.mark.parametrize("kind", ["ResNet", "ConvNext", "MobileNetV2"])
@@ -143,7 +148,7 @@ def test_convolutional_models_of_transformers(kind):
     stages = find_stages(model, x)
     assert stages.reshape_transform is None
     assert len(stages) >= 4
-    attribution = LayerRegionCam(lambda x: model(x).logits, stages.values()).attribute(x, target=1)
+    attribution = LayerRegionCam(lambda x: model(x).logits, stages).attribute(x, target=1)
     assert attribution.std() > 0.01
     with pytest.raises(TypeError, match=r"forward_func returned ImageClassifierOutput\w* of 'logits'.*\.logits"):
-        LayerRegionCam(model, stages.values()).attribute(x, target=1)
+        LayerRegionCam(model, stages).attribute(x, target=1)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from PIL import Image
@@ -29,6 +29,7 @@ from captum_regioncam.evaluation.runner import run_folder, visit, workers
 from captum_regioncam.evaluation.seeds import Seed, label_map, load_seed, save_label_map, save_seed, seed_grid
 from captum_regioncam.evaluation.segmentation import SegmentationScore
 from captum_regioncam.methods import METHODS, TITLES, Attribute
+from captum_regioncam.stages import Stages
 
 __all__ = ["evaluate", "seeds"]
 
@@ -69,7 +70,7 @@ def seeds(options: argparse.Namespace) -> int:
 
         def step(index: int) -> None:
             sample = dataset[index]
-            maps.check(sample.photo)
+            maps.prepare(sample.photo)
             height, width = sample.photo.height, sample.photo.width
             summed = maps(sample, options.method, [seed_grid(height, width), (height, width)])
             cam, high_res = (normalize(part, options.normalize) for part in summed)
@@ -119,7 +120,7 @@ def evaluate(options: argparse.Namespace) -> int:
 
 @dataclass
 class _Maps:
-    """The maps of photos, by method; layers are looked for on the first photo."""
+    """The maps of photos, by method; stages are looked for on the first photo."""
 
     classifier: Classifier
     device: torch.device
@@ -131,28 +132,31 @@ class _Maps:
 
     def __post_init__(self) -> None:
         self.classifier.model.to(self.device)
-        self._layers = layers_named(self.classifier.model, self.named)
-        self._attributions: dict[tuple[Any, ...], Attribute] = {}
-        self._transformer = False
-        self._checked = False
+        self._named = layers_named(self.classifier.model, self.named)
+        self._stages: Stages | None = None
+        self._attributions: dict[str, Attribute] = {}
 
-    def check(self, photo: Image.Image) -> None:
-        """See on the first photo that the network has an output for each class.
+    def prepare(self, photo: Image.Image) -> None:
+        """Find the stages, and see that the network has an output for each class, once, on the first photo.
 
         Raises:
             UsageError: it has more or fewer.
         """
-        if self.classes is None or self._checked:
+        if self._stages is not None:
             return
         x = self.classifier.preprocess(self.classifier.fit(photo)[1]).to(self.device)
+        if self.classes is not None:
+            self._check_classes(x, self.classes)
+        self._stages = stages_of(self.classifier.model, x, self._named)
+
+    def _check_classes(self, x: Tensor, classes: int) -> None:
         with torch.no_grad():
             scores = self.classifier.model(x)
-        if scores.dim() != 2 or scores.shape[1] != self.classes:
+        if scores.dim() != 2 or scores.shape[1] != classes:
             raise UsageError(
-                f"--model: gives scores of shape {tuple(scores.shape)}; the data set has {self.classes} classes, and "
-                "the network's outputs have to be these."
+                f"--model: gives scores of shape {tuple(scores.shape)}; the data set has {classes} classes, and the "
+                "network's outputs have to be these."
             )
-        self._checked = True
 
     def __call__(self, sample: Sample, method: str, sizes: Sequence[tuple[int, int]] | None = None) -> list[Tensor]:
         """Return a photo's (K, height, width) maps at each of the sizes."""
@@ -175,13 +179,10 @@ class _Maps:
 
     def _attribute(self, method: str, x: Tensor, targets: Sequence[int]) -> Tensor:
         x = x.to(self.device)
-        # Tokens have to be brought to the grid of their own input's size.
-        key = (method, *x.shape[2:]) if self._transformer else (method,)
-        if key not in self._attributions:
-            layers = stages_of(self.classifier.model, x, self._layers)
-            self._transformer = layers.reshape_transform is not None
-            self._attributions[key] = METHODS[method](self.classifier.model, layers)
-        return self._attributions[key](x, targets)
+        assert self._stages is not None, "prepare() comes first"
+        if method not in self._attributions:
+            self._attributions[method] = METHODS[method](self.classifier.model, self._stages)
+        return self._attributions[method](x, targets)
 
     @contextmanager
     def scores(self) -> Iterator[list[Tensor]]:
@@ -241,7 +242,7 @@ class _Segmentation:
             seed = load_seed(self.seeds / f"{sample.name}.npy")
             keys, cams = seed.keys, {row: torch.from_numpy(seed.high_res) for row in self.scores}
         else:
-            self.maps.check(sample.photo)
+            self.maps.prepare(sample.photo)
             left, upper, right, lower = self.maps.classifier.seen_box(labels.shape[1], labels.shape[0])
             labels = labels[upper:lower, left:right]
             for row in self.scores:
@@ -288,7 +289,7 @@ class _Localization:
     def add(self, sample: Sample) -> None:
         assert sample.boxes is not None
         boxes = squash_boxes(sample.boxes, sample.photo.size)
-        self.maps.check(sample.photo)
+        self.maps.prepare(sample.photo)
         with self.maps.scores() as outputs:
             cams = {row: self.maps(sample, row)[0][0] for row in self.scores}
         scores = outputs[0][0]  # of the scale nearest to 1, unflipped

@@ -9,13 +9,13 @@ is normalised.
 import torch
 from torch import Tensor
 
-from captum_regioncam.attribution import StageAttribution
+from captum_regioncam.attribution import MultiLayerAttribution
 from captum_regioncam.grids import channel_chunks, finest_grid, min_max, resize, sum_of
 
 __all__ = ["LayerCam"]
 
 
-class LayerCam(StageAttribution):
+class LayerCam(MultiLayerAttribution):
     r"""LayerCAM (Jiang et al., IEEE TIP 2021): every position of a layer weighted by its own positive gradient.
 
     .. math:: M_i = \max\Big(0, \sum_k \max(0, G_{ki}) F_{ki}\Big)
@@ -24,7 +24,8 @@ class LayerCam(StageAttribution):
 
     Args:
         forward_func: the model, or any function around it that returns class scores before the softmax.
-        layer: one module or an iterable of modules, in any order, that give (N, C, \*grid) tensors.
+        layer: what :func:`~captum_regioncam.find_stages` returned; or one module or an iterable of modules, in any
+            order, that give (N, C, \*grid) tensors.
         device_ids: the order of the devices, necessary only if ``forward_func`` wraps a DataParallel model.
         reshape_transform: turns a layer's tensor into (N, C, \*grid).
 
@@ -43,10 +44,9 @@ class LayerCam(StageAttribution):
         dtype = torch.promote_types(features.dtype, torch.float32)
         pairs = zip(*(channel_chunks(tensor.flatten(2)) for tensor in (features, gradients)), strict=True)
         activation = sum_of((f.to(dtype) * g.relu()).sum(1, keepdim=True) for f, g in pairs)
-        return activation.relu().view(len(features), 1, *features.shape[2:])
+        return min_max(activation.relu()).view(len(features), 1, *features.shape[2:])
 
-    def _fuse(self, stages: list[tuple[Tensor, Tensor]], attr_dim_summation: bool) -> Tensor:
-        grid = finest_grid(features.shape[2:] for features, _ in stages)
-        device = stages[0][0].device
-        maps = [resize(min_max(layer_cam.to(device)), grid).clamp(0, 1) for _, layer_cam in stages]
-        return torch.stack(maps).amax(0) if attr_dim_summation else torch.cat(maps, dim=1)
+    def _fuse(self, features: list[Tensor], maps: list[Tensor], attr_dim_summation: bool) -> Tensor:
+        grid = finest_grid(stage.shape[2:] for stage in features)
+        resized = [resize(layer_cam.to(maps[0].device), grid).clamp(0, 1) for layer_cam in maps]
+        return torch.stack(resized).amax(0) if attr_dim_summation else torch.cat(resized, dim=1)

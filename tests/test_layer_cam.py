@@ -10,7 +10,7 @@ from captum_regioncam.grids import min_max
 def dense_layer_cam(net, layer, x, target):
     ((features, gradients),) = features_and_gradients(net, [layer], x, target)
     maps = (gradients.relu() * features).sum(1).relu().double()
-    return torch.stack([dense_min_max(one) for one in maps])[:, None].float()
+    return torch.stack([dense_min_max(one, 1e-5 * one.max()) for one in maps])[:, None].float()
 
 
 def test_one_layer_is_the_papers_formula():

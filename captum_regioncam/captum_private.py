@@ -1,0 +1,22 @@
+"""Captum's private helpers that this package builds on, in one place; setup.cfg has the supported range of Captum."""
+
+from captum._utils.common import (
+    _format_additional_forward_args,
+    _format_tensor_into_tuples,
+    _reduce_list,
+    _select_targets,
+    _sort_key_list,
+)
+from captum._utils.gradient import _extract_device_ids, _forward_layer_distributed_eval
+from captum._utils.typing import TargetType
+
+__all__ = [
+    "TargetType",
+    "_extract_device_ids",
+    "_format_additional_forward_args",
+    "_format_tensor_into_tuples",
+    "_forward_layer_distributed_eval",
+    "_reduce_list",
+    "_select_targets",
+    "_sort_key_list",
+]

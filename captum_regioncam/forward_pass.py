@@ -1,0 +1,250 @@
+"""One forward pass over Captum's own hooks: what went through the layers, and its gradients target by target."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from threading import RLock
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+from torch.utils.checkpoint import CheckpointError
+
+from captum_regioncam.captum_private import (
+    TargetType,
+    _extract_device_ids,
+    _format_additional_forward_args,
+    _format_tensor_into_tuples,
+    _forward_layer_distributed_eval,
+    _reduce_list,
+    _sort_key_list,
+)
+from captum_regioncam.errors import LayerError, describe, layer_name
+from captum_regioncam.graph import sources
+from captum_regioncam.targets import select_score
+
+__all__ = ["ForwardPass", "eagerly", "forward_pass"]
+
+# Hooks see every call of their module, whichever thread makes it: threads take turns while hooks are in place.
+_HOOKED = RLock()
+
+
+@dataclass(frozen=True)
+class ForwardPass:
+    """What one forward pass left: the output, and the tensors of the layers, still part of the graph."""
+
+    forward_func: Callable[..., Any]
+    layers: Sequence[Module]
+    output: Tensor
+    tensors: Sequence[Sequence[Tensor]]
+    """Each layer's tensor on every device that ran it: one, but for DataParallel."""
+
+    @property
+    def is_of_several_tensors(self) -> bool:
+        """Whether these are the several tensors of one layer, each of which LayerGradCam maps alone."""
+        return len(self.tensors) != len(self.layers)
+
+    def name(self, index: int) -> str:
+        """Return how errors call a layer."""
+        if self.is_of_several_tensors:
+            return f"{layer_name(self.layers[0], self.forward_func)}, tensor {index},"
+        return layer_name(self.layers[index], self.forward_func)
+
+    def features(self) -> list[Tensor]:
+        r"""Return each layer's (N, C, \*grid) tensor."""
+        return [_joined(replicas) for replicas in self.tensors]
+
+    def gradients(
+        self, target: TargetType, reduce: Callable[[int, Tensor], Tensor] | None = None, **grad_kwargs: Any
+    ) -> list[Tensor]:
+        """Differentiate the target's score with respect to every layer, in one backward pass.
+
+        The pass goes to the layers that depend on no other layer, and gives the other layers' gradients on its way.
+
+        Args:
+            target: in any form that LayerGradCam takes.
+            reduce: called with each layer's index and gradient during the backward pass, which then drops the gradient,
+                so that only one layer's gradient is in memory at a time. None keeps the gradients.
+            grad_kwargs: go to :func:`torch.autograd.grad`.
+
+        Returns:
+            What ``reduce`` made of each layer's gradient.
+
+        Raises:
+            TargetError: the target does not select one score per example.
+            LayerError: the score does not depend on a layer.
+        """
+        reduce = reduce or (lambda index, gradient: gradient)
+        score = select_score(self.output, target)
+        if not score.requires_grad:
+            raise LayerError(
+                f"layer: the score does not depend on {' or '.join(map(self.name, range(len(self.tensors))))} "
+                "through differentiable operations. "
+                "Choose layers whose output reaches the score, and let no detach() or no_grad() come after them."
+            )
+        places = [(i, j, tensor) for i, replicas in enumerate(self.tensors) for j, tensor in enumerate(replicas)]
+        reduced: dict[tuple[int, int], Tensor] = {}
+
+        def receive(index: int, replica: int, gradient: Tensor | None) -> None:
+            if gradient is not None:
+                alone = len(self.tensors[index]) == 1
+                reduced[index, replica] = reduce(index, gradient) if alone else gradient
+
+        with ExitStack() as hooks:
+            for index, replica, tensor in places:
+                hooks.callback(tensor.register_hook(partial(receive, index, replica)).remove)
+            _differentiate(score, sources([tensor for *_, tensor in places]), grad_kwargs)
+        unused = [(index, replica, tensor) for index, replica, tensor in places if (index, replica) not in reduced]
+        if unused and not grad_kwargs.get("materialize_grads"):
+            raise LayerError(
+                f"layer: the score of target {target!r} does not depend on "
+                f"{', '.join(self.name(index) for index, *_ in unused)}. Choose layers whose "
+                'output reaches the score, or pass grad_kwargs={"materialize_grads": True} to take zeros there.'
+            )
+        for index, replica, tensor in unused:
+            receive(index, replica, torch.zeros_like(tensor))
+        return [
+            reduced[index, 0]
+            if len(replicas) == 1
+            else reduce(index, _joined([reduced[index, replica] for replica in range(len(replicas))]))
+            for index, replicas in enumerate(self.tensors)
+        ]
+
+
+@contextmanager
+def forward_pass(
+    forward_func: Callable[..., Any],
+    layers: Sequence[Module],
+    inputs: Tensor | tuple[Tensor, ...],
+    additional_forward_args: object = None,
+    *,
+    attribute_to_layer_input: bool = False,
+    device_ids: list[int] | None = None,
+) -> Iterator[ForwardPass]:
+    """Run the forward pass once, for as many backward passes as wanted while the context lasts.
+
+    Captum's hooks keep the layers' own tensors and let the network go on with clones. The graph goes down to the
+    inputs, which require gradients here, so that frozen and trainable networks give the same gradients. It works
+    inside ``torch.no_grad()`` and ``torch.inference_mode()``.
+
+    Threads that call it take turns. A thread that runs the same network by itself meanwhile would be seen by the hooks.
+
+    Args:
+        forward_func: the model, or any function around it.
+        layers: modules that the forward pass calls.
+        inputs: as LayerGradCam takes them. They are left as they are.
+        additional_forward_args: as LayerGradCam takes them.
+        attribute_to_layer_input: keep what goes into the layers, not what comes out.
+        device_ids: the order of DataParallel's devices, where ``forward_func`` does not tell it.
+
+    Yields:
+        What the forward pass left.
+
+    Raises:
+        LayerError: a layer is never reached, gives something other than tensors of floating point, or is one of several
+            and gives more than one tensor.
+        ValueError: the batch is empty.
+        TypeError: ``forward_func`` does not return a tensor.
+    """
+    with torch.inference_mode(False), torch.enable_grad(), ExitStack() as stack:
+        inputs = tuple(map(_differentiable, _format_tensor_into_tuples(inputs)))
+        if any(tensor.dim() and not len(tensor) for tensor in inputs):
+            raise ValueError(f"inputs: the batch is empty, {[tuple(tensor.shape) for tensor in inputs]}.")
+        arguments = _format_additional_forward_args(additional_forward_args) or ()
+        reached, does = set[Module](), "takes" if attribute_to_layer_input else "gives"
+
+        def check(layer: Module, passed: Any) -> None:
+            tensors = tuple(passed) if isinstance(passed, (tuple, list)) else (passed,)
+            if not tensors or not all(isinstance(tensor, Tensor) and tensor.is_floating_point() for tensor in tensors):
+                problem = f"{describe(passed)}, not tensors of floating point. Choose a module before or after it."
+            elif len(tensors) > 1 and len(layers) > 1:
+                problem = (
+                    f"{len(tensors)} tensors, which only a single layer may. Choose a module inside or after it, or "
+                    "attribute to it alone."
+                )
+            else:
+                problem = ""
+            if problem:
+                raise LayerError(f"layer {layer_name(layer, forward_func)} {does} {problem}")
+            for tensor in tensors:
+                if not tensor.requires_grad:  # Captum's hook will change that: an integer input's, a frozen parameter's
+                    stack.callback(tensor.requires_grad_, False)
+            reached.add(layer)
+
+        def forward(*args: Any) -> Tensor:
+            output = forward_func(*args)
+            if not isinstance(output, Tensor):
+                raise TypeError(
+                    f"forward_func returned {describe(output)}, not a tensor of scores. Pass a function that picks "
+                    "one score per example or per class, such as lambda x: model(x).logits or lambda x: model(x)[0]."
+                )
+            if missed := [layer_name(layer, forward_func) for layer in layers if layer not in reached]:
+                raise LayerError(
+                    f"layer: the forward pass never reaches {', '.join(missed)}. Choose modules that forward_func "
+                    "calls; find_stages(model, x) finds them."
+                )
+            return output
+
+        forward.__wrapped__ = forward_func  # type: ignore[attr-defined]  # Captum looks at its signature
+        with _HOOKED, eagerly(), ExitStack() as checks:
+            for layer in layers:
+                if attribute_to_layer_input:
+                    handle = layer.register_forward_pre_hook(lambda _, args, layer=layer: check(layer, args))
+                else:
+                    handle = layer.register_forward_hook(lambda _, args, out, layer=layer: check(layer, out))
+                checks.callback(handle.remove)
+            saved, output = _forward_layer_distributed_eval(
+                forward,
+                inputs,
+                list(layers),
+                additional_forward_args=tuple(map(_outside_inference_mode, arguments)),
+                attribute_to_layer_input=attribute_to_layer_input,
+                forward_hook_with_return=True,
+                require_layer_grads=True,
+            )
+        device_ids = _extract_device_ids(forward_func, saved, device_ids)
+        tensors = []
+        for layer in layers:
+            on_devices = [saved[layer][device] for device in _sort_key_list(list(saved[layer]), device_ids)]
+            tensors += list(zip(*on_devices, strict=True))
+        yield ForwardPass(forward_func, layers, output, tensors)
+
+
+@contextmanager
+def eagerly() -> Iterator[None]:
+    """Run compiled models eagerly: what they were compiled to does not run hooks that came later."""
+    with torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext():
+        yield
+
+
+def _differentiable(tensor: Tensor) -> Tensor:
+    """Return an input that requires gradients, and may be changed in place: the caller's own tensor stays as it is."""
+    tensor = _outside_inference_mode(tensor)
+    if tensor.requires_grad or not tensor.is_floating_point():
+        return tensor
+    return tensor.detach().requires_grad_().clone()
+
+
+def _outside_inference_mode(value: Any) -> Any:
+    """Copy a tensor that was made in inference mode, which autograd cannot save; leave everything else."""
+    return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
+
+
+def _differentiate(score: Tensor, sources: Sequence[Tensor], grad_kwargs: dict[str, Any]) -> None:
+    options = {"grad_outputs": torch.ones_like(score), "allow_unused": True, **grad_kwargs}
+    try:
+        torch.autograd.grad(score, sources, **options)
+    except CheckpointError as error:
+        raise LayerError(
+            "layer: a layer lies in a segment under torch.utils.checkpoint whose inputs require no gradients, so that "
+            "the segment cannot be run again as it ran with Captum's hooks. Let its parameters require gradients, pass "
+            "inputs of floating point, or switch checkpointing off."
+        ) from error
+
+
+def _joined(replicas: Sequence[Tensor]) -> Tensor:
+    joined: Tensor = replicas[0] if len(replicas) == 1 else _reduce_list(replicas)
+    return joined

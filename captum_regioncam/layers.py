@@ -1,0 +1,76 @@
+"""The layers that a user names, and checks of what goes through them."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import Module, ModuleDict, ModuleList
+
+from captum_regioncam.errors import LayerError
+
+__all__ = ["as_layers", "check_finite", "check_kinds"]
+
+_BY_NAME = "A layer known by its name is model.get_submodule(name)."
+_NOT_FINITE = {
+    "features": "Check the inputs and the weights; in half precision, try float32 or bfloat16.",
+    "gradients": "Check the forward function (a log, a division, a square root at 0?); in half precision, try float32.",
+}
+
+
+def as_layers(layer: Module | Iterable[Module] | Mapping[str, Module]) -> list[Module]:
+    """Return the layers as a list, checked.
+
+    Raises:
+        TypeError: something among them is no module, or is TorchScript.
+        ValueError: there are none, or one comes twice.
+    """
+    if isinstance(layer, Module) and not isinstance(layer, (ModuleList, ModuleDict)):
+        layer = [layer]
+    elif isinstance(layer, (Mapping, ModuleDict)):
+        layer = layer.values()
+    if isinstance(layer, str) or not isinstance(layer, Iterable):
+        raise TypeError(f"layer: expects a torch.nn.Module or several, got {layer!r}. {_BY_NAME}")
+    layers = list(layer)
+    for module in layers:
+        if not isinstance(module, Module):
+            raise TypeError(f"layer: expects torch.nn.Modules, got {module!r} among them. {_BY_NAME}")
+        if isinstance(module, torch.jit.ScriptModule):
+            raise TypeError(
+                f"layer: {type(module).__name__} is TorchScript, which runs without the hooks that see features and "
+                "gradients. Attribute to the eager model that was scripted or traced."
+            )
+    if not layers:
+        raise ValueError("layer: expects at least one torch.nn.Module, got none. find_stages(model, x) finds them.")
+    if len(set(layers)) < len(layers):
+        twice = next(module for module in layers if layers.count(module) > 1)
+        raise ValueError(f"layer: {type(twice).__name__} is given {layers.count(twice)} times; give every layer once.")
+    return layers
+
+
+def check_kinds(features: list[Tensor]) -> None:
+    """See that layers go together: one batch, and grids of as many dimensions.
+
+    Raises:
+        LayerError: they do not.
+    """
+    if len(batches := {len(stage) for stage in features}) > 1:
+        raise LayerError(
+            f"layer: the layers see batches of different sizes, {sorted(batches)}. Choose layers of one kind."
+        )
+    if len(dimensions := {stage.dim() - 2 for stage in features}) > 1:
+        raise LayerError(
+            f"layer: the layers are on grids of different dimensions, {sorted(dimensions)}. "
+            "Choose layers of one kind, or pass reshape_transform to bring them to one."
+        )
+
+
+def check_finite(what: str, name: Callable[[], str], tensor: Tensor) -> None:
+    """See that a layer's features or gradients are finite.
+
+    Raises:
+        LayerError: they are not.
+    """
+    tensor = tensor.detach()
+    # A sum is one fast pass, and what is not finite shows in it; it may overflow, though, where its terms do not.
+    if not tensor.sum().isfinite() and not tensor.isfinite().all():
+        raise LayerError(f"the {what} of layer {name()} are not finite (NaN or infinite). {_NOT_FINITE[what]}")

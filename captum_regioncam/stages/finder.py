@@ -1,0 +1,159 @@
+"""The network's stages: what ends each resolution, from one forward pass over a probe."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import DataParallel, Module
+
+from captum_regioncam.reshape import ReshapeTransform
+from captum_regioncam.stages.layouts import Layout, choose_layout
+from captum_regioncam.stages.watch import Call, watch
+
+__all__ = ["Stages", "find_stages"]
+
+_PROBE_SIDE = {1: 4096, 2: 224, 3: 48}  # by the number of dimensions: far more than networks' largest strides
+_TRANSFORMER_STAGES = 4
+
+
+class Stages(Mapping[str, Module]):
+    r"""What :func:`find_stages` found: {dotted name: module}, shallow to deep. It cannot be changed.
+
+    Attributes:
+        reshape_transform: turns the modules' tensors into (N, C, \*grid) where they are something else, such as the
+            tokens of a transformer; else None.
+
+    Example::
+
+        >>> stages = find_stages(model, x)
+        >>> stages
+        Stages(relu, layer1, layer2, layer3, layer4)
+        >>> stages["layer4"] is model.layer4
+        True
+        >>> stages.reshape_transform is None  # these are (N, C, height, width) already
+        True
+    """
+
+    def __init__(self, modules: Mapping[str, Module], reshape_transform: ReshapeTransform | None = None) -> None:
+        self._modules = dict(modules)
+        self._reshape_transform = reshape_transform
+
+    @property
+    def reshape_transform(self) -> ReshapeTransform | None:  # noqa: D102  # told in the class
+        return self._reshape_transform
+
+    def __getitem__(self, name: str) -> Module:
+        return self._modules[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._modules)
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __repr__(self) -> str:
+        return f"Stages({', '.join(self)})"
+
+
+def find_stages(model: Module, *inputs: Any, min_stride: int = 2) -> Stages:
+    r"""Find a network's stages, shallow to deep: the module that ends each resolution.
+
+    One forward pass, in evaluation mode and without gradients, watches which module puts out which grid. It does not
+    run on ``inputs`` but on noise like them, of 224 x 224 positions (4,096 for signals, 48 x 48 x 48 for volumes), so
+    that the stages do not depend on the photo that comes first. A network that takes no input of that size runs on
+    ``inputs``.
+
+    Grids count
+    as one resolution when they are nearest to the same halving of the input's (112 and 113 of 224). Of all modules at
+    a resolution that one is taken which is the least deep inside blocks, and of those the last: a block before its
+    insides, and never what a later block does before it goes down. Pooling, padding, dropout and identity modules do
+    not count, nor does what only hands their output on; nor do modules that run more than once, as a hook on them would
+    see another tensor; nor single positions.
+
+    Transformers are read likewise: Swin's channels-last tensors, and tokens, of which those beyond the patches (class
+    token, distillation token, registers) come first. A plain vision transformer has one resolution alone: there, four
+    evenly spaced blocks are taken, and of the last block its first norm, as the patches behind the last attention do
+    not reach a class token, so that their gradient is zero.
+
+    Args:
+        model: the network. Of a DataParallel model, the module inside is watched.
+        inputs: one batch as the model takes it; the first tensor with spatial dimensions sets the scale.
+        min_stride: the finest resolution wanted, as input size over output size, rounded up to a power of two. From
+            stride 2 there are the object's edges; 1 adds the input's own resolution where the network computes there.
+
+    Returns:
+        {dotted name: module}, from the finest to the coarsest resolution, with the ``reshape_transform`` that the
+        modules need: what :class:`~captum_regioncam.LayerRegionCam` takes as ``layer``.
+
+    Raises:
+        TypeError: ``model`` is no module.
+        ValueError: ``inputs`` has no batch of images, volumes or signals, ``min_stride`` is below 1, or the network
+            shows no stage.
+
+    Example::
+
+        >>> list(find_stages(torchvision.models.resnet50(), torch.zeros(1, 3, 224, 224)))
+        ['relu', 'layer1', 'layer2', 'layer3', 'layer4']
+    """
+    if not isinstance(model, Module):
+        raise TypeError(f"model: find_stages expects a torch.nn.Module, got {type(model).__name__}.")
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise TypeError(
+            f"model: {type(model).__name__} is TorchScript, which runs without hooks; give the eager model."
+        )
+    if min_stride < 1:
+        raise ValueError(f"min_stride={min_stride}: a stride is 1 or more.")
+    like = next((value for value in inputs if isinstance(value, Tensor) and 3 <= value.dim() <= 5), None)
+    if like is None:
+        raise ValueError("inputs: find_stages expects the model's inputs, one of them of shape (N, C, *grid).")
+    calls, like = _watch_a_probe(model, inputs, like)
+    layout = choose_layout(calls, like, math.ceil(math.log2(min_stride)))
+    found = [call.name for _, (_, call) in sorted(layout.ends.items())]
+    if layout.is_tokens and len(found) == 1:
+        found = _evenly_spaced_blocks(layout) or found
+    if not found:
+        raise ValueError(
+            f"find_stages: no module of {type(model).__name__} that runs once gives (N, C, *grid) at stride "
+            f"{min_stride} or more for an input of shape {tuple(like.shape)}. Try min_stride=1, or name the layers "
+            "yourself, with a reshape_transform where they give tokens or channels-last tensors."
+        )
+    prefix = "module." if isinstance(model, DataParallel) else ""
+    return Stages({prefix + name: model.get_submodule(prefix + name) for name in found}, layout.reshape_transform)
+
+
+def _watch_a_probe(model: Module, inputs: Sequence[Any], like: Tensor) -> tuple[list[Call], Tensor]:
+    """Watch the network on noise, or on its inputs where it takes no other size; return the calls and what came in."""
+    if isinstance(model, DataParallel):  # whose replicas would run every module once a device
+        model = model.module
+        device = next((parameter.device for parameter in model.parameters()), like.device)
+        inputs = [value.to(device) if isinstance(value, Tensor) else value for value in inputs]
+        like = like.to(device)
+    batch = 2 if len(inputs) == 1 else len(like)
+    shape = (batch, like.shape[1], *[_PROBE_SIDE[like.dim() - 2]] * (like.dim() - 2))
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    noise = (noise if like.is_floating_point() else noise.abs() * 64).to(like)
+    probe = [noise if isinstance(value, Tensor) and value.shape == like.shape else value for value in inputs]
+    try:
+        return watch(model, probe), noise
+    except Exception:
+        pass  # a network of one size, or inputs that go together
+    return watch(model, inputs), like
+
+
+def _evenly_spaced_blocks(layout: Layout) -> list[str]:
+    """Take blocks of a plain transformer: siblings of one class, the most numerous."""
+    siblings: dict[tuple[Any, ...], list[str]] = defaultdict(list)
+    for call in layout.candidates:
+        siblings[call.parents, call.kind].append(call.name)
+    blocks = max(siblings.values(), key=len)
+    if len(blocks) < 2:
+        return []
+    count = min(_TRANSFORMER_STAGES, len(blocks))
+    chosen = [blocks[round(len(blocks) * (k + 1) / count) - 1] for k in range(count)]
+    inside = (call for call in layout.candidates if call.parents[-1:] == (blocks[-1],))
+    norm = next((call.name for call in inside if "norm" in call.kind.lower()), None)
+    chosen[-1] = norm or blocks[-2]
+    return list(dict.fromkeys(chosen))

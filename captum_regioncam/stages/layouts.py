@@ -1,0 +1,145 @@
+"""How to read a network's tensors: channels first, channels last or tokens; and which calls end each resolution."""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from torch import Tensor
+
+from captum_regioncam.reshape import ReshapeTransform, TokensToGrid, channels_last
+from captum_regioncam.stages.watch import Call
+
+__all__ = ["Layout", "choose_layout"]
+
+_MOST_PREFIX_TOKENS = 32
+
+Octave = tuple[int, ...]
+"""How many times the grid is half the input's, along each axis."""
+
+
+@dataclass
+class Layout:
+    """One way to read the tensors of a network."""
+
+    candidates: list[Call]
+    """The calls that may be stages."""
+    ends: dict[Octave, tuple[int, Call]]
+    """Per octave the call that ends it, and how deep in blocks it is."""
+    reshape_transform: ReshapeTransform | None = None
+    is_tokens: bool = False
+
+
+def choose_layout(calls: list[Call], like: Tensor, lowest_octave: int) -> Layout:
+    """Read the network's tensors in the layout that shows the most resolutions, least deep in blocks, most often."""
+    batch, whole, dims = len(like), tuple(like.shape[2:]), like.dim()
+
+    def read(grid_of: Callable[[tuple[int, ...]], Sequence[int] | None], even: bool = True, **options: Any) -> Layout:
+        def octave_of(shape: tuple[int, ...]) -> Octave | None:
+            grid = grid_of(shape) if shape[:1] == (batch,) else None
+            return _octave(grid, whole, even) if grid else None
+
+        return Layout(*_ends_of_resolutions(calls, octave_of, lowest_octave), **options)
+
+    def first(shape: tuple[int, ...]) -> Sequence[int] | None:
+        return shape[2:] if len(shape) == dims else None
+
+    def last(shape: tuple[int, ...]) -> Sequence[int] | None:
+        return shape[1:-1] if len(shape) == dims else None
+
+    layouts = [read(first)]
+    if any(call.is_linear and len(call.shape) == dims for call in calls):  # which works on the last dimension
+        layouts.append(read(last, reshape_transform=channels_last))
+    if grids := _token_grids([call for call in calls if call.shape[:1] == (batch,)], dims):
+        layouts.append(
+            read(
+                lambda shape: grids.get(shape[1]) if len(shape) == 3 else None,
+                reshape_transform=_tokens_transform(grids, whole),
+                is_tokens=True,
+            )
+        )
+
+    def merit(layout: Layout) -> tuple[int, int, int]:
+        return len(layout.ends), -sum(depth for depth, _ in layout.ends.values()), len(layout.candidates)
+
+    best, uneven = max(layouts, key=merit), read(first, even=False)
+    # Axes that are not halved alike (the time of a video) count where they only ever shrink, block after block.
+    shrinks = all(all(a <= b for a, b in zip(*pair, strict=True)) for pair in pairwise(uneven.ends))
+    blocks_alone = all(depth == 0 for depth, _ in uneven.ends.values())
+    return uneven if shrinks and blocks_alone and len(uneven.ends) > len(best.ends) else best
+
+
+def _token_grids(calls: list[Call], dims: int) -> dict[int, tuple[int, ...]]:
+    """Say which grid a number of tokens stands for: the patch embedding's, or one that is half, a quarter ... of it."""
+    if dims < 4:
+        return {}
+    lengths = Counter(call.shape[1] for call in calls if len(call.shape) == 3)
+    patches = {call.shape[2:] for call in calls if len(call.shape) == dims and math.prod(call.shape[2:]) > 1}
+    fits = [
+        (count, length, grid)
+        for length, count in lengths.items()
+        for grid in patches
+        if 0 <= length - math.prod(grid) <= _MOST_PREFIX_TOKENS
+    ]
+    if not fits:
+        return {}
+    # Of a pyramid of tokens the finest grid is the patch embedding's; of the same grid, the length most modules give.
+    _, length, finest = max(fits, key=lambda fit: (math.prod(fit[2]), fit[0]))
+    prefix = length - math.prod(finest)
+    halved = [tuple(-(-side // 2**times) for side in finest) for times in range(8)]
+    return {math.prod(grid) + prefix: grid for grid in reversed(halved) if math.prod(grid) > 1}
+
+
+def _octave(grid: Sequence[int], whole: Sequence[int], even: bool) -> Octave | None:
+    """Say how many times a grid is half the input's: on every axis alike (``even``), or on each by itself."""
+    if math.prod(grid) <= 1 or any(part > 1.5 * size for part, size in zip(grid, whole, strict=True)):
+        return None
+
+    def nearest_halving(parts: Sequence[int], sizes: Sequence[int]) -> int:
+        most = max(sizes).bit_length()
+        halvings = [math.prod(-(-size // 2**k) for size in sizes) for k in range(most + 1)]
+        return min(range(most + 1), key=lambda k: abs(math.log2(math.prod(parts) / halvings[k])))
+
+    if not even:
+        return tuple(nearest_halving([part], [size]) for part, size in zip(grid, whole, strict=True))
+    k = nearest_halving(grid, whole)
+    off = [abs(math.log2(part / -(-size // 2**k))) for part, size in zip(grid, whole, strict=True)]
+    # An axis that is far from this halving shows that the tensor is of another layout.
+    return (k,) * len(grid) if max(off) < 0.6 else None
+
+
+def _tokens_transform(grids: dict[int, tuple[int, ...]], whole: Sequence[int]) -> ReshapeTransform:
+    length, finest = max(grids.items())
+    patch = tuple(size / parts for size, parts in zip(whole, finest, strict=True))
+    return TokensToGrid(length - math.prod(finest), sides=finest, patch=patch)
+
+
+def _ends_of_resolutions(
+    calls: list[Call], octave_of: Callable[[tuple[int, ...]], Octave | None], lowest_octave: int
+) -> tuple[list[Call], dict[Octave, tuple[int, Call]]]:
+    times = Counter(call.name for call in calls)
+    octaves = [octave_of(call.shape) for call in calls]
+    within: dict[str, set[Octave]] = defaultdict(set)
+    for call, octave in zip(calls, octaves, strict=True):
+        if octave is not None:
+            for name in (*call.parents, call.name):
+                within[name].add(octave)
+    # A container that runs through three resolutions is a trunk ("features"): its parts are the blocks. A block of a
+    # class of its own may begin at one resolution and go down twice: from such a one, three below its input's.
+    trunks = {
+        call.name
+        for call in calls
+        if len(within[call.name]) >= 3
+        and (call.is_sequential or len(within[call.name] - {octave_of(call.input_shape)}) >= 3)
+    }
+    candidates = []
+    ends: dict[Octave, tuple[int, Call]] = {}
+    for call, octave in zip(calls, octaves, strict=True):
+        if octave and max(octave) >= lowest_octave and call.computes and call.name and times[call.name] == 1:
+            candidates.append(call)
+            depth = sum(name not in trunks for name in call.parents)
+            if octave not in ends or depth <= ends[octave][0]:
+                ends[octave] = depth, call
+    return candidates, ends

@@ -1,0 +1,110 @@
+"""One forward pass, watched: which modules run, in which order and inside which others, and what they give."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Linear, Module, Sequential
+
+from captum_regioncam.forward_pass import eagerly
+
+__all__ = ["Call", "watch"]
+
+
+@dataclass
+class Call:
+    """One call of a module.
+
+    Attributes:
+        name: the module's dotted name.
+        kind: the name of its class.
+        parents: the dotted names of the modules that it runs inside, from the outermost.
+        is_sequential: whether the module is a plain container.
+        is_linear: whether it works on the last dimension.
+        input_shape: of the first tensor that comes in.
+        shape: of the output; empty where that is no single tensor.
+        computes: False for pooling, padding and the like, and for a container that hands on the output of one.
+        last_inside: the latest call directly inside, while this one runs: its output, and whether it computes.
+    """
+
+    name: str
+    kind: str
+    parents: tuple[str, ...]
+    is_sequential: bool
+    is_linear: bool
+    input_shape: tuple[int, ...]
+    shape: tuple[int, ...] = ()
+    computes: bool = True
+    last_inside: tuple[Any, bool] = (None, True)
+
+
+def watch(model: Module, inputs: Sequence[Any]) -> list[Call]:
+    """Run the model once, in evaluation mode and without gradients.
+
+    Training modes, the random state and hooks are afterwards as they were.
+
+    Returns:
+        The calls of its modules, in the order in which they end.
+    """
+    stack: list[Call] = []
+    calls: list[Call] = []
+
+    def enter(name: str) -> Callable[..., None]:
+        def hook(module: Module, args: Any) -> None:
+            stack.append(
+                Call(
+                    name,
+                    type(module).__name__,
+                    tuple(call.name for call in stack if call.name),
+                    is_sequential=type(module) is Sequential,
+                    is_linear=isinstance(module, Linear),
+                    input_shape=next((tuple(value.shape) for value in args if isinstance(value, Tensor)), ()),
+                )
+            )
+
+        return hook
+
+    def leave(module: Module, args: Any, output: Any) -> None:
+        call = stack.pop()
+        alone = output[0] if isinstance(output, (tuple, list)) and len(output) == 1 else output
+        call.shape = tuple(alone.shape) if isinstance(alone, Tensor) else ()
+        (inner_output, inner_computes), call.last_inside = call.last_inside, (None, True)
+        rearranges = _only_rearranges(module)
+        call.computes = not rearranges and (alone is not inner_output or inner_computes)
+        idle = rearranges and any(alone is argument for argument in args)  # dropout and identity, in evaluation mode
+        if stack and not idle:
+            stack[-1].last_inside = (alone, call.computes)
+        calls.append(call)
+
+    with _left_as_it_was(model, inputs), eagerly(), torch.no_grad(), ExitStack() as hooks:
+        for name, module in model.named_modules():
+            hooks.callback(module.register_forward_pre_hook(enter(name)).remove)
+            hooks.callback(module.register_forward_hook(leave).remove)
+        model(*inputs)
+    return calls
+
+
+_REARRANGES = re.compile("pool|pad|drop|identity|flatten|stochasticdepth|permute", re.IGNORECASE)
+
+
+def _only_rearranges(module: Module) -> bool:
+    return bool(_REARRANGES.search(type(module).__name__)) and next(module.parameters(), None) is None
+
+
+@contextmanager
+def _left_as_it_was(model: Module, inputs: Sequence[Any]) -> Iterator[None]:
+    """Evaluation mode for a while, with the modes and the random state as before afterwards."""
+    modes = {module: module.training for module in model.modules()}
+    devices = {value.device for value in inputs if isinstance(value, Tensor) and value.is_cuda}
+    with torch.random.fork_rng(devices=list(devices)):
+        try:
+            for module in modes:
+                module.training = False
+            yield
+        finally:
+            for module, training in modes.items():
+                module.training = training
