@@ -61,8 +61,12 @@ def numbers(count: int | None, *, above_zero: bool = False) -> Callable[[str], l
         except ValueError:
             parsed = []
         if not parsed or len(parsed) != (count or len(parsed)) or not all(map(math.isfinite, parsed)):
-            wanted = {None: "numbers", 3: "three numbers"}[count]
-            raise argparse.ArgumentTypeError(f"{values!r} is not {wanted} with commas between them")
+            wanted = {
+                None: "numbers with commas between them",
+                1: "a number",
+                3: "three numbers with commas between them",
+            }
+            raise argparse.ArgumentTypeError(f"{values!r} is not {wanted[count]}")
         if above_zero and min(parsed) <= 0:
             raise argparse.ArgumentTypeError(f"{values!r}: has to be above 0")
         return parsed
@@ -75,6 +79,10 @@ def positive(value: str) -> int:
     if not value.isdigit() or int(value) < 1:
         raise argparse.ArgumentTypeError(f"{value!r} is not a positive whole number")
     return int(value)
+
+
+def _contrast(value: str) -> float:
+    return numbers(1, above_zero=True)(value)[0]
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,6 +100,11 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--resize", choices=RESIZES,
         help="squash the whole photo to N x N (default), its short side to N, crop its centre, or keep its size "
         "(default for seeds, voc and coco without --size)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--contrast", type=_contrast, default=3.0, metavar="C",
+        help="power that Region-CAM's maps are taken to; 1 gives the plain mean of the layers' maps; default: "
+        "%(default)g",
     )  # fmt: skip
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 ...; default: cuda where there is one")
 

@@ -53,7 +53,7 @@ class MultiLayerAttribution(LayerAttribution, GradientAttribution):
     ) -> None:
         layers = as_layers(layer)
         LayerAttribution.__init__(self, forward_func, layers, device_ids)
-        self.layer = layers[0] if len(layers) == 1 else layers
+        self.layer = layer if isinstance(layer, Stages) else layers[0] if len(layers) == 1 else layers
         GradientAttribution.__init__(self, forward_func)
         self.reshape_transform = reshape_transform
         if reshape_transform is None and isinstance(layer, Stages):
@@ -196,13 +196,16 @@ class MultiLayerAttribution(LayerAttribution, GradientAttribution):
         grad_kwargs = grad_kwargs or {}
         create_graph = bool(grad_kwargs.get("create_graph"))
         shown = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
-        # The layers are read here, not in __init__: Captum's TCAV sets .layer between two calls.
+        layers = as_layers(self.layer)  # here, not in __init__: Captum's TCAV sets .layer between two calls
+        at_input = layers if attribute_to_layer_input else []
+        if isinstance(self.layer, Stages) and not attribute_to_layer_input:
+            at_input = [self.layer[name] for name in self.layer.at_input]
         with forward_pass(
             self.forward_func,
-            as_layers(self.layer),
+            layers,
             inputs,
             additional_forward_args,
-            attribute_to_layer_input=attribute_to_layer_input,
+            at_input=at_input,
             device_ids=self.device_ids,
         ) as passed:
 

@@ -69,7 +69,7 @@ def _demo(options: argparse.Namespace) -> int:
     for probability, index in zip(probabilities, classes, strict=True):
         print(f"  {probability:6.1%}  {classifier.class_name(index)} ({index})")
     stages = find_stages(classifier.model, x)
-    print(f"Stages, shallow to deep: {', '.join(stages)}")
+    print(f"Stages, shallow to deep: {stages.describe()}")
     start = time.perf_counter()
     METHODS["region-cam"](classifier.model, stages)(x, classes[:1])
     print(f"Region-CAM of one photo over {len(stages)} stages: {time.perf_counter() - start:.2f} s")
@@ -96,7 +96,7 @@ def _explain(options: argparse.Namespace) -> int:
             x = classifier.preprocess(fitted).to(device)
             classes = targets or _top(classifier, x, 1)[1]
             layers = layers or stages_of(classifier.model, x, named)
-            maps = _maps(classifier, layers, options.method, x, classes)
+            maps = _maps(classifier, layers, options.method, x, classes, options.contrast)
             output = outputs[image]
             figure = show_attributions(
                 np.asarray(seen), maps, columns=min(1 + len(maps), 6), image_title=Path(image).name
@@ -124,10 +124,12 @@ def _top(classifier: Classifier, x: Tensor, count: int) -> tuple[list[float], li
 
 
 def _maps(
-    classifier: Classifier, layers: Stages, methods: list[str], x: Tensor, targets: list[int]
+    classifier: Classifier, layers: Stages, methods: list[str], x: Tensor, targets: list[int], contrast: float = 3.0
 ) -> dict[str, Tensor]:
     """Return a map per target and method, titled by both."""
-    attributed = {method: METHODS[method](classifier.model, layers)(x, targets) for method in methods}
+    attributed = {
+        method: METHODS[method](classifier.model, layers, contrast=contrast)(x, targets) for method in methods
+    }
     return {
         f"{TITLES[method]}\n{classifier.class_name(target)} ({target})": maps[:, index : index + 1]
         for index, target in enumerate(targets)

@@ -1,7 +1,7 @@
 """One forward pass over Captum's own hooks: what went through the layers, and its gradients target by target."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import Module
-from torch.utils.checkpoint import CheckpointError
 
 from captum_regioncam.captum_private import (
     TargetType,
@@ -23,7 +22,8 @@ from captum_regioncam.captum_private import (
     _sort_key_list,
 )
 from captum_regioncam.errors import LayerError, describe, layer_name
-from captum_regioncam.graph import sources
+from captum_regioncam.graph import differentiate, sources
+from captum_regioncam.layers import as_tensors
 from captum_regioncam.targets import select_score
 
 __all__ = ["ForwardPass", "eagerly", "forward_pass"]
@@ -34,7 +34,7 @@ _HOOKED = RLock()
 
 @dataclass(frozen=True)
 class ForwardPass:
-    """What one forward pass left: the output, and the tensors of the layers, still part of the graph."""
+    """What one forward pass left: the output, and the layers' tensors, still part of the graph."""
 
     forward_func: Callable[..., Any]
     layers: Sequence[Module]
@@ -96,7 +96,7 @@ class ForwardPass:
         with ExitStack() as hooks:
             for index, replica, tensor in places:
                 hooks.callback(tensor.register_hook(partial(receive, index, replica)).remove)
-            _differentiate(score, sources([tensor for *_, tensor in places]), grad_kwargs)
+            differentiate(score, sources([tensor for *_, tensor in places]), **grad_kwargs)
         unused = [(index, replica, tensor) for index, replica, tensor in places if (index, replica) not in reduced]
         if unused and not grad_kwargs.get("materialize_grads"):
             raise LayerError(
@@ -106,12 +106,8 @@ class ForwardPass:
             )
         for index, replica, tensor in unused:
             receive(index, replica, torch.zeros_like(tensor))
-        return [
-            reduced[index, 0]
-            if len(replicas) == 1
-            else reduce(index, _joined([reduced[index, replica] for replica in range(len(replicas))]))
-            for index, replicas in enumerate(self.tensors)
-        ]
+        parts = [[reduced[i, j] for j in range(len(replicas))] for i, replicas in enumerate(self.tensors)]
+        return [own[0] if len(own) == 1 else reduce(index, _joined(own)) for index, own in enumerate(parts)]
 
 
 @contextmanager
@@ -121,7 +117,7 @@ def forward_pass(
     inputs: Tensor | tuple[Tensor, ...],
     additional_forward_args: object = None,
     *,
-    attribute_to_layer_input: bool = False,
+    at_input: Collection[Module] = (),
     device_ids: list[int] | None = None,
 ) -> Iterator[ForwardPass]:
     """Run the forward pass once, for as many backward passes as wanted while the context lasts.
@@ -137,7 +133,7 @@ def forward_pass(
         layers: modules that the forward pass calls.
         inputs: as LayerGradCam takes them. They are left as they are.
         additional_forward_args: as LayerGradCam takes them.
-        attribute_to_layer_input: keep what goes into the layers, not what comes out.
+        at_input: those of the layers of which to keep what goes in, not what comes out.
         device_ids: the order of DataParallel's devices, where ``forward_func`` does not tell it.
 
     Yields:
@@ -154,21 +150,11 @@ def forward_pass(
         if any(tensor.dim() and not len(tensor) for tensor in inputs):
             raise ValueError(f"inputs: the batch is empty, {[tuple(tensor.shape) for tensor in inputs]}.")
         arguments = _format_additional_forward_args(additional_forward_args) or ()
-        reached, does = set[Module](), "takes" if attribute_to_layer_input else "gives"
+        reached: set[Module] = set()
 
         def check(layer: Module, passed: Any) -> None:
-            tensors = tuple(passed) if isinstance(passed, (tuple, list)) else (passed,)
-            if not tensors or not all(isinstance(tensor, Tensor) and tensor.is_floating_point() for tensor in tensors):
-                problem = f"{describe(passed)}, not tensors of floating point. Choose a module before or after it."
-            elif len(tensors) > 1 and len(layers) > 1:
-                problem = (
-                    f"{len(tensors)} tensors, which only a single layer may. Choose a module inside or after it, or "
-                    "attribute to it alone."
-                )
-            else:
-                problem = ""
-            if problem:
-                raise LayerError(f"layer {layer_name(layer, forward_func)} {does} {problem}")
+            name = partial(layer_name, layer, forward_func)
+            tensors = as_tensors(passed, name, at_input=layer in at_input, alone=len(layers) == 1)
             for tensor in tensors:
                 if not tensor.requires_grad:  # Captum's hook will change that: an integer input's, a frozen parameter's
                     stack.callback(tensor.requires_grad_, False)
@@ -189,28 +175,51 @@ def forward_pass(
             return output
 
         forward.__wrapped__ = forward_func  # type: ignore[attr-defined]  # Captum looks at its signature
+        saved: dict[Module, dict[torch.device, tuple[Tensor, ...]]] = {}
+        into = [layer for layer in layers if layer in at_input]
+        out_of = [layer for layer in layers if layer not in at_input]
+        hooked = _hooked(_hooked(forward, into, saved, at_input=True), out_of, saved, at_input=False)
         with _HOOKED, eagerly(), ExitStack() as checks:
-            for layer in layers:
-                if attribute_to_layer_input:
-                    handle = layer.register_forward_pre_hook(lambda _, args, layer=layer: check(layer, args))
-                else:
-                    handle = layer.register_forward_hook(lambda _, args, out, layer=layer: check(layer, out))
+            for layer in into:
+                handle = layer.register_forward_pre_hook(lambda _, args, layer=layer: check(layer, args))
                 checks.callback(handle.remove)
-            saved, output = _forward_layer_distributed_eval(
-                forward,
-                inputs,
-                list(layers),
-                additional_forward_args=tuple(map(_outside_inference_mode, arguments)),
-                attribute_to_layer_input=attribute_to_layer_input,
-                forward_hook_with_return=True,
-                require_layer_grads=True,
-            )
+            for layer in out_of:
+                handle = layer.register_forward_hook(lambda _, args, output, layer=layer: check(layer, output))
+                checks.callback(handle.remove)
+            output = hooked(*inputs, *map(_outside_inference_mode, arguments))
         device_ids = _extract_device_ids(forward_func, saved, device_ids)
         tensors = []
         for layer in layers:
             on_devices = [saved[layer][device] for device in _sort_key_list(list(saved[layer]), device_ids)]
             tensors += list(zip(*on_devices, strict=True))
         yield ForwardPass(forward_func, layers, output, tensors)
+
+
+def _hooked(
+    forward: Callable[..., Tensor],
+    layers: list[Module],
+    saved: dict[Module, dict[torch.device, tuple[Tensor, ...]]],
+    *,
+    at_input: bool,
+) -> Callable[..., Tensor]:
+    """Return the forward function that saves what passes the layers, through Captum's hooks."""
+    if not layers:
+        return forward
+
+    def run(*args: Any) -> Tensor:
+        passed, output = _forward_layer_distributed_eval(
+            forward,
+            args,
+            layers,
+            attribute_to_layer_input=at_input,
+            forward_hook_with_return=True,
+            require_layer_grads=True,
+        )
+        saved.update(passed)
+        return output
+
+    run.__wrapped__ = forward  # type: ignore[attr-defined]
+    return run
 
 
 @contextmanager
@@ -231,18 +240,6 @@ def _differentiable(tensor: Tensor) -> Tensor:
 def _outside_inference_mode(value: Any) -> Any:
     """Copy a tensor that was made in inference mode, which autograd cannot save; leave everything else."""
     return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
-
-
-def _differentiate(score: Tensor, sources: Sequence[Tensor], grad_kwargs: dict[str, Any]) -> None:
-    options = {"grad_outputs": torch.ones_like(score), "allow_unused": True, **grad_kwargs}
-    try:
-        torch.autograd.grad(score, sources, **options)
-    except CheckpointError as error:
-        raise LayerError(
-            "layer: a layer lies in a segment under torch.utils.checkpoint whose inputs require no gradients, so that "
-            "the segment cannot be run again as it ran with Captum's hooks. Let its parameters require gradients, pass "
-            "inputs of floating point, or switch checkpointing off."
-        ) from error
 
 
 def _joined(replicas: Sequence[Tensor]) -> Tensor:

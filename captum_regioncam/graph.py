@@ -1,11 +1,16 @@
-"""Which tensors of a graph depend on which."""
+"""Which tensors of a graph depend on which, and a backward pass to those that depend on none."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import torch
 from torch import Tensor
 from torch.autograd.graph import Node, get_gradient_edge
+from torch.utils.checkpoint import CheckpointError
 
-__all__ = ["sources"]
+from captum_regioncam.errors import LayerError
+
+__all__ = ["differentiate", "sources"]
 
 
 def sources(tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -26,3 +31,20 @@ def _reaches(node: Node, others: set[Node]) -> bool:
                 seen.add(below)
                 pending.append(below)
     return False
+
+
+def differentiate(score: Tensor, tensors: Sequence[Tensor], **grad_kwargs: Any) -> None:
+    """Run a backward pass from (N,) scores to some tensors, for what hooks see on the way.
+
+    Raises:
+        LayerError: a segment under :func:`torch.utils.checkpoint.checkpoint` cannot be run again.
+    """
+    options = {"grad_outputs": torch.ones_like(score), "allow_unused": True, **grad_kwargs}
+    try:
+        torch.autograd.grad(score, tensors, **options)
+    except CheckpointError as error:
+        raise LayerError(
+            "layer: a layer lies in a segment under torch.utils.checkpoint whose inputs require no gradients, so that "
+            "the segment cannot be run again as it ran with Captum's hooks. Let its parameters require gradients, pass "
+            "inputs of floating point, or switch checkpointing off."
+        ) from error

@@ -83,7 +83,7 @@ def pool(maps: Tensor, grid: Sequence[int]) -> Tensor:
     return _POOLS[maps.dim() - 2](maps, tuple(grid))
 
 
-def fuse(maps: Sequence[Tensor], grid: Sequence[int]) -> Tensor:
+def fuse(maps: Sequence[Tensor], grid: Sequence[int], weights: Sequence[float] | None = None) -> Tensor:
     r"""Average normalised maps: the mean of :math:`N(S_l)` over the stages *l*, each resized to one grid.
 
     Step 3 (and, for propagated maps, step 5) of the method. A constant map carries nothing and is left out of the
@@ -92,15 +92,32 @@ def fuse(maps: Sequence[Tensor], grid: Sequence[int]) -> Tensor:
     Args:
         maps: one (N, K, \*its own grid) tensor a stage, from :func:`min_max`.
         grid: the grid of the result.
+        weights: of the stages in the mean, positive. Default: all alike.
 
     Returns:
         (N, K, \*grid) in [0, 1], on the first map's device; 0 everywhere where all maps of an example are constant.
     """
     maps = [stage_maps.to(maps[0].device) for stage_maps in maps]
-    total = sum_of(resize(stage_maps, grid) for stage_maps in maps)
+    weights = weights or [1.0] * len(maps)
+    total = sum_of(resize(stage_maps, grid) * weight for stage_maps, weight in zip(maps, weights, strict=True))
     positions = tuple(range(2, total.dim()))
-    varying = sum_of((stage_maps.amax(positions, keepdim=True) > 0).to(total.dtype) for stage_maps in maps)
-    return (total / varying.clamp_min(1)).clamp(0, 1)  # rounding may leave it by one unit in the last place
+    varying = [(stage_maps.amax(positions, keepdim=True) > 0).to(total.dtype) for stage_maps in maps]
+    weight = sum_of(varies * weight for varies, weight in zip(varying, weights, strict=True))
+    # Rounding may leave [0, 1] by one unit in the last place.
+    return (total / torch.where(weight > 0, weight, 1)).clamp(0, 1)
+
+
+def depth_weights(grids: Sequence[Sequence[int]]) -> list[float]:
+    """Weigh stages by the square root of their strides: the deeper, the more a stage's gradients know of the class.
+
+    Args:
+        grids: of the stages, all of one number of dimensions.
+
+    Returns:
+        A weight a stage: 1 for the finest, and 2 for a stage of a quarter of its resolution along each axis.
+    """
+    finest = math.prod(finest_grid(grids))
+    return [(finest / math.prod(grid)) ** (0.5 / len(grid)) for grid in grids]
 
 
 def sum_of(tensors: Iterable[Tensor]) -> Tensor:

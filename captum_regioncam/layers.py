@@ -1,14 +1,15 @@
 """The layers that a user names, and checks of what goes through them."""
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import Module, ModuleDict, ModuleList
 
-from captum_regioncam.errors import LayerError
+from captum_regioncam.errors import LayerError, describe
 
-__all__ = ["as_layers", "check_finite", "check_kinds"]
+__all__ = ["as_layers", "as_tensors", "check_finite", "check_kinds"]
 
 _BY_NAME = "A layer known by its name is model.get_submodule(name)."
 _NOT_FINITE = {
@@ -45,6 +46,33 @@ def as_layers(layer: Module | Iterable[Module] | Mapping[str, Module]) -> list[M
         twice = next(module for module in layers if layers.count(module) > 1)
         raise ValueError(f"layer: {type(twice).__name__} is given {layers.count(twice)} times; give every layer once.")
     return layers
+
+
+def as_tensors(passed: Any, name: Callable[[], str], *, at_input: bool, alone: bool) -> tuple[Tensor, ...]:
+    """Return the tensors that pass a layer, checked.
+
+    Args:
+        passed: what a hook of the layer sees.
+        name: tells how errors call the layer.
+        at_input: whether that is what goes in, or what comes out.
+        alone: whether the layer is the only one, which may have several tensors.
+
+    Raises:
+        LayerError: there are several, or something other than tensors of floating point.
+    """
+    tensors = tuple(passed) if isinstance(passed, (tuple, list)) else (passed,)
+    does = "takes" if at_input else "gives"
+    if not tensors or not all(isinstance(tensor, Tensor) and tensor.is_floating_point() for tensor in tensors):
+        raise LayerError(
+            f"layer {name()} {does} {describe(passed)}, not tensors of floating point. Choose a module before or after "
+            "it."
+        )
+    if len(tensors) > 1 and not alone:
+        raise LayerError(
+            f"layer {name()} {does} {len(tensors)} tensors, which only a single layer may. Choose a module inside or "
+            "after it, or attribute to it alone."
+        )
+    return tensors
 
 
 def check_kinds(features: list[Tensor]) -> None:

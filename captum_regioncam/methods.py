@@ -1,6 +1,7 @@
 """The methods that the command line compares, by their names there."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -21,21 +22,29 @@ Attribute = Callable[[Tensor, Sequence[int]], Tensor]
 """From (N, 3, height, width) and K classes to (N, K, *grid) maps."""
 
 
-def _grad_cam(model: Module, layers: Stages) -> Attribute:
-    if layers.reshape_transform is not None:
+def _last(stages: Stages) -> tuple[Module, bool]:
+    """Return the last stage, and whether it is the input of that module."""
+    name, module = list(stages.items())[-1]
+    return module, name in stages.at_input
+
+
+def _grad_cam(model: Module, stages: Stages, **_: Any) -> Attribute:
+    if stages.reshape_transform is not None:
         raise LayerError("grad-cam: Captum's LayerGradCam knows no tokens and no channels-last tensors.")
-    cam = LayerGradCam(model, list(layers.values())[-1])
-    return lambda x, targets: torch.cat([cam.attribute(x, t, relu_attributions=True) for t in targets], dim=1)
+    layer, at_input = _last(stages)
+    attribute = partial(LayerGradCam(model, layer).attribute, attribute_to_layer_input=at_input, relu_attributions=True)
+    return lambda x, targets: torch.cat([attribute(x, target) for target in targets], dim=1)
 
 
-def _cam(model: Module, layers: Stages) -> Attribute:
-    grad_cam = _grad_cam(model, layers)
+def _cam(model: Module, stages: Stages, **_: Any) -> Attribute:
+    grad_cam = _grad_cam(model, stages)
+    layer, at_input = _last(stages)
     checked = False
 
     def cam(x: Tensor, targets: Sequence[int]) -> Tensor:
         nonlocal checked
         if not checked:
-            with forward_pass(model, [list(layers.values())[-1]], x) as passed:
+            with forward_pass(model, [layer], x, at_input=[layer] if at_input else []) as passed:
                 if not is_head_stage(passed.gradients(targets[0])[0]).all():
                     raise LayerError(
                         "cam: the network does not go from the last layer to the scores by global average pooling and "
@@ -49,22 +58,22 @@ def _cam(model: Module, layers: Stages) -> Attribute:
     return cam
 
 
-def _layer_cam(model: Module, layers: Stages) -> Attribute:
-    cam: Any = LayerCam(model, layers)
+def _layer_cam(model: Module, stages: Stages, **_: Any) -> Attribute:
+    cam: Any = LayerCam(model, stages)
     return cast(Attribute, cam.attribute_targets)
 
 
-def _region_cam(model: Module, layers: Stages) -> Attribute:
-    cam: Any = LayerRegionCam(model, layers)
+def _region_cam(model: Module, stages: Stages, **options: Any) -> Attribute:
+    cam: Any = LayerRegionCam(model, stages, **options)
     return cast(Attribute, cam.attribute_targets)
 
 
-METHODS: dict[str, Callable[[Module, Stages], Attribute]] = {
+METHODS: dict[str, Callable[..., Attribute]] = {
     "cam": _cam,
     "grad-cam": _grad_cam,
     "layer-cam": _layer_cam,
     "region-cam": _region_cam,
 }
-"""What makes each method of a model and its layers, shallow to deep: CAM and Grad-CAM take the last layer."""
+"""What makes each method, of a model and its stages: CAM and Grad-CAM take the last. ``contrast`` is Region-CAM's."""
 
 TITLES = {"cam": "CAM", "grad-cam": "Grad-CAM", "layer-cam": "LayerCAM", "region-cam": "Region-CAM"}

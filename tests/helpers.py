@@ -22,14 +22,17 @@ def dense_min_max(values, constant):
     return None if high - low <= constant else (values - low) / (high - low)
 
 
-def dense_mean(maps, grid):
-    """Steps 3 and 5 for one example: the mean of the normalised, resized maps that are not constant."""
-    resized = [
-        F.interpolate(one[None, None], size=grid, mode=RESIZE[len(grid)], align_corners=False)[0, 0]
-        for one in maps
-        if one is not None
-    ]
-    return sum(resized) / len(resized) if resized else torch.zeros(grid, dtype=torch.float64)
+def dense_mean(maps, grid, weights):
+    """Steps 3 and 5 for one example: the weighted mean of the normalised, resized maps that are not constant."""
+    total, weight = torch.zeros(grid, dtype=torch.float64), 0
+    for one, its_weight in zip(maps, weights, strict=True):
+        if one is not None:
+            total += (
+                its_weight
+                * F.interpolate(one[None, None], size=grid, mode=RESIZE[len(grid)], align_corners=False)[0, 0]
+            )
+            weight += its_weight
+    return total / (weight or 1)
 
 
 def dense_semantics(features, gradients):
@@ -57,18 +60,22 @@ def dense_propagation(features, semantics):
     return propagated.view(semantics.shape)
 
 
-def dense_region_cam(stages):
+def dense_region_cam(stages, contrast=3.0):
     """The whole method: [(features, gradients) of (N, C, *grid)] -> (N, 1, *finest grid), float64."""
     small = rounding(stages[0][0].dtype)
     stages = [(f.detach().double(), g.detach().double()) for f, g in stages]
     grid = max((tuple(f.shape[2:]) for f, _ in stages), key=lambda sizes: (math.prod(sizes), sizes))
+    # The square root of the stride, a side of the finest grid over the stage's own.
+    strides = [(math.prod(grid) / math.prod(f.shape[2:])) ** (1 / len(grid)) for f, _ in stages]
+    weights = [math.sqrt(stride) for stride in strides]
     attributions = []
     for n in range(len(stages[0][0])):
         semantics = [dense_semantics(f[n], g[n]) for f, g in stages]
-        fused = dense_mean([dense_min_max(one, small * one.max()) for one in semantics], grid)
+        fused = dense_mean([dense_min_max(one, small * one.max()) for one in semantics], grid, weights)
         local = [POOL[len(grid)](fused[None, None], f.shape[2:])[0, 0] for f, _ in stages]
         propagated = [dense_propagation(f[n], one) for (f, _), one in zip(stages, local, strict=True)]
-        attributions.append(dense_mean([dense_min_max(one, small) for one in propagated], grid))
+        mean = dense_mean([dense_min_max(one, small) for one in propagated], grid, [1] * len(stages))
+        attributions.append(mean**contrast)
     return torch.stack(attributions)[:, None]
 
 

@@ -34,7 +34,7 @@ def test_demo(tmp_path, monkeypatch, capsys):
     assert run("demo") == 0
     out = capsys.readouterr().out
     assert "Egyptian cat (285)" in out.splitlines()[1]
-    assert "_blocks.0, _blocks.2, _blocks.4, _blocks.10, _bn1" in out
+    assert "_blocks.4._project_conv (input), _blocks.10._project_conv (input), _avg_pooling (input)" in out
     assert "region_cam_demo.png" in out
     picture = np.asarray(Image.open("region_cam_demo.png").convert("RGB")).astype(int)
     height, width = picture.shape[:2]

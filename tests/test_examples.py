@@ -66,7 +66,7 @@ def test_maps_of_irn_resnet50(irn):
     network = irn.network().eval()
     x = torch.randn(1, 3, 64, 64)
     stages = find_stages(network, x)
-    assert list(stages) == ["stage1.2", "stage1", "stage2", "stage4"]
+    assert list(stages) == ["stage1.2", "stage1", "stage2", "stage3.0.4", "stage4"]
     assert LayerRegionCam(network, stages).attribute(x, 3).shape == (1, 1, 32, 32)
     # CAM is the classifier's weights times the last features.
     cam = METHODS["cam"](network, stages)(x, [3])

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from captum_regioncam.grids import channel_chunks, finest_grid, fuse, min_max, pool, resize
+from captum_regioncam.grids import channel_chunks, depth_weights, finest_grid, fuse, min_max, pool, resize
 
 
 def test_min_max_stretches_each_map_alone():
@@ -52,6 +52,24 @@ def test_fuse_of_what_was_normalised_before_it_is_resized():
     coarse = torch.tensor([[[0.0, 8.0]]])
     fine = torch.tensor([[[1.0, 0.0, 0.0, 0.0]]])
     assert fuse([min_max(coarse), fine], (4,)).tolist() == [[[0.5, 0.125, 0.375, 0.5]]]
+
+
+def test_weights_of_the_mean_count_for_maps_that_vary():
+    left, right = torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]]]), torch.tensor([[[0.0, 1.0]], [[0.0, 0.0]]])
+    assert fuse([left, right], (2,), [1, 3]).tolist() == [[[0.25, 0.75]], [[1.0, 0.0]]]
+
+
+@pytest.mark.parametrize(
+    ("grids", "weights"),
+    [
+        ([(112, 112), (28, 28), (7, 7)], [1, 2, 4]),
+        ([(2, 4, 4), (8, 16, 16)], [2, 1]),
+        ([(100,), (25,), (100,)], [1, 2, 1]),
+        ([(8, 8), (8, 2)], [1, 2**0.5]),
+    ],
+)
+def test_weights_are_square_roots_of_strides(grids, weights):
+    assert depth_weights(grids) == pytest.approx(weights)
 
 
 def test_finest_grid_has_most_positions_in_any_order():

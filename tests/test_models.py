@@ -34,7 +34,7 @@ def test_axes_come_out_in_their_order(grid):
     x[:, 1] = 1
     x[(slice(None), 1, *blob)], x[(slice(None), 0, *blob)] = 0, 1
     net = Backbone(len(grid))
-    attribution = LayerRegionCam(net, [net.fine, net.coarse]).attribute(x, target=0)
+    attribution = LayerRegionCam(net, [net.fine, net.coarse], contrast=1).attribute(x, target=0)
     assert attribution.shape == (2, 1, *grid)
     inside = torch.zeros(grid, dtype=torch.bool)
     inside[blob] = True

@@ -96,17 +96,26 @@ def run(case, dtype, last=False):
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.bfloat16: 1e-4 + 2**-9}
 
 
+@pytest.fixture
+def _without_mkldnn(dtype):
+    """Its convolutions in bfloat16 now and then give NaN as gradients, of one and the same input."""
+    torch.backends.mkldnn.set_flags(_enabled=dtype != torch.bfloat16, _fp32_precision=None)
+    yield
+    torch.backends.mkldnn.set_flags(_enabled=True, _fp32_precision=None)
+
+
 @pytest.mark.parametrize(("dtype", "examples"), [(torch.float32, 1200), (torch.float64, 400), (torch.bfloat16, 400)])
+@pytest.mark.usefixtures("_without_mkldnn")
 def test_equals_the_dense_method(dtype, examples):
     @settings(max_examples=examples)
-    @given(cases(), st.booleans())
-    def check(case, last):
+    @given(cases(), st.booleans(), st.sampled_from([1.0, 3.0]))
+    def check(case, last, contrast):
         net, modules, x, target, stages = run(case, dtype, last)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The maps of examples")
-            attribution = LayerRegionCam(net, modules).attribute(x, target)
+            attribution = LayerRegionCam(net, modules, contrast=contrast).attribute(x, target)
         assert attribution.dtype == dtype
-        expected = dense_region_cam(stages)
+        expected = dense_region_cam(stages, contrast)
         torch.testing.assert_close(attribution.double(), expected, atol=TOLERANCE[dtype], rtol=0)
 
     check()

@@ -188,7 +188,9 @@ def test_each_layers_map_in_the_order_given():
     cam = LayerRegionCam(net, [net.relu3, net.relu1, net.relu2])
     maps = cam.attribute(x, target=1, attr_dim_summation=False)
     assert maps.shape == (3, 3, 8, 8)
-    torch.testing.assert_close(maps.mean(1, keepdim=True), cam.attribute(x, target=1))
+    plain = LayerRegionCam(net, [net.relu3, net.relu1, net.relu2], contrast=1)
+    torch.testing.assert_close(maps.mean(1, keepdim=True), plain.attribute(x, target=1))
+    torch.testing.assert_close(maps.mean(1, keepdim=True) ** 3, cam.attribute(x, target=1))
     swapped = LayerRegionCam(net, [net.relu1, net.relu2, net.relu3]).attribute(x, target=1, attr_dim_summation=False)
     torch.testing.assert_close(maps[:, [1, 2, 0]], swapped)
     coarse = maps[0, 0]  # relu3, from a 2 x 2 grid: bilinear between four values
@@ -344,7 +346,60 @@ def test_scale_of_the_score_does_not_matter(scale):
     torch.testing.assert_close(scaled, expected, atol=1e-5, rtol=0)
 
 
+def test_contrast_is_a_power_of_the_mean_of_the_maps():
+    net, x = small_net()
+    plain = LayerRegionCam(net, layers_of(net), contrast=1).attribute_targets(x, [1, 2])
+    for contrast in (0.5, 2, 3.0):
+        maps = LayerRegionCam(net, layers_of(net), contrast=contrast).attribute_targets(x, [1, 2])
+        torch.testing.assert_close(maps, plain**contrast)
+    default = LayerRegionCam(net, layers_of(net))
+    assert default.contrast == 3
+    torch.testing.assert_close(default.attribute_targets(x, [1, 2]), plain**3)
+    apart = LayerRegionCam(net, layers_of(net), contrast=7).attribute(x, 1, attr_dim_summation=False)
+    assert torch.equal(apart, default.attribute(x, 1, attr_dim_summation=False))
+
+
+def test_stages_at_modules_inputs():
+    class Functional(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv1, self.conv2 = nn.Conv2d(3, 6, 3, 2, 1), nn.Conv2d(6, 8, 3, 2, 1)
+            self.relu, self.fc = nn.ReLU(), nn.Linear(8, 4)
+
+        def forward(self, x):
+            return self.fc(self.relu(self.conv2(self.conv1(x).relu())).mean((2, 3)))
+
+    class Modules(Functional):
+        def forward(self, x):
+            return self.fc(self.relu(self.conv2(self.first(self.conv1(x)))).mean((2, 3)))
+
+    net, x = Functional(), torch.randn(2, 3, 16, 16)
+    stages = find_stages(net, x)
+    assert repr(stages) == "Stages(conv2 (input), relu)"
+    assert stages.at_input == {"conv2"}
+    modules = Modules()
+    modules.load_state_dict(net.state_dict())
+    modules.first = nn.ReLU()
+    expected = LayerRegionCam(modules, [modules.first, modules.relu]).attribute(x, 1)
+    cam = LayerRegionCam(net, stages)
+    assert torch.equal(cam.attribute(x, 1), expected)
+    assert torch.equal(cam.attribute_targets(x, [1, 2])[:, :1], expected)
+    inputs = cam.attribute(x, 1, attribute_to_layer_input=True)
+    assert torch.equal(
+        inputs, LayerRegionCam(net, [net.conv2, net.relu]).attribute(x, 1, attribute_to_layer_input=True)
+    )
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
+    cam.layer = net.relu  # as TCAV does
+    assert torch.equal(cam.attribute(x, 1), LayerRegionCam(net, net.relu).attribute(x, 1))
+
+
 class TestBadInput:
+    @pytest.mark.parametrize("contrast", [0, -1.0, float("nan"), float("inf"), "3", None, True])
+    def test_contrast(self, contrast):
+        net, _ = small_net()
+        with pytest.raises(ValueError, match=f"contrast={contrast!r}: expects a positive number"):
+            LayerRegionCam(net, net.relu1, contrast=contrast)
+
     @pytest.mark.parametrize(
         ("layer", "error", "message"),
         [

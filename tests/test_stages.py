@@ -9,34 +9,66 @@ from torch import nn
 
 from captum_regioncam import LayerRegionCam, Stages, find_stages
 
-# What ends each resolution from stride 2 on, at 224 px (ConvNeXt and AlexNet begin at stride 4).
+# What ends each resolution from stride 2 on (ConvNeXt and AlexNet begin at stride 4), the middle block where one
+# resolution has more blocks than any other, and the score map; "name<" is what goes into a module. A comment says why;
+# SIGNED names the stages that are not rectified, and why they are taken all the same.
 TORCHVISION = {
+    # the stem's ReLU, then each layer, which ends in a ReLU; of four resolutions with two blocks none has the most
     "resnet18": ["relu", "layer1", "layer2", "layer3", "layer4"],
-    "resnet50": ["relu", "layer1", "layer2", "layer3", "layer4"],
+    # likewise; layer3 has six blocks, more than any other: its third as well
+    "resnet50": ["relu", "layer1", "layer2", "layer3.2", "layer3", "layer4"],
+    # the last ReLU before each pooling; three resolutions have three each
     "vgg16": ["features.8", "features.15", "features.22", "features.29"],
     "vgg16_bn": ["features.12", "features.22", "features.32", "features.42"],
-    "densenet121": ["features.relu0", *(f"features.denseblock{i}" for i in (1, 2, 3)), "features"],
-    "mobilenet_v2": ["features.1", "features.3", "features.6", "features.13", "features"],
-    "mobilenet_v3_large": ["features.1", "features.3", "features.6", "features.12", "features"],
+    # the ReLU behind each dense block, in the transition: the block ends in a concatenation of convolutions
+    "densenet121": ["features.relu0", *(f"features.transition{i}.relu" for i in (1, 2, 3)), "features"],
+    # inside the last block of each resolution, before its projection; the head ends in a ReLU6
+    "mobilenet_v2": ["features.1.conv.0", *(f"features.{i}.conv.1" for i in (3, 6, 13)), "features"],
+    # likewise while there are ReLUs, at stride 8 behind squeeze-and-excitation; hard-swish later
+    "mobilenet_v3_large": ["features.1.block.0", "features.3.block.1", "features.6.block.2", "features.12", "features"],
+    # SiLU throughout: the blocks as they are
     "efficientnet_b0": ["features.1", "features.2", "features.3", "features.5", "features"],
-    "squeezenet1_1": ["features.1", "features.4", "features.7", "features"],
-    "googlenet": ["conv1", "conv3", "inception3b", "inception4e", "inception5b"],
+    # the last fire module of each stride; stride 8 has four, so the second as well; and the classifier's ReLU
+    "squeezenet1_0": ["features.1", "features.5", "features.8", "features.10", "features", "classifier.2"],
+    "squeezenet1_1": ["features.1", "features.4", "features.7", "features.10", "features", "classifier.2"],
+    # the stem's last convolution at each stride (its ReLU is inside); stride 16 has five inception modules, the third
+    "googlenet": ["conv1", "conv3", "inception3b", "inception4c", "inception4e", "inception5b"],
+    # blocks end in ReLUs; two resolutions have six each
     "regnet_y_400mf": ["stem", *(f"trunk_output.block{i}" for i in (1, 2, 3)), "trunk_output"],
+    # GELU inside, nothing rectified: the blocks as they are
     "convnext_tiny": ["features.1", "features.3", "features.5", "features"],
-    "mnasnet1_0": ["layers.7", "layers.8", "layers.9", "layers.11", "layers"],
-    "shufflenet_v2_x1_0": ["conv1", "stage2.0.branch2.2", "stage2", "stage3", "conv5"],
+    # before each projection, as MobileNetV2; at stride 2 there is no block, but a row of layers
+    "mnasnet1_0": ["layers.5", "layers.8.2.layers.5", "layers.9.2.layers.5", "layers.11.1.layers.5", "layers"],
+    # at stride 4 only a pooling and what the first block does before it goes down; stage3 has eight blocks
+    "shufflenet_v2_x1_0": ["conv1", "stage2.0.branch2.2", "stage2", "stage3.3", "stage3", "conv5"],
+}
+SIGNED = {
+    "densenet121": [
+        "features"
+    ],  # its ReLU is called as a function, in place, and pooled by a function: no module sees it
+    "mobilenet_v3_large": [
+        "features.12",
+        "features",
+    ],  # hard-swish: no trained network at hand to measure another choice
+    "efficientnet_b0": TORCHVISION["efficientnet_b0"],  # SiLU: likewise
+    "convnext_tiny": TORCHVISION["convnext_tiny"],  # GELU: likewise
 }
 
 
-def sides(model, stages, x):
-    """The height of each stage's output, from plain hooks."""
-    seen = []
-    hooks = [module.register_forward_hook(lambda *call: seen.append(call[-1].shape[2])) for module in stages.values()]
+def seen(model, stages, x):
+    """Each stage's tensor, from plain hooks."""
+    tensors = {}
+    hooks = [
+        module.register_forward_pre_hook(lambda _, args, name=name: tensors.__setitem__(name, args[0].clone()))
+        if name in stages.at_input
+        else module.register_forward_hook(lambda *call, name=name: tensors.__setitem__(name, call[-1].clone()))
+        for name, module in stages.items()
+    ]
     with torch.no_grad():
         model(x)
     for hook in hooks:
         hook.remove()
-    return seen
+    return tensors
 
 
 @pytest.mark.parametrize("name", TORCHVISION)
@@ -46,20 +78,116 @@ def test_torchvision(name):
     x = torch.randn(1, 3, 224, 224)
     stages = find_stages(model, x)
     assert list(stages) == TORCHVISION[name]
+    assert not stages.at_input
     assert all(model.get_submodule(name) is module for name, module in stages.items())
-    grids = sides(model, stages, x)
-    assert all(1.7 < finer / coarser < 2.3 for finer, coarser in pairwise(grids))
-    attribution = LayerRegionCam(model, stages).attribute(x, target=1)
+    tensors = seen(model, stages, x)
+    assert [stage for stage, tensor in tensors.items() if tensor.min() < 0] == SIGNED.get(name, [])
+    grids = [tensor.shape[2] for tensor in tensors.values()]
+    assert all(finer == coarser or 1.7 < finer / coarser < 2.3 for finer, coarser in pairwise(grids[:-1]))
+    target = int(model(x)[0].argmax())  # a class whose score SqueezeNet's last ReLU lets pass
+    attribution = LayerRegionCam(model, stages).attribute(x, target)
     assert attribution.shape == (1, 1, grids[0], grids[0])
     assert attribution.isfinite().all()
     assert attribution.std() > 0.01
 
 
-def test_efficientnet_lite0_with_its_padding_modules_and_shared_activation():
-    model, x = EfficientNet.from_name("efficientnet-lite0"), torch.randn(1, 3, 224, 224)
+def test_efficientnet_lite0_whose_activation_is_shared():
+    # Before each projection, where the next convolution's input shows what the shared activation made; the rectified
+    # head is what goes into the pooling.
+    model, x = EfficientNet.from_name("efficientnet-lite0").eval(), torch.randn(1, 3, 224, 224)
     stages = find_stages(model, x)
-    assert list(stages) == ["_blocks.0", "_blocks.2", "_blocks.4", "_blocks.10", "_bn1"]
-    assert sides(model.eval(), stages, x) == [112, 56, 28, 14, 7]
+    projections = [f"_blocks.{i}._project_conv" for i in (2, 4, 10)]
+    assert list(stages) == ["_blocks.0._swish", *projections, "_avg_pooling"]
+    assert stages.at_input == {*projections, "_avg_pooling"}
+    tensors = seen(model, stages, x)
+    assert [tuple(tensor.shape[1:3]) for tensor in tensors.values()] == [
+        (32, 112), (144, 56), (240, 28), (672, 14), (1280, 7),
+    ]  # fmt: skip
+    assert all(tensor.min() >= 0 for tensor in tensors.values())
+
+
+def conv(inputs, outputs, stride=1):
+    return nn.Conv2d(inputs, outputs, 3, stride, 1)
+
+
+class Named(nn.Module):
+    """Modules by name, and a forward function over them."""
+
+    def __init__(self, forward, **modules):
+        super().__init__()
+        self.function = forward
+        for name, module in modules.items():
+            self.add_module(name, module)
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+def test_activations_called_as_functions():
+    model = Named(
+        lambda m, x: m.fc(m.pool(m.b(m.a(x).relu()).relu()).flatten(1)),
+        a=conv(3, 4, 2), b=conv(4, 6, 2), pool=nn.AdaptiveAvgPool2d(1), fc=nn.Linear(6, 2),
+    )  # fmt: skip
+    stages = find_stages(model, torch.randn(1, 3, 32, 32))
+    assert repr(stages) == "Stages(b (input), pool (input))"
+    # Where nothing shows the activation, the convolution itself: SIP cuts negative features off.
+    blind = Named(
+        lambda m, x: m.fc(m.b(m.a(x).relu()).relu().mean((2, 3))), a=conv(3, 4, 2), b=conv(4, 6, 2), fc=nn.Linear(6, 2)
+    )
+    assert repr(find_stages(blind, torch.randn(1, 3, 32, 32))) == "Stages(a, b)"  # b cannot be hooked at both ends
+
+
+def test_the_widest_features_of_a_linear_bottleneck():
+    def bottleneck(inputs, outputs, stride=1):
+        return nn.Sequential(conv(inputs, 12), nn.ReLU(), conv(12, 24, stride), nn.ReLU(), conv(24, outputs))
+
+    model = nn.Sequential(bottleneck(3, 4, 2), bottleneck(4, 4), bottleneck(4, 6, 2), nn.AdaptiveAvgPool2d(1))
+    model.extend([nn.Flatten(), nn.Linear(6, 2)])
+    assert list(find_stages(model, torch.randn(1, 3, 32, 32))) == ["1.3", "2.3"]
+
+
+@pytest.mark.parametrize(("blocks", "middle"), [(2, None), (3, 1), (4, 1), (5, 2), (6, 2)])
+def test_the_middle_block_of_the_resolution_that_has_the_most(blocks, middle):
+    class Rectified(nn.Sequential):
+        pass
+
+    def block(inputs, stride=1):
+        return Rectified(conv(inputs, 6, stride), nn.ReLU())
+
+    body = [block(3, 2), *(block(6, 2 if i == 0 else 1) for i in range(blocks)), block(6, 2)]
+    found = list(find_stages(nn.Sequential(*body, nn.Flatten()), torch.randn(1, 3, 32, 32)))
+    between = [] if middle is None else [str(1 + middle)]
+    assert found == ["0", *between, str(blocks), str(blocks + 1)]
+    tied = [block(3, 2), *(block(6) for _ in range(blocks - 1)), *(block(6, 2 if i == 0 else 1) for i in range(blocks))]
+    found = list(find_stages(nn.Sequential(*tied, nn.Flatten()), torch.randn(1, 3, 32, 32)))
+    assert found == [str(blocks - 1), str(2 * blocks - 1)]
+
+
+def test_a_score_map_joins_the_last_features():
+    features = nn.Sequential(conv(3, 4, 2), nn.ReLU(), conv(4, 8, 2), nn.ReLU())
+    classifier = nn.Sequential(nn.Conv2d(8, 5, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    model = nn.Sequential(features, classifier)
+    assert list(find_stages(model, torch.randn(1, 3, 32, 32))) == ["0.1", "0", "1.1"]
+    dense = nn.Sequential(features, nn.Conv2d(8, 5, 1), nn.Upsample(scale_factor=4))
+    assert list(find_stages(dense, torch.randn(1, 3, 32, 32))) == ["0.1", "0", "1"]
+
+
+def test_as_many_channels_as_scores_are_no_score_map_before_the_last_features():
+    model = nn.Sequential(conv(3, 5, 2), nn.ReLU(), conv(5, 8, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    model.append(nn.Linear(8, 5))
+    assert list(find_stages(model, torch.randn(1, 3, 32, 32))) == ["1", "3"]
+
+
+@pytest.mark.parametrize("name", ["fcn_resnet50", "deeplabv3_resnet50"])
+def test_segmentation_networks_without_their_auxiliary_classifier(name):
+    model = torchvision.models.get_model(name, weights=None, weights_backbone=None, aux_loss=True).eval()
+    x = torch.randn(1, 3, 64, 64)
+    stages = find_stages(model, x)
+    # Of thirteen blocks at stride 8 the seventh; the logits beside the last features.
+    assert list(stages) == ["backbone.relu", "backbone.layer1", "backbone.layer3.2", "backbone.layer4", "classifier"]
+    attribution = LayerRegionCam(lambda x: model(x)["out"].sum((2, 3)), stages).attribute(x, target=3)
+    assert attribution.shape == (1, 1, 32, 32)
+    assert attribution.std() > 0.01
 
 
 class Block(nn.Module):
@@ -93,7 +221,7 @@ def test_modules_that_run_twice_are_no_stages_and_blocks_come_before_their_insid
 def test_what_pools_pads_drops_or_hands_on_is_no_stage():
     down = nn.Sequential(nn.Conv2d(4, 4, 3, 2, 1), nn.ReLU(), nn.ConstantPad2d(1, 0.0))
     model = Net(nn.Identity(), nn.Sequential(nn.ReLU(), nn.MaxPool2d(2)), nn.Dropout2d(), down, nn.AvgPool2d(2))
-    assert list(find_stages(model, torch.randn(1, 3, 32, 32))) == ["stem", "body.3.1"]
+    assert list(find_stages(model, torch.randn(1, 3, 32, 32))) == ["body.1.0", "body.3.1"]
 
 
 class Triple(nn.Module):

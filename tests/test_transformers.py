@@ -136,7 +136,7 @@ def test_tokens_of_photos_of_other_sizes_than_the_stages_were_found_at(found_at)
     cam = LayerRegionCam(model, find_stages(model, torch.randn(1, 3, *found_at)))
     for height, width in ((96, 64), (64, 96), (96, 96), (80, 144)):
         x, grid = torch.randn(1, 3, height, width), (height // 16, width // 16)
-        explicit = LayerRegionCam(model, list(cam.layer), reshape_transform=tokens_to_grid(1, grid))
+        explicit = LayerRegionCam(model, list(cam.layer.values()), reshape_transform=tokens_to_grid(1, grid))
         assert cam.attribute(x, target=1).shape == (1, 1, *grid)
         assert torch.equal(cam.attribute(x, target=1), explicit.attribute(x, target=1))
 

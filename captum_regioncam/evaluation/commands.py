@@ -38,7 +38,19 @@ _SPLITS = {"voc": "train", "coco": "val2014"}
 
 def seeds(options: argparse.Namespace) -> int:
     """Write seed files; return the exit status."""
-    recorded = ["dataset", "split", "labels", "model", "weights", "layers", "method", "scales", "flip", "normalize"]
+    recorded = [
+        "dataset",
+        "split",
+        "labels",
+        "model",
+        "weights",
+        "layers",
+        "method",
+        "contrast",
+        "scales",
+        "flip",
+        "normalize",
+    ]
     recorded += ["size", "mean", "std", "resize"]
     settings = {name: getattr(options, name) for name in recorded} | {"root": str(Path(options.root).resolve())}
     settings["label maps at"] = options.threshold if options.label_maps else None
@@ -127,6 +139,7 @@ class _Maps:
     named: list[str] | None
     scales: Sequence[float]
     flip: bool
+    contrast: float
     classes: int | None
     """How many outputs the network has to have; None for any number."""
 
@@ -181,7 +194,7 @@ class _Maps:
         x = x.to(self.device)
         assert self._stages is not None, "prepare() comes first"
         if method not in self._attributions:
-            self._attributions[method] = METHODS[method](self.classifier.model, self._stages)
+            self._attributions[method] = METHODS[method](self.classifier.model, self._stages, contrast=self.contrast)
         return self._attributions[method](x, targets)
 
     @contextmanager
@@ -201,7 +214,7 @@ def _maps(options: argparse.Namespace, dataset: PhotoDataset) -> _Maps:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     # A folder's photos say themselves which of the network's outputs is theirs.
     classes = None if options.dataset == "folder" else len(dataset.classes)
-    return _Maps(classifier, device, options.layers, options.scales, options.flip, classes)
+    return _Maps(classifier, device, options.layers, options.scales, options.flip, options.contrast, classes)
 
 
 def _dataset(options: argparse.Namespace, ground_truth: bool) -> PhotoDataset:

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import DataParallel, Module
 
 from captum_regioncam.reshape import ReshapeTransform
+from captum_regioncam.stages.choice import Choice, choose
 from captum_regioncam.stages.layouts import Layout, choose_layout
 from captum_regioncam.stages.watch import Call, watch
 
@@ -25,6 +26,8 @@ class Stages(Mapping[str, Module]):
     Attributes:
         reshape_transform: turns the modules' tensors into (N, C, \*grid) where they are something else, such as the
             tokens of a transformer; else None.
+        at_input: the names of the modules whose input is the stage, not the output: what goes into a convolution or a
+            pooling is the only place to see what an activation made that is called as a function, or shared.
 
     Example::
 
@@ -37,13 +40,23 @@ class Stages(Mapping[str, Module]):
         True
     """
 
-    def __init__(self, modules: Mapping[str, Module], reshape_transform: ReshapeTransform | None = None) -> None:
+    def __init__(
+        self,
+        modules: Mapping[str, Module],
+        reshape_transform: ReshapeTransform | None = None,
+        at_input: Iterable[str] = (),
+    ) -> None:
         self._modules = dict(modules)
         self._reshape_transform = reshape_transform
+        self._at_input = frozenset(at_input)
 
     @property
     def reshape_transform(self) -> ReshapeTransform | None:  # noqa: D102  # told in the class
         return self._reshape_transform
+
+    @property
+    def at_input(self) -> frozenset[str]:  # noqa: D102  # told in the class
+        return self._at_input
 
     def __getitem__(self, name: str) -> Module:
         return self._modules[name]
@@ -55,23 +68,34 @@ class Stages(Mapping[str, Module]):
         return len(self._modules)
 
     def __repr__(self) -> str:
-        return f"Stages({', '.join(self)})"
+        return f"Stages({self.describe()})"
+
+    def describe(self) -> str:
+        """Return the names, and say which modules' input is meant."""
+        return ", ".join(name + " (input)" * (name in self.at_input) for name in self)
 
 
 def find_stages(model: Module, *inputs: Any, min_stride: int = 2) -> Stages:
-    r"""Find a network's stages, shallow to deep: the module that ends each resolution.
+    r"""Find a network's stages, shallow to deep: the features that say what is where at each resolution.
 
     One forward pass, in evaluation mode and without gradients, watches which module puts out which grid. It does not
     run on ``inputs`` but on noise like them, of 224 x 224 positions (4,096 for signals, 48 x 48 x 48 for volumes), so
     that the stages do not depend on the photo that comes first. A network that takes no input of that size runs on
     ``inputs``.
 
-    Grids count
-    as one resolution when they are nearest to the same halving of the input's (112 and 113 of 224). Of all modules at
-    a resolution that one is taken which is the least deep inside blocks, and of those the last: a block before its
-    insides, and never what a later block does before it goes down. Pooling, padding, dropout and identity modules do
-    not count, nor does what only hands their output on; nor do modules that run more than once, as a hook on them would
-    see another tensor; nor single positions.
+    Grids count as one resolution when they are nearest to the same halving of the input's (112 and 113 of 224). At each
+    resolution the block that ends it is taken: the last module among those that are least deep inside other blocks, and
+    never what a later block does before it goes down. Pooling, padding, dropout and identity modules do not count,
+    nor do modules that run more than once.
+
+    - The block's **rectified features** are the stage: its own output, where it ends in a ReLU; else what a ReLU makes
+      of it; else the widest rectified features inside it, such as what goes into the projection of a linear bottleneck
+      (MobileNetV2). Where a ReLU is called as a function, or is one module that runs many times, the next module's
+      *input* shows what it made; ``at_input`` names such stages. A block without rectified features (SiLU, GELU) is
+      taken as it is.
+    - Where one resolution has more blocks than any other, and they end in rectified features, the **middle** one is a
+      stage too.
+    - A **map of the scores** (SqueezeNet's classifier, a segmentation network's logits) joins the last features.
 
     Transformers are read likewise: Swin's channels-last tensors, and tokens, of which those beyond the patches (class
     token, distillation token, registers) come first. A plain vision transformer has one resolution alone: there, four
@@ -96,7 +120,7 @@ def find_stages(model: Module, *inputs: Any, min_stride: int = 2) -> Stages:
     Example::
 
         >>> list(find_stages(torchvision.models.resnet50(), torch.zeros(1, 3, 224, 224)))
-        ['relu', 'layer1', 'layer2', 'layer3', 'layer4']
+        ['relu', 'layer1', 'layer2', 'layer3.2', 'layer3', 'layer4']
     """
     if not isinstance(model, Module):
         raise TypeError(f"model: find_stages expects a torch.nn.Module, got {type(model).__name__}.")
@@ -109,11 +133,14 @@ def find_stages(model: Module, *inputs: Any, min_stride: int = 2) -> Stages:
     like = next((value for value in inputs if isinstance(value, Tensor) and 3 <= value.dim() <= 5), None)
     if like is None:
         raise ValueError("inputs: find_stages expects the model's inputs, one of them of shape (N, C, *grid).")
-    calls, like = _watch_a_probe(model, inputs, like)
+    calls, scores, like = _watch_a_probe(model, inputs, like)
     layout = choose_layout(calls, like, math.ceil(math.log2(min_stride)))
-    found = [call.name for _, (_, call) in sorted(layout.ends.items())]
-    if layout.is_tokens and len(found) == 1:
-        found = _evenly_spaced_blocks(layout) or found
+    if layout.reshape_transform is None:
+        found = choose(layout, scores)
+    elif layout.is_tokens and len(layout.ends) == 1:
+        found = [Choice(name) for name in _evenly_spaced_blocks(layout)]
+    else:
+        found = [Choice(call.name) for call in layout.ends.values()]
     if not found:
         raise ValueError(
             f"find_stages: no module of {type(model).__name__} that runs once gives (N, C, *grid) at stride "
@@ -121,11 +148,16 @@ def find_stages(model: Module, *inputs: Any, min_stride: int = 2) -> Stages:
             "yourself, with a reshape_transform where they give tokens or channels-last tensors."
         )
     prefix = "module." if isinstance(model, DataParallel) else ""
-    return Stages({prefix + name: model.get_submodule(prefix + name) for name in found}, layout.reshape_transform)
+    names = [prefix + choice.name for choice in found]
+    return Stages(
+        {name: model.get_submodule(name) for name in names},
+        layout.reshape_transform,
+        at_input=[name for name, choice in zip(names, found, strict=True) if choice.at_input],
+    )
 
 
-def _watch_a_probe(model: Module, inputs: Sequence[Any], like: Tensor) -> tuple[list[Call], Tensor]:
-    """Watch the network on noise, or on its inputs where it takes no other size; return the calls and what came in."""
+def _watch_a_probe(model: Module, inputs: Sequence[Any], like: Tensor) -> tuple[list[Call], int | None, Tensor]:
+    """Watch the network on noise, or on its inputs where it takes no other size; return what came in as well."""
     if isinstance(model, DataParallel):  # whose replicas would run every module once a device
         model = model.module
         device = next((parameter.device for parameter in model.parameters()), like.device)
@@ -137,10 +169,10 @@ def _watch_a_probe(model: Module, inputs: Sequence[Any], like: Tensor) -> tuple[
     noise = (noise if like.is_floating_point() else noise.abs() * 64).to(like)
     probe = [noise if isinstance(value, Tensor) and value.shape == like.shape else value for value in inputs]
     try:
-        return watch(model, probe), noise
+        return *watch(model, probe), noise
     except Exception:
         pass  # a network of one size, or inputs that go together
-    return watch(model, inputs), like
+    return *watch(model, inputs), like
 
 
 def _evenly_spaced_blocks(layout: Layout) -> list[str]:
@@ -150,7 +182,7 @@ def _evenly_spaced_blocks(layout: Layout) -> list[str]:
         siblings[call.parents, call.kind].append(call.name)
     blocks = max(siblings.values(), key=len)
     if len(blocks) < 2:
-        return []
+        return [call.name for call in layout.ends.values()]
     count = min(_TRANSFORMER_STAGES, len(blocks))
     chosen = [blocks[round(len(blocks) * (k + 1) / count) - 1] for k in range(count)]
     inside = (call for call in layout.candidates if call.parents[-1:] == (blocks[-1],))

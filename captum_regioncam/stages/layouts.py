@@ -1,9 +1,10 @@
-"""How to read a network's tensors: channels first, channels last or tokens; and which calls end each resolution."""
+"""How to read a network's tensors (channels first, channels last, tokens), and which calls end each resolution."""
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from captum_regioncam.reshape import ReshapeTransform, TokensToGrid, channels_last
 from captum_regioncam.stages.watch import Call
 
-__all__ = ["Layout", "choose_layout"]
+__all__ = ["Layout", "Octave", "choose_layout"]
 
 _MOST_PREFIX_TOKENS = 32
 
@@ -24,24 +25,57 @@ Octave = tuple[int, ...]
 class Layout:
     """One way to read the tensors of a network."""
 
-    candidates: list[Call]
-    """The calls that may be stages."""
-    ends: dict[Octave, tuple[int, Call]]
-    """Per octave the call that ends it, and how deep in blocks it is."""
+    calls: list[Call]
+    """All calls of modules that run once, in the order in which they end."""
+    octave_of: Callable[[tuple[int, ...]], Octave | None]
+    """Says of a tensor's shape which resolution it is; None for none."""
+    trunks: set[str]
+    """Containers that run through several resolutions: the modules inside are the blocks."""
+    lowest_octave: int
     reshape_transform: ReshapeTransform | None = None
     is_tokens: bool = False
+
+    @cached_property
+    def candidates(self) -> list[Call]:
+        """The calls that may be stages."""
+        return [call for call in self.calls if call.computes and call.name and self._is_wanted(call)]
+
+    @cached_property
+    def ends(self) -> dict[Octave, Call]:
+        """Per resolution the call that ends it: the least deep in blocks, and of those the last."""
+        return self.ends_among(self.candidates)
+
+    def ends_among(self, calls: Iterable[Call]) -> dict[Octave, Call]:
+        """Return what ``ends`` would be if there were no other calls."""
+        ends: dict[Octave, Call] = {}
+        for call in calls:
+            octave = self.octave_of(call.shape)
+            assert octave is not None
+            if octave not in ends or self.depth(call) <= self.depth(ends[octave]):
+                ends[octave] = call
+        return dict(sorted(ends.items()))
+
+    def depth(self, call: Call) -> int:
+        """Return how deep in blocks a call is."""
+        return sum(name not in self.trunks for name in call.parents)
+
+    def _is_wanted(self, call: Call) -> bool:
+        octave = self.octave_of(call.shape)
+        return octave is not None and max(octave) >= self.lowest_octave
 
 
 def choose_layout(calls: list[Call], like: Tensor, lowest_octave: int) -> Layout:
     """Read the network's tensors in the layout that shows the most resolutions, least deep in blocks, most often."""
     batch, whole, dims = len(like), tuple(like.shape[2:]), like.dim()
+    times = Counter(call.name for call in calls)
 
     def read(grid_of: Callable[[tuple[int, ...]], Sequence[int] | None], even: bool = True, **options: Any) -> Layout:
         def octave_of(shape: tuple[int, ...]) -> Octave | None:
             grid = grid_of(shape) if shape[:1] == (batch,) else None
             return _octave(grid, whole, even) if grid else None
 
-        return Layout(*_ends_of_resolutions(calls, octave_of, lowest_octave), **options)
+        once = [call for call in calls if times[call.name] == 1]
+        return Layout(once, octave_of, _trunks(calls, octave_of), lowest_octave, **options)
 
     def first(shape: tuple[int, ...]) -> Sequence[int] | None:
         return shape[2:] if len(shape) == dims else None
@@ -62,12 +96,12 @@ def choose_layout(calls: list[Call], like: Tensor, lowest_octave: int) -> Layout
         )
 
     def merit(layout: Layout) -> tuple[int, int, int]:
-        return len(layout.ends), -sum(depth for depth, _ in layout.ends.values()), len(layout.candidates)
+        return len(layout.ends), -sum(map(layout.depth, layout.ends.values())), len(layout.candidates)
 
     best, uneven = max(layouts, key=merit), read(first, even=False)
     # Axes that are not halved alike (the time of a video) count where they only ever shrink, block after block.
     shrinks = all(all(a <= b for a, b in zip(*pair, strict=True)) for pair in pairwise(uneven.ends))
-    blocks_alone = all(depth == 0 for depth, _ in uneven.ends.values())
+    blocks_alone = all(uneven.depth(call) == 0 for call in uneven.ends.values())
     return uneven if shrinks and blocks_alone and len(uneven.ends) > len(best.ends) else best
 
 
@@ -116,30 +150,20 @@ def _tokens_transform(grids: dict[int, tuple[int, ...]], whole: Sequence[int]) -
     return TokensToGrid(length - math.prod(finest), sides=finest, patch=patch)
 
 
-def _ends_of_resolutions(
-    calls: list[Call], octave_of: Callable[[tuple[int, ...]], Octave | None], lowest_octave: int
-) -> tuple[list[Call], dict[Octave, tuple[int, Call]]]:
-    times = Counter(call.name for call in calls)
-    octaves = [octave_of(call.shape) for call in calls]
+def _trunks(calls: list[Call], octave_of: Callable[[tuple[int, ...]], Octave | None]) -> set[str]:
+    """Find the containers that run through three resolutions, such as "features".
+
+    A block of a class of its own may begin at one resolution and go down twice: from such a one, three below its
+    input's.
+    """
     within: dict[str, set[Octave]] = defaultdict(set)
-    for call, octave in zip(calls, octaves, strict=True):
-        if octave is not None:
+    for call in calls:
+        if (octave := octave_of(call.shape)) is not None:
             for name in (*call.parents, call.name):
                 within[name].add(octave)
-    # A container that runs through three resolutions is a trunk ("features"): its parts are the blocks. A block of a
-    # class of its own may begin at one resolution and go down twice: from such a one, three below its input's.
-    trunks = {
+    return {
         call.name
         for call in calls
         if len(within[call.name]) >= 3
         and (call.is_sequential or len(within[call.name] - {octave_of(call.input_shape)}) >= 3)
     }
-    candidates = []
-    ends: dict[Octave, tuple[int, Call]] = {}
-    for call, octave in zip(calls, octaves, strict=True):
-        if octave and max(octave) >= lowest_octave and call.computes and call.name and times[call.name] == 1:
-            candidates.append(call)
-            depth = sum(name not in trunks for name in call.parents)
-            if octave not in ends or depth <= ends[octave][0]:
-                ends[octave] = depth, call
-    return candidates, ends

@@ -1,7 +1,7 @@
 """One forward pass, watched: which modules run, in which order and inside which others, and what they give."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -25,8 +25,14 @@ class Call:
         parents: the dotted names of the modules that it runs inside, from the outermost.
         is_sequential: whether the module is a plain container.
         is_linear: whether it works on the last dimension.
+        is_innermost: whether it has no modules inside.
+        has_parameters: whether it, or a module inside, has any.
+        started: how many innermost modules had ended when it started.
         input_shape: of the first tensor that comes in.
+        input_rectified: whether it takes one tensor alone that is nowhere negative, but somewhere positive.
+        ended: how many innermost modules had ended when it ended, itself included.
         shape: of the output; empty where that is no single tensor.
+        rectified: whether the output is nowhere negative, but somewhere positive.
         computes: False for pooling, padding and the like, and for a container that hands on the output of one.
         last_inside: the latest call directly inside, while this one runs: its output, and whether it computes.
     """
@@ -36,20 +42,28 @@ class Call:
     parents: tuple[str, ...]
     is_sequential: bool
     is_linear: bool
+    is_innermost: bool
+    has_parameters: bool
+    started: int
     input_shape: tuple[int, ...]
+    input_rectified: bool
+    ended: int = 0
     shape: tuple[int, ...] = ()
+    rectified: bool = False
     computes: bool = True
     last_inside: tuple[Any, bool] = (None, True)
 
 
-def watch(model: Module, inputs: Sequence[Any]) -> list[Call]:
+def watch(model: Module, inputs: Sequence[Any]) -> tuple[list[Call], int | None]:
     """Run the model once, in evaluation mode and without gradients.
 
     Training modes, the random state and hooks are afterwards as they were.
 
     Returns:
-        The calls of its modules, in the order in which they end.
+        The calls of its modules, in the order in which they end; and how many scores it gives: the channels of the
+        first tensor that it returns.
     """
+    ended = 0
     stack: list[Call] = []
     calls: list[Call] = []
 
@@ -60,18 +74,26 @@ def watch(model: Module, inputs: Sequence[Any]) -> list[Call]:
                     name,
                     type(module).__name__,
                     tuple(call.name for call in stack if call.name),
-                    is_sequential=type(module) is Sequential,
+                    is_sequential=isinstance(module, Sequential),
                     is_linear=isinstance(module, Linear),
+                    is_innermost=next(module.children(), None) is None,
+                    has_parameters=next(module.parameters(), None) is not None,
+                    started=ended,
                     input_shape=next((tuple(value.shape) for value in args if isinstance(value, Tensor)), ()),
+                    input_rectified=len(args) == 1 and _is_rectified(args[0]),
                 )
             )
 
         return hook
 
     def leave(module: Module, args: Any, output: Any) -> None:
+        nonlocal ended
         call = stack.pop()
+        ended += call.is_innermost
+        call.ended = ended
         alone = output[0] if isinstance(output, (tuple, list)) and len(output) == 1 else output
         call.shape = tuple(alone.shape) if isinstance(alone, Tensor) else ()
+        call.rectified = _is_rectified(alone)
         (inner_output, inner_computes), call.last_inside = call.last_inside, (None, True)
         rearranges = _only_rearranges(module)
         call.computes = not rearranges and (alone is not inner_output or inner_computes)
@@ -84,8 +106,20 @@ def watch(model: Module, inputs: Sequence[Any]) -> list[Call]:
         for name, module in model.named_modules():
             hooks.callback(module.register_forward_pre_hook(enter(name)).remove)
             hooks.callback(module.register_forward_hook(leave).remove)
-        model(*inputs)
-    return calls
+        output = model(*inputs)
+    return calls, _scores(output)
+
+
+def _scores(output: Any) -> int | None:
+    """Count the scores that a network returns, alone or as the first of several tensors."""
+    if isinstance(output, Mapping):
+        output = list(output.values())
+    first = next(iter(output), None) if isinstance(output, (list, tuple)) else output
+    return first.shape[1] if isinstance(first, Tensor) and first.dim() > 1 else None
+
+
+def _is_rectified(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.dim() > 2 and bool(value.amin() >= 0) and bool(value.amax() > 0)
 
 
 _REARRANGES = re.compile("pool|pad|drop|identity|flatten|stochasticdepth|permute", re.IGNORECASE)
