@@ -17,7 +17,7 @@ torchvision = import_torchvision()  # before timm and transformers, which import
 import timm  # noqa: E402
 import transformers  # noqa: E402
 
-from captum_regioncam import LayerRegionCam, find_stages  # noqa: E402
+from captum_regioncam import LayerRegionCam, channels_last, find_stages  # noqa: E402
 
 TABLE = Path(__file__).parent.parent / "docs" / "models-table.md"
 
@@ -63,11 +63,12 @@ def row(library, name, model, size):
     wrapped = isinstance(model, transformers.PreTrainedModel)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        attribution = LayerRegionCam((lambda x: model(x).logits) if wrapped else model, stages).attribute(x, target=1)
-    transform = stages.reshape_transform
-    layout = "channels first" if transform is None else transform.__qualname__.split(".")[0].replace("_", " ")
+        scores = (lambda x: model(x).logits) if wrapped else model
+        target = int(scores(x)[0].argmax())  # not one that a last ReLU stops
+        attribution = LayerRegionCam(scores, stages).attribute(x, target)
+    layout = {None: "channels first", channels_last: "channels last"}.get(stages.reshape_transform, "tokens to grid")
     grid = " x ".join(map(str, attribution.shape[2:]))
-    names = ", ".join(f"`{stage}`" for stage in stages)
+    names = ", ".join(f"`{stage}`" + " (input)" * (stage in stages.at_input) for stage in stages)
     return f"| {library} {name} | {names} | {layout} | {grid} | {attribution.min():.2f} to {attribution.max():.2f} |"
 
 

@@ -37,14 +37,15 @@ def show_attributions(
     method: str = "blended_heat_map",
     cmap: str | Colormap = "jet",
     alpha_overlay: float = 0.5,
+    outlier_perc: float = 2,
     columns: int | None = None,
     image_title: str = "photo",
 ) -> Figure:
     """Show a photo and its maps side by side, without opening a window.
 
-    Each map is upsampled bilinearly to the photo, cut off below 0 and drawn from its own minimum to its own maximum, by
-    :func:`captum.attr.visualization.visualize_image_attr` (``sign="positive"``, ``outlier_perc=0``). A map that is 0
-    or constant, which Captum's normaliser refuses, is drawn as zeros.
+    Each map is upsampled bilinearly to the photo, cut off below 0, stretched onto [0, 1] and drawn by
+    :func:`captum.attr.visualization.visualize_image_attr` (``sign="positive"``). A map that is 0 or constant, which
+    Captum's normaliser refuses, is drawn as zeros.
 
     Args:
         image: the photo: (H, W, 3) or (H, W) array, uint8 or in [0, 1]; or a (3, H, W) or (1, 3, H, W) tensor likewise.
@@ -52,6 +53,8 @@ def show_attributions(
         method: any of Captum's: "blended_heat_map", "heat_map", "masked_image", "alpha_scaling".
         cmap: a matplotlib colour map.
         alpha_overlay: opacity of the map in "blended_heat_map".
+        outlier_perc: per cent of a map's sum that its highest values may have above the end of the colour scale, as in
+            Captum, so that a few peaks do not leave the rest pale.
         columns: panels in a row; default all in one.
         image_title: title of the photo's panel.
 
@@ -82,7 +85,16 @@ def show_attributions(
     axes[0].imshow(photo)
     axes[0].set_title(image_title, parse_math=False)
     for axis, (title, attribution) in zip(axes[1:], maps.items(), strict=False):
-        _draw(figure, axis, photo, attribution, method=method, cmap=cmap, alpha_overlay=alpha_overlay)
+        _draw(
+            figure,
+            axis,
+            photo,
+            attribution,
+            method=method,
+            cmap=cmap,
+            alpha_overlay=alpha_overlay,
+            outlier_perc=outlier_perc,
+        )
         axis.set_title(title, parse_math=False)
     return figure
 
@@ -93,7 +105,6 @@ def _draw(figure: Figure, axis: Axes, photo: npt.NDArray[Any], attribution: npt.
             attribution[:, :, None],
             photo,
             sign="positive",
-            outlier_perc=0,
             plt_fig_axis=(figure, axis),
             use_pyplot=False,
             **options,

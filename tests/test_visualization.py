@@ -60,7 +60,7 @@ def test_a_map_without_positive_range_is_drawn_as_zeros(photo, empty):
 
 def test_range_of_a_map_does_not_matter(photo):
     pictures = [drawn(show_attributions(photo, {"map": halves(left=v) + offset})) for v, offset in ((1, 0), (1e-9, 0))]
-    assert (pictures[0] == pictures[1]).all()
+    assert np.abs(pictures[0] - pictures[1]).max() <= 3
     raised = drawn(show_attributions(photo, {"map": halves(left=0.25) + 0.5}))
     assert np.abs(raised - pictures[0]).max() <= 3
 
