@@ -117,6 +117,10 @@ def add_commands(commands: Any) -> None:
     _add_photos(seeds, ["voc", "coco", "folder"])
     _add_maps(seeds, "1,0.5,1.5,2 and flips, of the photo's own size")
     seeds.add_argument("--method", choices=METHODS, default="region-cam", help="default: %(default)s")
+    seeds.add_argument(
+        "--format", choices=("irn", "psa", "clip-es", "wsol"), default="irn",
+        help="that of IRN, ReCAM, LPCAM (default); PSA, SEAM, MCTformer; CLIP-ES; or wsolevaluation's score maps",
+    )  # fmt: skip
     seeds.add_argument("--output", type=folder, required=True, metavar="DIR", help="where NAME.npy goes")
     seeds.add_argument(
         "--label-maps", type=folder, metavar="DIR", help="also NAME.png at --threshold, with VOC's palette"
@@ -149,7 +153,7 @@ def add_commands(commands: Any) -> None:
     evaluate.set_defaults(run=_run)
 
 
-_SEEDS = """Write a seed for every photo's labelled classes: NAME.npy in IRN's format, maps added over scales and flips.
+_SEEDS = """Write a seed for every photo's labelled classes: NAME.npy, maps added over scales and flips.
 A photo that fails does not stop the others. Under torchrun, processes share the photos."""
 _SEEDS_EXAMPLES = """examples:
   captum-regioncam seeds voc --root VOCdevkit/VOC2012 --model examples.irn_resnet50:network \\

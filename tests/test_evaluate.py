@@ -144,6 +144,29 @@ def test_seeds_and_their_scores(capsys):
         assert plot.size == (900, 600)
 
 
+@pytest.mark.parametrize("format", ["psa", "clip-es"])
+def test_seeds_of_other_pipelines_score_alike(format):
+    root = make_voc(Path("data"))
+    command = ["voc", "--root", root, *VOC_MODEL, *SMALL]
+    assert (
+        run("seeds", *command, "--output", "irn") == run("seeds", *command, "--output", format, "--format", format) == 0
+    )
+    scores = [figures("voc", "--root", root, "--seeds", folder)[f"seeds in {folder}"] for folder in ("irn", format)]
+    assert scores[1]["best_miou"] == pytest.approx(scores[0]["best_miou"], abs=0.0 if format == "psa" else 0.5)
+    assert scores[0]["best_miou"] > 20
+    content = np.load(f"{format}/{NAMES[0]}.npy", allow_pickle=True).item()
+    assert set(content) == ({"keys", "attn_highres"} if format == "clip-es" else set(shapes(0)[2]))
+
+
+def test_score_maps_of_wsolevaluation():
+    root = make_folder(Path("data"))
+    command = ["folder", "--root", root, *MODEL, *SMALL]
+    assert run("seeds", *command, "--output", "wsol", "--format", "wsol") == 0
+    assert run("seeds", *command, "--output", "irn") == 0
+    scores = [figures("folder", "--root", root, "--seeds", folder)[f"seeds in {folder}"] for folder in ("irn", "wsol")]
+    assert scores[0]["miou"] == scores[1]["miou"]
+
+
 def test_cam_over_scales_is_the_weighted_features():
     root = make_voc(Path("data"))
     assert (

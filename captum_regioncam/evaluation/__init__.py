@@ -2,9 +2,10 @@
 
 try:
     from captum_regioncam.evaluation.datasets import Coco, Ilsvrc2012, PhotoDataset, PhotoFolder, Sample, Voc2012
+    from captum_regioncam.evaluation.label_maps import label_map, save_label_map
     from captum_regioncam.evaluation.localization import LocalizationScore, PixelAveragePrecision, squash_boxes
     from captum_regioncam.evaluation.multiscale import multiscale_maps, normalize
-    from captum_regioncam.evaluation.seeds import Seed, label_map, load_seed, save_label_map, save_seed
+    from captum_regioncam.evaluation.seed_files import Seed, load_seed, save_seed
     from captum_regioncam.evaluation.segmentation import SegmentationScore
 except ImportError as error:
     raise ImportError(f'captum_regioncam.evaluation needs: pip install "captum_regioncam[eval]" ({error}).') from error

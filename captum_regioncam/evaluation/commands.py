@@ -16,6 +16,7 @@ from torch import Tensor
 from captum_regioncam.arguments import classifier_of, layers_named, report_failures, stages_of, usable_device
 from captum_regioncam.classifiers import Classifier, UsageError
 from captum_regioncam.evaluation.datasets import Coco, Ilsvrc2012, PhotoDataset, PhotoFolder, Sample, Voc2012
+from captum_regioncam.evaluation.label_maps import label_map, save_label_map
 from captum_regioncam.evaluation.localization import LocalizationScore, PixelAveragePrecision, squash_boxes
 from captum_regioncam.evaluation.multiscale import multiscale_maps, normalize
 from captum_regioncam.evaluation.report import (
@@ -26,7 +27,7 @@ from captum_regioncam.evaluation.report import (
     write_figures,
 )
 from captum_regioncam.evaluation.runner import run_folder, visit, workers
-from captum_regioncam.evaluation.seeds import Seed, label_map, load_seed, save_label_map, save_seed, seed_grid
+from captum_regioncam.evaluation.seed_files import Seed, load_seed, save_seed, seed_grid
 from captum_regioncam.evaluation.segmentation import SegmentationScore
 from captum_regioncam.methods import METHODS, TITLES, Attribute
 from captum_regioncam.stages import Stages
@@ -50,6 +51,7 @@ def seeds(options: argparse.Namespace) -> int:
         "scales",
         "flip",
         "normalize",
+        "format",
     ]
     recorded += ["size", "mean", "std", "resize"]
     settings = {name: getattr(options, name) for name in recorded} | {"root": str(Path(options.root).resolve())}
@@ -88,7 +90,7 @@ def seeds(options: argparse.Namespace) -> int:
             cam, high_res = (normalize(part, options.normalize) for part in summed)
             seed = Seed(torch.tensor(sample.keys, dtype=torch.long), cam, high_res.numpy())
             path, labels = outputs(index)
-            save_seed(path, seed)
+            save_seed(path, seed, options.format)
             if labels:
                 save_labels(labels, seed)
 
@@ -252,8 +254,10 @@ class _Segmentation:
         labels, keys = sample.labels, torch.tensor(sample.keys, dtype=torch.long)
         cams: dict[str, Tensor] = {}
         if self.maps is None:
-            seed = load_seed(self.seeds / f"{sample.name}.npy")
-            keys, cams = seed.keys, {row: torch.from_numpy(seed.high_res) for row in self.scores}
+            seed = load_seed(self.seeds / f"{sample.name}.npy", sample.keys or None)
+            keys = seed.keys
+            maps = torch.from_numpy(seed.high_res) if len(keys) else torch.zeros(0, *labels.shape)
+            cams = dict.fromkeys(self.scores, maps)
         else:
             self.maps.prepare(sample.photo)
             left, upper, right, lower = self.maps.classifier.seen_box(labels.shape[1], labels.shape[0])
