@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what follows the command's name; default the process's own.
 
     Returns:
-        The exit status: 0, or 1 where some images failed. Unusable arguments exit with 2.
+        The exit status: 0, or 1 where some images failed. Unusable arguments exit with 2, Ctrl-C with 130.
     """
     parser = _parser()
     options = parser.parse_args(arguments)
@@ -52,6 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int = options.run(options)
     except UsageError as error:
         parser.exit(2, f"captum-regioncam {options.command}: error: {error}\n")
+    except KeyboardInterrupt:
+        how = " The same command with --resume goes on from here." if options.command == "seeds" else ""
+        parser.exit(130, f"captum-regioncam {options.command}: stopped.{how}\n")
     return status
 
 

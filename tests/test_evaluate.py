@@ -23,6 +23,7 @@ from captum_regioncam.evaluation import (
     LocalizationScore,
     SegmentationScore,
     Voc2012,
+    commands,
     label_map,
     load_seed,
     squash_boxes,
@@ -282,7 +283,7 @@ def test_killed_and_resumed_equals_undisturbed():
     assert list(scores[0].values()) == list(scores[1].values())
 
 
-def test_resume_makes_missing_label_maps(capsys):
+def test_resume_makes_missing_label_maps():
     root = make_voc(Path("data"))
     command = ["seeds", "voc", "--root", root, *VOC_MODEL, *SMALL, "--output", "seeds", "--label-maps", "labels"]
     assert run(*command) == 0
@@ -295,8 +296,46 @@ def test_resume_makes_missing_label_maps(capsys):
         with Image.open(f"labels/{name}.png") as image:
             assert np.array_equal(np.asarray(image), label_map(seed.high_res, seed.keys))
     assert Path(f"seeds/{NAMES[1]}.npy").stat().st_mtime_ns == before  # made of the seed, not of new maps
-    assert run(*command, "--resume", "--threshold", "0.3") == 2
-    assert "label maps at = 0.15, now it is 0.3" in capsys.readouterr().err
+    # Another threshold changes no seed: the label maps are made again.
+    assert run(*command, "--resume", "--threshold", "0.3") == 0
+    for name in NAMES:
+        seed = load_seed(f"seeds/{name}.npy")
+        with Image.open(f"labels/{name}.png") as image:
+            assert np.array_equal(np.asarray(image), label_map(seed.high_res, seed.keys, 0.3))
+    assert Path(f"seeds/{NAMES[1]}.npy").stat().st_mtime_ns == before
+
+
+def test_a_run_that_failed_before_its_first_seed_locks_nothing(capsys):
+    root = make_voc(Path("data"))
+    command = ["seeds", "voc", "--root", root, *VOC_MODEL[:2], *SMALL, "--output", "seeds"]
+    assert run(*command, "--layers", "fc") == 2
+    assert not list(Path("seeds").glob("[!.]*.npy"))
+    for resume in ([], ["--resume"]):
+        assert run(*command, "--layers", "relu1,relu2", "--limit", "2", *resume) == 0
+    assert len(list(Path("seeds").glob("[!.]*.npy"))) == 2
+    assert run(*command, "--layers", "relu2", "--resume") == 2
+    assert "was made with layers = ['relu1', 'relu2'], now it is ['relu2']" in capsys.readouterr().err
+
+
+def test_ctrl_c_says_how_to_go_on(capsys, monkeypatch):
+    root = make_voc(Path("data"))
+    command = ["seeds", "voc", "--root", root, *VOC_MODEL, *SMALL, "--output", "seeds"]
+    save_seed, saved = commands.save_seed, []
+
+    def interrupted(path, *arguments):
+        if len(saved) == 2:
+            raise KeyboardInterrupt
+        saved.append(save_seed(path, *arguments))
+
+    monkeypatch.setattr(commands, "save_seed", interrupted)
+    assert run(*command) == 130
+    err = capsys.readouterr().err
+    assert err.endswith("captum-regioncam seeds: stopped. The same command with --resume goes on from here.\n")
+    assert "Traceback" not in err
+    monkeypatch.setattr(commands, "save_seed", save_seed)
+    assert len(list(Path("seeds").glob("[!.]*.npy"))) == 2
+    assert run(*command, "--resume") == 0
+    assert len(list(Path("seeds").glob("[!.]*.npy"))) == 6
 
 
 def test_a_folder_is_one_run_s(capsys):
@@ -349,7 +388,6 @@ def test_seeds_of_others_stay(capsys):
         assert run(*command, *resume) == 2
         assert "has .npy files that are not of this command" in capsys.readouterr().err
     assert Path(f"seeds/{NAMES[0]}.npy").read_bytes() == b"somebody's"
-    Path(f"seeds/{NAMES[0]}.npy").unlink()
     Path("seeds/settings.json").write_text("{")
     assert run(*command, "--resume") == 2
     assert "settings.json: cannot be read" in capsys.readouterr().err

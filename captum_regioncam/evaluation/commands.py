@@ -55,7 +55,6 @@ def seeds(options: argparse.Namespace) -> int:
     ]
     recorded += ["size", "mean", "std", "resize"]
     settings = {name: getattr(options, name) for name in recorded} | {"root": str(Path(options.root).resolve())}
-    settings["label maps at"] = options.threshold if options.label_maps else None
 
     def prepare() -> tuple[PhotoDataset, _Maps]:
         dataset = _dataset(options, ground_truth=False)
@@ -78,7 +77,7 @@ def seeds(options: argparse.Namespace) -> int:
                 seed = load_seed(path)
             except ValueError:
                 return False
-            if labels and not _is_image(labels):
+            if labels:  # perhaps at another threshold than before
                 save_labels(labels, seed)
             return True
 
@@ -100,15 +99,6 @@ def seeds(options: argparse.Namespace) -> int:
         print(f"{len(names) - len(failures)} seeds of {TITLES[options.method]} in {options.output}")
         report_failures(failures, len(names), "photos failed and count for nothing")
     return int(bool(failures))
-
-
-def _is_image(path: Path) -> bool:
-    try:
-        with Image.open(path) as image:
-            image.load()
-    except (OSError, SyntaxError):
-        return False
-    return True
 
 
 def evaluate(options: argparse.Namespace) -> int:

@@ -106,9 +106,10 @@ def run_folder(folder: Path, settings: dict[str, Any], worker: Worker, *, resume
 
 def _prepare(folder: Path, settings: dict[str, Any], resume: bool) -> None:
     record = folder / "settings.json"
-    if not record.exists() and any(folder.glob("*.npy")):
+    has_results = any(not path.name.startswith(".") for path in folder.rglob("*.npy"))
+    if has_results and not record.exists():
         raise UsageError(f"--output {folder}: has .npy files that are not of this command. Choose another folder.")
-    if record.exists():
+    if has_results:  # a run that ended before its first result binds nobody
         try:
             before = dict(json.loads(record.read_text()))
         except (ValueError, TypeError) as error:
