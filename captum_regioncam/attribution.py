@@ -12,7 +12,7 @@ from torch.nn import Module
 
 from captum_regioncam.forward_pass import forward_pass
 from captum_regioncam.layers import as_layers, check_finite, check_kinds
-from captum_regioncam.reshape import ReshapeTransform, on_grid
+from captum_regioncam.reshape import ReshapeTransform, TokensToGrid, on_grid
 from captum_regioncam.stages import Stages
 from captum_regioncam.targets import TargetType, list_targets, spread_labels
 
@@ -200,6 +200,9 @@ class MultiLayerAttribution(LayerAttribution, GradientAttribution):
         at_input = layers if attribute_to_layer_input else []
         if isinstance(self.layer, Stages) and not attribute_to_layer_input:
             at_input = [self.layer[name] for name in self.layer.at_input]
+        transform = self.reshape_transform
+        if isinstance(transform, TokensToGrid):
+            transform = transform.for_inputs(shown)
         with forward_pass(
             self.forward_func,
             layers,
@@ -211,7 +214,7 @@ class MultiLayerAttribution(LayerAttribution, GradientAttribution):
 
             def checked(what: str, index: int, tensor: Tensor) -> Tensor:
                 name = partial(passed.name, index)
-                tensor = on_grid(tensor, name, self.reshape_transform, shown)
+                tensor = on_grid(tensor, name, transform)
                 check_finite(what, name, tensor)
                 return tensor
 

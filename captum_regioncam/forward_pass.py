@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from threading import RLock
 from typing import Any
 
@@ -96,7 +96,7 @@ class ForwardPass:
         with ExitStack() as hooks:
             for index, replica, tensor in places:
                 hooks.callback(tensor.register_hook(partial(receive, index, replica)).remove)
-            differentiate(score, sources([tensor for *_, tensor in places]), **grad_kwargs)
+            differentiate(score, self._sources, **grad_kwargs)
         unused = [(index, replica, tensor) for index, replica, tensor in places if (index, replica) not in reduced]
         if unused and not grad_kwargs.get("materialize_grads"):
             raise LayerError(
@@ -108,6 +108,10 @@ class ForwardPass:
             receive(index, replica, torch.zeros_like(tensor))
         parts = [[reduced[i, j] for j in range(len(replicas))] for i, replicas in enumerate(self.tensors)]
         return [own[0] if len(own) == 1 else reduce(index, _joined(own)) for index, own in enumerate(parts)]
+
+    @cached_property
+    def _sources(self) -> list[Tensor]:
+        return sources([tensor for replicas in self.tensors for tensor in replicas])
 
 
 @contextmanager
@@ -154,8 +158,7 @@ def forward_pass(
 
         def check(layer: Module, passed: Any) -> None:
             name = partial(layer_name, layer, forward_func)
-            tensors = as_tensors(passed, name, at_input=layer in at_input, alone=len(layers) == 1)
-            for tensor in tensors:
+            for tensor in as_tensors(passed, name, at_input=layer in at_input, alone=len(layers) == 1):
                 if not tensor.requires_grad:  # Captum's hook will change that: an integer input's, a frozen parameter's
                     stack.callback(tensor.requires_grad_, False)
             reached.add(layer)

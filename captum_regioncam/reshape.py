@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from torch import Tensor
 
@@ -14,16 +15,13 @@ ReshapeTransform = Callable[[Tensor], Tensor]
 """From a layer's tensor to (N, C, \\*grid)."""
 
 
-def on_grid(
-    tensor: Tensor, name: Callable[[], str], reshape_transform: ReshapeTransform | None, inputs: Sequence[Tensor]
-) -> Tensor:
+def on_grid(tensor: Tensor, name: Callable[[], str], reshape_transform: ReshapeTransform | None) -> Tensor:
     r"""Bring a layer's tensor onto its grid.
 
     Args:
         tensor: a layer's output or gradient.
         name: tells how errors call the layer.
         reshape_transform: from the tensor to (N, C, \*grid); None where it is that already.
-        inputs: of the network, whose shape tells which grid tokens are on.
 
     Returns:
         (N, C, \*grid).
@@ -31,8 +29,6 @@ def on_grid(
     Raises:
         LayerError: that is not what ``reshape_transform`` returns, or the tensor is.
     """
-    if isinstance(reshape_transform, TokensToGrid):
-        reshape_transform = reshape_transform.for_inputs(inputs)
     if reshape_transform is not None:
         batch, tensor = len(tensor), reshape_transform(tensor)
         if not isinstance(tensor, Tensor) or tensor.shape[:1] != (batch,):
@@ -135,6 +131,7 @@ class TokensToGrid:
         return tokens[:, self.prefix_tokens :].transpose(1, 2).reshape(len(tokens), -1, *grid)
 
 
+@lru_cache
 def nearest_grid(positions: int, sides: Sequence[float]) -> tuple[int, ...] | None:
     """Return the grid of so many positions that has the proportions of an image, volume or signal, if there is one.
 

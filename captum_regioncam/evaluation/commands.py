@@ -39,21 +39,8 @@ _SPLITS = {"voc": "train", "coco": "val2014"}
 
 def seeds(options: argparse.Namespace) -> int:
     """Write seed files; return the exit status."""
-    recorded = [
-        "dataset",
-        "split",
-        "labels",
-        "model",
-        "weights",
-        "layers",
-        "method",
-        "contrast",
-        "scales",
-        "flip",
-        "normalize",
-        "format",
-    ]
-    recorded += ["size", "mean", "std", "resize"]
+    recorded = ["dataset", "split", "labels", "model", "weights", "layers", "size", "mean", "std", "resize"]
+    recorded += ["method", "contrast", "scales", "flip", "normalize", "format"]
     settings = {name: getattr(options, name) for name in recorded} | {"root": str(Path(options.root).resolve())}
 
     def prepare() -> tuple[PhotoDataset, _Maps]:
