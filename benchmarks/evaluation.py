@@ -1,4 +1,4 @@
-"""What evaluating costs on top of computing the maps, and how its memory grows with the number of photos.
+"""How long evaluating takes, what it costs on top of the maps, and how its memory grows with the number of photos.
 
 python benchmarks/evaluation.py                              2,000 made-up photos at 224 px
 python benchmarks/evaluation.py --photos 100 --options=--scales=1,0.5,1.5,2 --options=--flip
@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import io
 import json
+import math
 import sys
 import tempfile
 import time
@@ -20,7 +21,7 @@ from PIL import Image
 import_torchvision()
 
 from captum_regioncam import cli  # noqa: E402
-from captum_regioncam.evaluation import commands  # noqa: E402
+from captum_regioncam.cli.photo_maps import PhotoMaps  # noqa: E402
 
 
 def make_photos(root, count, width=500, height=375):
@@ -40,49 +41,71 @@ def make_photos(root, count, width=500, height=375):
     (root / "index.json").write_text(json.dumps(entries))
 
 
+class Watched:
+    """The time that a run spends on maps, and its memory after a tenth of the photos and after all."""
+
+    def __init__(self, photos):
+        self.photos, self.done, self.seconds, self.memory = photos, 0, 0.0, []
+        self.sums = PhotoMaps.sums
+
+    def __enter__(self):
+        def sums(maps, method, photos, sizes):
+            start = time.perf_counter()
+            found = self.sums(maps, method, photos, sizes)
+            self.seconds += time.perf_counter() - start
+            self.done += len(photos)
+            if self.done >= [self.photos // 10, self.photos, math.inf][len(self.memory)]:
+                self.memory.append(process_memory("VmRSS"))
+            return found
+
+        PhotoMaps.sums = sums
+        return self
+
+    def __exit__(self, *error):
+        PhotoMaps.sums = self.sums
+
+
+def evaluated(arguments, photos):
+    """Run ``evaluate`` and return what was watched, and the seconds that it took."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        cli.main([*arguments, "--limit", "4"])  # the first photos' hidden costs, such as imports
+        with Watched(photos) as watched:
+            start = time.perf_counter()
+            status = cli.main([*arguments, "--limit", str(photos)])
+            seconds = time.perf_counter() - start
+    if status:
+        sys.exit(f"evaluate exited with {status}")
+    return watched, seconds
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=int, default=2000)
     parser.add_argument("--networks", nargs="+", default=["mobilenet_v2", "resnet50"])
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--options", action="append", default=[], help="of the command evaluate")
     options = parser.parse_args()
-    seconds, memory = [], []
-    attribute = commands._Maps._attribute
-
-    def timed(self, *arguments):
-        start = time.perf_counter()
-        maps = attribute(self, *arguments)
-        seconds.append(time.perf_counter() - start)
-        calls = 1 + sum(option.count(",") for option in options.options if option.startswith("--scales"))
-        if len(seconds) in (calls * options.photos // 10, calls * options.photos) and len(memory) < 2:
-            memory.append(process_memory("VmRSS"))
-        return maps
-
-    commands._Maps._attribute = timed
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        make_photos(root, options.photos)
+        make_photos(Path(folder), options.photos)
         for network in options.networks:
-            # Memory is watched over all photos of the first network; the others' cost shows in a tenth of them.
-            photos = options.photos if network == options.networks[0] else options.photos // 10
-            seconds.clear()
-            arguments = ["evaluate", "folder", "--root", folder, "--model", f"torchvision:{network}"]
-            arguments += ["--weights", "none", *options.options]
-            start = time.perf_counter()
-            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-                status = cli.main([*arguments, "--limit", str(photos)])
-            total = time.perf_counter() - start
-            # The first photos' hidden costs (imports, looking for stages) are not the evaluation's.
-            maps = sum(seconds)
-            print(
-                f"{network}, {photos:,} photos of 500 x 375{' ' * bool(options.options)}{' '.join(options.options)}: "
-                f"maps {maps / photos * 1000:.1f} ms a photo; reading and scoring add {(total - maps) / maps:.1%}",
-                flush=True,
-            )
-            if status:
-                sys.exit(f"evaluate exited with {status}")
-        few, all_ = options.photos // 10, options.photos
-        print(f"memory after {few:,} photos {memory[0]:.0f} MiB, after {all_:,} photos {memory[1]:.0f} MiB")
+            for batch in options.batches:
+                # Memory is watched over all photos of the first run; the others' cost shows in a tenth of them.
+                all_of_them = network == options.networks[0] and batch == options.batches[-1]
+                photos = options.photos if all_of_them else options.photos // 10
+                arguments = ["evaluate", "folder", "--root", folder, "--model", f"torchvision:{network}"]
+                arguments += ["--weights", "none", "--batch", str(batch), *options.options]
+                watched, seconds = evaluated(arguments, photos)
+                maps, rest = watched.seconds, seconds - watched.seconds
+                print(
+                    f"{network}, {photos:,} photos of 500 x 375, --batch {batch} {' '.join(options.options)}: "
+                    f"{seconds / photos * 1000:.1f} ms a photo, of which maps {maps / photos * 1000:.1f}, reading and "
+                    f"scoring {rest / photos * 1000:.1f} ({rest / maps:.0%} of the maps); 10,000 photos take "
+                    f"{seconds / photos * 10_000 / 60:.0f} min",
+                    flush=True,
+                )
+                if all_of_them:
+                    few, many = watched.memory
+                    print(f"memory after {photos // 10:,} photos {few:.0f} MiB, after {photos:,} photos {many:.0f} MiB")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn import Module
 
-__all__ = ["LayerError", "TargetError", "describe", "layer_name"]
+__all__ = ["LayerError", "TargetError", "UsageError", "describe", "layer_name"]
 
 
 class LayerError(ValueError, AssertionError):
@@ -37,6 +37,10 @@ class TargetError(ValueError, IndexError, AssertionError):
         ...     print(error)
         target=1000 is out of range: forward_func returns the scores of 1000 classes, 0 to 999.
     """
+
+
+class UsageError(Exception):
+    """Something on the command line that cannot be done; the message says what can."""
 
 
 def layer_name(layer: Module, forward_func: Callable[..., Any]) -> str:

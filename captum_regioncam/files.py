@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-__all__ = ["read_photo", "written_whole"]
+__all__ = ["read_photo", "remove_unfinished", "resized", "written_whole"]
+
+_UNFINISHED = ".captum_regioncam-"
 
 
 def read_photo(path: str | os.PathLike[str], *, upright: bool = True) -> Image.Image:
@@ -47,6 +49,11 @@ def _as_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def resized(photo: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Resize a photo (bicubic) to a width and height; itself where it has them."""
+    return photo if photo.size == size else photo.resize(size, Image.Resampling.BICUBIC)
+
+
 @contextmanager
 def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path to write to, which takes the place of ``path`` only once it is written.
@@ -55,7 +62,7 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f"{_UNFINISHED}{path.stem[:100]}-", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -64,6 +71,12 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what :func:`written_whole` left in a folder, and below it, when its process was killed."""
+    for path in folder.rglob(f"{_UNFINISHED}*"):
+        path.unlink(missing_ok=True)
 
 
 def _umask() -> int:

@@ -15,11 +15,12 @@ from captum_regioncam.layer_cam import LayerCam
 from captum_regioncam.region_cam import LayerRegionCam
 from captum_regioncam.sim import is_head_stage
 from captum_regioncam.stages import Stages
+from captum_regioncam.targets import spread_labels
 
-__all__ = ["METHODS", "TITLES", "Attribute"]
+__all__ = ["METHODS", "TITLES", "Attribute", "make_method"]
 
-Attribute = Callable[[Tensor, Sequence[int]], Tensor]
-"""From (N, 3, height, width) and K classes to (N, K, *grid) maps."""
+Attribute = Callable[[Tensor, Sequence[Sequence[int]]], list[Tensor]]
+"""From (N, 3, height, width) and the classes of each of the N photos to N tensors (K_n, *grid)."""
 
 
 def _last(stages: Stages) -> tuple[Module, bool]:
@@ -33,39 +34,34 @@ def _grad_cam(model: Module, stages: Stages, **_: Any) -> Attribute:
         raise LayerError("grad-cam: Captum's LayerGradCam knows no tokens and no channels-last tensors.")
     layer, at_input = _last(stages)
     attribute = partial(LayerGradCam(model, layer).attribute, attribute_to_layer_input=at_input, relu_attributions=True)
-    return lambda x, targets: torch.cat([attribute(x, target) for target in targets], dim=1)
+
+    def grad_cam(x: Tensor, labels: Sequence[Sequence[int]]) -> list[Tensor]:
+        targets, counts = spread_labels(labels, len(x))
+        maps = torch.cat([attribute(x, target) for target in targets], dim=1)
+        return [of_photo[:count] for of_photo, count in zip(maps, counts, strict=True)]
+
+    return grad_cam
 
 
-def _cam(model: Module, stages: Stages, **_: Any) -> Attribute:
+def _cam(model: Module, stages: Stages, probe: Tensor, **_: Any) -> Attribute:
     grad_cam = _grad_cam(model, stages)
     layer, at_input = _last(stages)
-    checked = False
-
-    def cam(x: Tensor, targets: Sequence[int]) -> Tensor:
-        nonlocal checked
-        if not checked:
-            with forward_pass(model, [layer], x, at_input=[layer] if at_input else []) as passed:
-                if not is_head_stage(passed.gradients(targets[0])[0]).all():
-                    raise LayerError(
-                        "cam: the network does not go from the last layer to the scores by global average pooling and "
-                        "a linear layer, which CAM needs. Give that layer last, or use grad-cam."
-                    )
-            checked = True
-        maps = grad_cam(x, targets)
-        # Grad-CAM's weights are means of gradients over the positions, CAM's their sums: so maps of all scales add up.
-        return maps * maps[0, 0].numel()
-
-    return cam
+    with forward_pass(model, [layer], probe, at_input=[layer] if at_input else []) as passed:
+        if not is_head_stage(passed.gradients(0)[0]).all():
+            raise LayerError(
+                "cam: the network does not go from the last layer to the scores by global average pooling and a "
+                "linear layer, which CAM needs. Give that layer last, or use grad-cam."
+            )
+    # Grad-CAM's weights are means of gradients over the positions, CAM's their sums: so maps of all scales add up.
+    return lambda x, labels: [maps * maps[0].numel() for maps in grad_cam(x, labels)]
 
 
 def _layer_cam(model: Module, stages: Stages, **_: Any) -> Attribute:
-    cam: Any = LayerCam(model, stages)
-    return cast(Attribute, cam.attribute_targets)
+    return cast(Attribute, LayerCam(model, stages).attribute_labels)
 
 
-def _region_cam(model: Module, stages: Stages, **options: Any) -> Attribute:
-    cam: Any = LayerRegionCam(model, stages, **options)
-    return cast(Attribute, cam.attribute_targets)
+def _region_cam(model: Module, stages: Stages, contrast: float, **_: Any) -> Attribute:
+    return cast(Attribute, LayerRegionCam(model, stages, contrast=contrast).attribute_labels)
 
 
 METHODS: dict[str, Callable[..., Attribute]] = {
@@ -74,6 +70,20 @@ METHODS: dict[str, Callable[..., Attribute]] = {
     "layer-cam": _layer_cam,
     "region-cam": _region_cam,
 }
-"""What makes each method, of a model and its stages: CAM and Grad-CAM take the last. ``contrast`` is Region-CAM's."""
-
 TITLES = {"cam": "CAM", "grad-cam": "Grad-CAM", "layer-cam": "LayerCAM", "region-cam": "Region-CAM"}
+
+
+def make_method(name: str, model: Module, stages: Stages, probe: Tensor, *, contrast: float = 3.0) -> Attribute:
+    """Make a method: CAM and Grad-CAM take the last stage, the others all.
+
+    Args:
+        name: one of METHODS.
+        model: (N, 3, height, width) to (N, classes) scores.
+        stages: the layers.
+        probe: (1, 3, height, width) of any content, which CAM tries the network with.
+        contrast: Region-CAM's.
+
+    Raises:
+        LayerError: the method cannot be made of these layers.
+    """
+    return METHODS[name](model, stages, probe=probe, contrast=contrast)

@@ -24,6 +24,6 @@ autodoc_typehints = "none"
 # torchmetrics imports torchvision wherever there is one, which may belong to another torch.
 autodoc_mock_imports = ["torchvision"]
 autodoc_member_order = "bysource"
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "jupyter_execute"]  # what an earlier build left
 html_theme = "furo"
 html_title = "captum_regioncam"

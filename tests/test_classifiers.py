@@ -8,7 +8,9 @@ import torchvision
 from PIL import Image
 from torch import nn
 
-from captum_regioncam.classifiers import Classifier, UsageError, load_classifier
+from captum_regioncam.cli.classifier import Classifier
+from captum_regioncam.cli.models import load_classifier
+from captum_regioncam.errors import UsageError
 
 FACTORY = "import torch\ndef make():\n    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 4))\n"
 

@@ -8,8 +8,8 @@ from PIL import Image
 from skimage.data import chelsea, coffee
 
 from captum_regioncam import LayerRegionCam, find_stages
-from captum_regioncam.classifiers import load_classifier
 from captum_regioncam.cli import main
+from captum_regioncam.cli.models import load_classifier
 
 
 @pytest.fixture

@@ -266,3 +266,69 @@ def test_folder_that_is_broken(tmp_path):
         (root / "index.json").write_text(content)
         with pytest.raises(ValueError, match=r"index.json: expects a list"):
             PhotoFolder(root)
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/outside", "images/../../outside", ""])
+def test_names_that_lead_out_of_the_folder(tmp_path, name):
+    root = make_folder(tmp_path / "folder")
+    (root / "index.json").write_text(json.dumps([{"name": name, "target": 0}]))
+    with pytest.raises(ValueError, match=rf"index.json: '{name}' leads out of .*images"):
+        PhotoFolder(root)
+    root = make_coco(tmp_path / "coco")
+    path = root / "annotations" / "instances_val2014.json"
+    content = json.loads(path.read_text())
+    content["images"][0]["file_name"] = f"{name}.jpg" if name else "..jpg"
+    path.write_text(json.dumps(content))
+    if name:
+        with pytest.raises(ValueError, match=r"instances_val2014.json: .* leads out of the data set's folder"):
+            Coco(root)
+    home = make_voc(tmp_path / "voc")
+    (home / "ImageSets/Segmentation/train_aug.txt").write_text(f"/JPEGImages/{NAMES[0]}.jpg /{name}/../../{name}.png\n")
+    with pytest.raises(ValueError, match=r"train_aug.txt: .* leads out of the data set's folder"):
+        Voc2012(home, "train_aug")
+
+
+def test_names_that_repeat(tmp_path):
+    home = make_voc(tmp_path / "voc")
+    (home / "ImageSets/Segmentation/twice.txt").write_text(f"{NAMES[0]}\n{NAMES[1]}\n{NAMES[0]}\n")
+    with pytest.raises(ValueError, match=rf"twice.txt: {NAMES[0]} is the name of 2 photos"):
+        Voc2012(home, "twice")
+    root = make_folder(tmp_path / "folder")
+    entries = json.loads((root / "index.json").read_text())
+    (root / "index.json").write_text(json.dumps([*entries, entries[1]]))
+    with pytest.raises(ValueError, match=r"index.json: photo_1 is the name of 2 photos"):
+        PhotoFolder(root)
+
+
+def test_coco_in_folders(tmp_path):
+    """Photos of one name in two folders have seeds of their own; the same name twice is an error."""
+    root = make_coco(tmp_path)
+    path = root / "annotations" / "instances_val2014.json"
+    content = json.loads(path.read_text())
+    for index, folder in enumerate(("a", "b")):
+        (root / "val2014" / folder).mkdir()
+        shutil.copy(root / "val2014" / content["images"][index]["file_name"], root / "val2014" / folder / "x.jpg")
+        content["images"][index]["file_name"] = f"{folder}/x.jpg"
+    path.write_text(json.dumps(content))
+    dataset = Coco(root)
+    assert dataset.names[1:3] == ["a/x", "b/x"]
+    assert dataset[1].keys == [0, 1, 2]
+    content["images"][1]["file_name"] = "a/x.png"
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="a/x is the name of 2 photos"):
+        Coco(root)
+
+
+def test_folder_in_folders(tmp_path):
+    """Names with folders and endings, as wsolevaluation has them."""
+    root = make_folder(tmp_path)
+    (root / "images" / "val").mkdir()
+    (root / "masks" / "val").mkdir()
+    (root / "images" / "photo_1.jpg").rename(root / "images" / "val" / "x.JPEG")
+    (root / "masks" / "photo_1.png").rename(root / "masks" / "val" / "x.png")
+    entries = [{"name": "val/x.JPEG", "target": 2}, {"name": "photo_0", "target": 1}]
+    (root / "index.json").write_text(json.dumps(entries))
+    dataset = PhotoFolder(root)
+    assert [(sample.name, sample.targets) for sample in dataset] == [("val/x.JPEG", [2]), ("photo_0", [1])]
+    assert np.array_equal(dataset[0].labels, shapes(1)[1] == shapes(1)[2][0] + 1)
+    assert list(PhotoFolder(root, ground_truth=False).names) == ["val/x.JPEG", "photo_0"]

@@ -1,34 +1,26 @@
 """The commands ``seeds`` and ``evaluate``, in this process, in several, and after one was killed."""
 
 import json
-import os
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import torch.nn.functional as F
 from filelock import FileLock
 from made_datasets import FACTORY, NAMES, ColourNet, make_coco, make_folder, make_ilsvrc, make_voc, shapes
 from PIL import Image
 
 from captum_regioncam import LayerRegionCam
-from captum_regioncam.classifiers import Classifier, UsageError
 from captum_regioncam.cli import main
+from captum_regioncam.cli.classifier import Classifier
 from captum_regioncam.evaluation import (
     LocalizationScore,
     SegmentationScore,
-    Voc2012,
-    commands,
     label_map,
     load_seed,
     squash_boxes,
 )
-from captum_regioncam.evaluation.runner import Worker, visit
 
 TESTS = Path(__file__).parent
 MODEL = ["--model", "colour_factory:colour_net", "--layers", "relu1,relu2", "--device", "cpu"]
@@ -55,31 +47,6 @@ def run(*arguments):
 def figures(*arguments, expect=0):
     assert run("evaluate", *arguments, "--json", "out.json") == expect
     return json.loads(Path("out.json").read_text())
-
-
-def process(*arguments, workers=None, **options):
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(workers)] if workers else []
-    command = [sys.executable, *torchrun, str(TESTS / "run_cli.py"), *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
-    )
-
-
-def alone(*arguments):
-    """Run in this process with as many threads as each of torchrun's has, so that sums are in the same order."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        assert run(*arguments) == 0
-    finally:
-        torch.set_num_threads(threads)
-
-
-def finished(child):
-    out, err = child.communicate(timeout=120)
-    assert child.returncode == 0, err
-    return out, err
 
 
 def test_folder_equals_the_metric_by_hand(capsys):
@@ -168,23 +135,6 @@ def test_score_maps_of_wsolevaluation():
     assert scores[0]["miou"] == scores[1]["miou"]
 
 
-def test_cam_over_scales_is_the_weighted_features():
-    root = make_voc(Path("data"))
-    assert (
-        run("seeds", "voc", "--root", root, *VOC_MODEL, *SMALL, "--method", "cam", "--output", "seeds", "--no-flip")
-        == 0
-    )
-    model, sample = ColourNet(20).eval(), Voc2012(root)[0]
-    classifier, total = Classifier(model, mean=[0.5] * 3, std=[0.5] * 3), 0
-    for size in ((60, 44), (30, 22)):
-        x = classifier.preprocess(sample.photo.resize(size, Image.Resampling.BICUBIC))
-        features = model.relu2(model.conv2(model.relu1(model.conv1(x))))
-        cam = torch.einsum("kc,nchw->nkhw", model.fc.weight[sample.keys], features).relu()
-        total = total + F.interpolate(cam, (44, 60), mode="bilinear", align_corners=False)[0]
-    total = total / (total.amax((1, 2), keepdim=True) + 1e-5)
-    np.testing.assert_allclose(load_seed(f"seeds/{NAMES[0]}.npy").high_res, total.detach().numpy(), atol=2e-4)
-
-
 def test_cam_wants_pooling_and_a_linear_layer(capsys):
     root = make_folder(Path("data"))
     arguments = ["folder", "--root", root, "--model", "torchvision:alexnet", "--weights", "none", "--method", "cam"]
@@ -221,90 +171,6 @@ def test_ilsvrc_equals_the_metric_by_hand(capsys):
     assert fixed["region-cam"]["threshold"] == 0.15
 
 
-@pytest.mark.parametrize("workers", [2, 3])
-def test_torchrun_equals_one_process(workers):
-    roots = {"voc": make_voc(Path("voc")), "ilsvrc": make_ilsvrc(Path("ilsvrc"))}
-    for name, root in roots.items():
-        command = [
-            name,
-            "--root",
-            root,
-            *(VOC_MODEL if name == "voc" else MODEL),
-            *SMALL,
-            "--resize",
-            "squash",
-            "--size",
-            "32",
-            "--method",
-            "layer-cam,region-cam",
-        ]
-        one, together = Path(f"{name}-1.json"), Path(f"{name}-{workers}.json")
-        alone("evaluate", *command, "--json", one)
-        out, _ = finished(process("evaluate", *command, "--json", together, workers=workers))
-        assert json.loads(together.read_text()) == json.loads(one.read_text())
-        assert out.count("LayerCAM") == 1  # one process prints
-
-
-def test_torchrun_writes_every_seed_once():
-    root = make_voc(Path("data"))
-    command = ["voc", "--root", root, *VOC_MODEL, *SMALL]
-    finished(process("seeds", *command, "--output", "together", workers=2))
-    alone("seeds", *command, "--output", "alone")
-    for name in NAMES:
-        assert np.array_equal(load_seed(f"together/{name}.npy").high_res, load_seed(f"alone/{name}.npy").high_res)
-
-
-def test_killed_and_resumed_equals_undisturbed():
-    names = [f"photo_{number:03d}" for number in range(60)]
-    root = make_voc(Path("data"), names)
-    command = ["voc", "--root", root, *VOC_MODEL, "--scales", "1,2,3"]
-    child = process("seeds", *command, "--output", "killed")
-    deadline = time.monotonic() + 100
-    while len(list(Path("killed").glob("photo_*.npy"))) < 5:
-        assert child.poll() is None, child.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    os.kill(child.pid, signal.SIGKILL)
-    child.communicate()
-    done = {path: path.stat().st_mtime_ns for path in Path("killed").glob("photo_*.npy")}
-    assert 5 <= len(done) < 60
-    broken = sorted(done)[2]
-    broken.write_bytes(broken.read_bytes()[:1000])
-    Path("killed/.photo_059-leftover.npy").write_bytes(b"half")
-    finished(process("seeds", *command, "--output", "killed", "--resume"))
-    alone("seeds", *command, "--output", "undisturbed")
-    for name in names:
-        one, two = (load_seed(f"{folder}/{name}.npy") for folder in ("killed", "undisturbed"))
-        assert np.array_equal(one.high_res, two.high_res)
-    kept = [path for path, time_ in done.items() if path != broken and path.stat().st_mtime_ns == time_]
-    assert len(kept) == len(done) - 1  # what was done was not done again
-    assert not list(Path("killed").glob(".photo*"))
-    scores = [figures("voc", "--root", root, "--seeds", folder) for folder in ("killed", "undisturbed")]
-    assert list(scores[0].values()) == list(scores[1].values())
-
-
-def test_resume_makes_missing_label_maps():
-    root = make_voc(Path("data"))
-    command = ["seeds", "voc", "--root", root, *VOC_MODEL, *SMALL, "--output", "seeds", "--label-maps", "labels"]
-    assert run(*command) == 0
-    Path(f"labels/{NAMES[1]}.png").unlink()
-    Path(f"labels/{NAMES[2]}.png").write_bytes(b"half")
-    assert run(*command, "--resume") == 0
-    before = Path(f"seeds/{NAMES[1]}.npy").stat().st_mtime_ns
-    for name in NAMES[1:3]:
-        seed = load_seed(f"seeds/{name}.npy")
-        with Image.open(f"labels/{name}.png") as image:
-            assert np.array_equal(np.asarray(image), label_map(seed.high_res, seed.keys))
-    assert Path(f"seeds/{NAMES[1]}.npy").stat().st_mtime_ns == before  # made of the seed, not of new maps
-    # Another threshold changes no seed: the label maps are made again.
-    assert run(*command, "--resume", "--threshold", "0.3") == 0
-    for name in NAMES:
-        seed = load_seed(f"seeds/{name}.npy")
-        with Image.open(f"labels/{name}.png") as image:
-            assert np.array_equal(np.asarray(image), label_map(seed.high_res, seed.keys, 0.3))
-    assert Path(f"seeds/{NAMES[1]}.npy").stat().st_mtime_ns == before
-
-
 def test_a_run_that_failed_before_its_first_seed_locks_nothing(capsys):
     root = make_voc(Path("data"))
     command = ["seeds", "voc", "--root", root, *VOC_MODEL[:2], *SMALL, "--output", "seeds"]
@@ -315,27 +181,6 @@ def test_a_run_that_failed_before_its_first_seed_locks_nothing(capsys):
     assert len(list(Path("seeds").glob("[!.]*.npy"))) == 2
     assert run(*command, "--layers", "relu2", "--resume") == 2
     assert "was made with layers = ['relu1', 'relu2'], now it is ['relu2']" in capsys.readouterr().err
-
-
-def test_ctrl_c_says_how_to_go_on(capsys, monkeypatch):
-    root = make_voc(Path("data"))
-    command = ["seeds", "voc", "--root", root, *VOC_MODEL, *SMALL, "--output", "seeds"]
-    save_seed, saved = commands.save_seed, []
-
-    def interrupted(path, *arguments):
-        if len(saved) == 2:
-            raise KeyboardInterrupt
-        saved.append(save_seed(path, *arguments))
-
-    monkeypatch.setattr(commands, "save_seed", interrupted)
-    assert run(*command) == 130
-    err = capsys.readouterr().err
-    assert err.endswith("captum-regioncam seeds: stopped. The same command with --resume goes on from here.\n")
-    assert "Traceback" not in err
-    monkeypatch.setattr(commands, "save_seed", save_seed)
-    assert len(list(Path("seeds").glob("[!.]*.npy"))) == 2
-    assert run(*command, "--resume") == 0
-    assert len(list(Path("seeds").glob("[!.]*.npy"))) == 6
 
 
 def test_a_folder_is_one_run_s(capsys):
@@ -374,9 +219,12 @@ def test_a_broken_photo_does_not_stop_the_others(capsys):
 def test_what_is_wrong_with_all_photos_stops_the_run(capsys):
     root = make_folder(Path("data"), photos=12)
     assert run("evaluate", "folder", "--root", root, *MODEL[:2], "--layers", "fc") == 2
-    assert "all photos that were tried failed, one of them with: layer 'fc'" in capsys.readouterr().err
-    assert run("evaluate", "folder", "--root", root, *MODEL[:2], "--layers", "fc", "--limit", "3") == 2
-    assert "all photos that were tried failed" in capsys.readouterr().err
+    assert "error: layer 'fc' (Linear) gives a tensor of shape (1, 3)" in capsys.readouterr().err  # before any photo
+    for path in (root / "masks").iterdir():
+        path.unlink()
+    for limit in ([], ["--limit", "3"]):
+        assert run("evaluate", "folder", "--root", root, *MODEL, *limit) == 2
+        assert "all photos that were tried failed, one of them with: " in capsys.readouterr().err
 
 
 def test_seeds_of_others_stay(capsys):
@@ -399,37 +247,23 @@ def test_outputs_have_to_be_the_classes_of_the_data_set(capsys):
     assert "gives scores of shape (1, 3); the data set has 20 classes" in capsys.readouterr().err
 
 
-def test_a_worker_that_gets_nowhere_ends_early_and_the_others_count(capsys):
-    worker = Worker()
-    seen = []
-
-    def step(index):
-        seen.append(index)
-        if index < 10:
-            raise ValueError("no such mount")
-
-    with pytest.raises(UsageError, match=r"all photos that were tried failed, one of them with: no such mount"):
-        visit([str(i) for i in range(20)], worker, step)
-    assert seen == list(range(10))
-    failures = visit([str(i) for i in range(5, 25)], worker, lambda index: step(index + 5))
-    assert failures == {str(i): "no such mount" for i in range(5, 10)}
-
-
-def test_set_up_that_fails_in_one_worker_ends_all():
-    def fail():
-        raise OSError("no such mount")
-
-    with pytest.raises(UsageError, match="no such mount"):
-        Worker().together(fail)
-    assert Worker().together(lambda: 3) == 3
-
-
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["evaluate", "folder", "--root", "data", "--plot", "a.xyz"], "--plot a.xyz: expects a file"),
         (["evaluate", "folder", "--root", "data", "--seeds", "nowhere"], "--seeds nowhere: no such folder"),
-        (["evaluate", "folder", "--root", "data", "--seeds", "data", "--method", "cam"], "give no --method with them"),
+        (
+            ["evaluate", "folder", "--root", "data", "--seeds", "data", "--method", "cam"],
+            "--method: has no meaning with --seeds",
+        ),
+        (["evaluate", "folder", "--root", "data", "--seeds", "data", "--flip"], "--flip: has no meaning with --seeds"),
+        (["evaluate", "folder", "--root", "data", "--seeds", "data", "--model", "a:b"], "--model: has no meaning"),
+        (["evaluate", "ilsvrc", "--root", "data", "--threshold", "0.2"], "unrecognized arguments: --threshold"),
+        (["evaluate", "ilsvrc", "--root", "data", "--seeds", "data"], "unrecognized arguments: --seeds"),
+        (["evaluate", "folder", "--root", "data", "--split", "val"], "unrecognized arguments: --split"),
+        (["evaluate", "folder", "--root", "data", "--box", "contour"], "unrecognized arguments: --box"),
+        (["seeds", "voc", "--root", "data", "--output", "out", "--size", "9"], "no meaning with --resize keep"),
+        (["seeds", "folder", "--root", "data", "--output", "out", "--readers", "-1"], "is not a whole number"),
         (["evaluate", "folder", "--root", "data", "--size", "9", "--resize", "keep"], "no meaning with --resize keep"),
         (["evaluate", "ilsvrc", "--root", "data", "--step", "0"], "'0' is not above 0"),
         (["evaluate", "folder", "--root", "data", "--threshold", ".1,.2"], "'.1,.2' is not from 0 to below 1"),
@@ -439,7 +273,7 @@ def test_set_up_that_fails_in_one_worker_ends_all():
         (["evaluate", "folder", "--root", "data", "--scales", "one"], "'one' is not numbers with commas"),
         (["evaluate", "folder", "--root", "data", "--threshold", "1"], "'1' is not from 0 to below 1"),
         (["evaluate", "folder", "--root", "data", "--json", "data"], "data: is a folder"),
-        (["evaluate", "ilsvrc", "--root", "data", "--resize", "crop"], "neither --seeds nor --resize crop"),
+        (["evaluate", "ilsvrc", "--root", "data", "--resize", "crop"], "boxes are those of whole photos"),
         (["seeds", "folder", "--root", "data", "--output", "out", "--resize", "crop"], "a seed has the whole photo"),
         (["seeds", "folder", "--root", "data", "--output", "data/index.json"], "is a file; give a folder"),
         (["seeds", "folder", "--root", "data"], "--output"),

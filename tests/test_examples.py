@@ -7,8 +7,9 @@ import torchvision
 from torch import nn
 
 from captum_regioncam import LayerRegionCam, find_stages
-from captum_regioncam.classifiers import UsageError, load_classifier
-from captum_regioncam.methods import METHODS
+from captum_regioncam.cli.models import load_classifier
+from captum_regioncam.errors import UsageError
+from captum_regioncam.methods import make_method
 
 ROOT = Path(__file__).parent.parent
 
@@ -69,7 +70,7 @@ def test_maps_of_irn_resnet50(irn):
     assert list(stages) == ["stage1.2", "stage1", "stage2", "stage3.0.4", "stage4"]
     assert LayerRegionCam(network, stages).attribute(x, 3).shape == (1, 1, 32, 32)
     # CAM is the classifier's weights times the last features.
-    cam = METHODS["cam"](network, stages)(x, [3])
+    cam = make_method("cam", network, stages, x)(x, [[3]])[0]
     features = network.stage4(network.stage3(network.stage2(network.stage1(x))))
     expected = torch.einsum("c,nchw->nhw", network.classifier.weight[3, :, 0, 0], features).relu()
-    torch.testing.assert_close(cam[:, 0], expected, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(cam, expected, rtol=1e-3, atol=1e-5)

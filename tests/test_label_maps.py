@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from captum_regioncam.evaluation import label_map, save_label_map
+from captum_regioncam.evaluation import label_map, save_label_map, save_overlay
 
 
 def test_label_map():
@@ -25,3 +25,14 @@ def test_label_maps_have_the_palette_of_voc(tmp_path):
     colours = np.asarray(image.convert("RGB"))
     assert colours[0].tolist() == [[0, 0, 0], [128, 0, 0], [0, 128, 0]]
     assert colours[1].tolist() == [[192, 128, 128], [0, 64, 128], [224, 224, 192]]
+
+
+def test_overlays_are_half_transparent(tmp_path):
+    labels = np.array([[0, 1], [255, 20]], dtype=np.uint8)
+    photo = Image.new("RGB", (2, 2), (100, 50, 200))
+    save_overlay(tmp_path / "photo.png", photo, labels)
+    with Image.open(tmp_path / "photo.png") as image:
+        pixels = np.asarray(image).tolist()
+    assert pixels == [[[100, 50, 200], [114, 25, 100]], [[162, 137, 196], [50, 57, 164]]]
+    with pytest.raises(ValueError, match=r"photo: 2 x 2 pixels; the labels are \(3, 2\)"):
+        save_overlay(tmp_path / "photo.png", photo, np.zeros((2, 3), np.uint8))

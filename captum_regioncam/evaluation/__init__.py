@@ -1,10 +1,11 @@
 """Weakly supervised segmentation and localisation: maps over scales, seed files, data sets and the field's metrics."""
 
 try:
+    from captum_regioncam.evaluation.crf import confident_labels, crf_labels, crf_scores
     from captum_regioncam.evaluation.datasets import Coco, Ilsvrc2012, PhotoDataset, PhotoFolder, Sample, Voc2012
-    from captum_regioncam.evaluation.label_maps import label_map, save_label_map
+    from captum_regioncam.evaluation.label_maps import label_map, save_label_map, save_overlay
     from captum_regioncam.evaluation.localization import LocalizationScore, PixelAveragePrecision, squash_boxes
-    from captum_regioncam.evaluation.multiscale import multiscale_maps, normalize
+    from captum_regioncam.evaluation.maps import multiscale_maps, normalize
     from captum_regioncam.evaluation.seed_files import Seed, load_seed, save_seed
     from captum_regioncam.evaluation.segmentation import SegmentationScore
 except ImportError as error:
@@ -28,11 +29,15 @@ __all__ = [
     "Seed",
     "SegmentationScore",
     "Voc2012",
+    "confident_labels",
+    "crf_labels",
+    "crf_scores",
     "label_map",
     "load_seed",
     "multiscale_maps",
     "normalize",
     "save_label_map",
+    "save_overlay",
     "save_seed",
     "squash_boxes",
 ]

@@ -9,7 +9,7 @@ from PIL import Image
 
 from captum_regioncam.files import written_whole
 
-__all__ = ["label_map", "save_label_map"]
+__all__ = ["label_map", "save_label_map", "save_overlay"]
 
 
 def label_map(
@@ -54,6 +54,32 @@ def save_label_map(path: str | os.PathLike[str], labels: npt.NDArray[np.uint8]) 
     image.putpalette(_voc_palette())
     with written_whole(path) as temporary:
         image.save(temporary, format="PNG")
+
+
+def save_overlay(path: str | os.PathLike[str], photo: Image.Image, labels: npt.NDArray[np.uint8]) -> None:
+    """Write labels over their photo, half transparent, in the colours of PASCAL VOC; the background stays as it is.
+
+    Args:
+        path: ending in .png or .jpg. The file is whole or not there.
+        photo: of the labels' size.
+        labels: (height, width), 255 for pixels that do not count.
+
+    Raises:
+        ValueError: the sizes differ.
+
+    Example::
+
+        >>> save_overlay("overlay.png", Image.new("RGB", (2, 1)), np.array([[0, 8]], dtype=np.uint8))
+        >>> Image.open("overlay.png").getpixel((1, 0))
+        (32, 0, 0)
+    """
+    if photo.size != (labels.shape[1], labels.shape[0]):
+        raise ValueError(f"photo: {photo.width} x {photo.height} pixels; the labels are {labels.shape[::-1]}.")
+    pixels = np.asarray(photo.convert("RGB"))
+    colours = np.array(_voc_palette(), dtype=np.uint8).reshape(-1, 3)[labels]
+    blended = np.where(labels[:, :, None] > 0, (pixels.astype(np.uint16) + colours) // 2, pixels).astype(np.uint8)
+    with written_whole(path) as temporary:
+        Image.fromarray(blended).save(temporary)
 
 
 def _voc_palette() -> list[int]:

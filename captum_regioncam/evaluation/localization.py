@@ -193,11 +193,11 @@ class PixelAveragePrecision(Metric):
         if cam.dim() != 2 or cam.shape != truth.shape:
             raise ValueError(f"cam {tuple(cam.shape)} and mask {tuple(truth.shape)}: expects (H, W) of both.")
         inside, ignored = truth == 1, truth == IGNORED
-        if not (inside | ignored | (truth == 0)).all():
+        bins = (_stretched(cam).to(truth.device, torch.float64) * self.bins).int()
+        cells = bins.add_(inside, alpha=self.bins + 1).add_(ignored, alpha=2 * (self.bins + 1))
+        counts = torch.bincount(cells.flatten(), minlength=3 * (self.bins + 1)).view(3, -1)
+        if counts[0].sum() != (truth == 0).sum():
             raise ValueError("mask: expects the values 0, 1 and 255 alone.")
-        bins = (_stretched(cam).to(truth.device, torch.float64) * self.bins).long()
-        row = torch.where(ignored, 2, inside.long())
-        counts = torch.bincount((row * (self.bins + 1) + bins).flatten(), minlength=3 * (self.bins + 1)).view(3, -1)
         self.outside += counts[0]
         self.inside += counts[1]
 

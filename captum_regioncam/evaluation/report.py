@@ -1,9 +1,9 @@
 """Figures of an evaluation: computed, in percent, as a table, a file and a plot."""
 
-import argparse
 import json
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,13 +58,13 @@ def print_table(title: str, columns: dict[str, str], figures: Figures) -> None:
     Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 
-def write_figures(options: argparse.Namespace, figures: Figures, axis: str) -> None:
-    """Write the files of ``--json`` and ``--plot``."""
-    if options.json:
-        with written_whole(options.json) as temporary:
+def write_figures(figures: Figures, axis: str, json_path: Path | None = None, plot_path: Path | None = None) -> None:
+    """Write figures as JSON, and their curves over the threshold as a plot."""
+    if json_path:
+        with written_whole(json_path) as temporary:
             temporary.write_text(json.dumps(figures, indent=1) + "\n")
-        print(f"Wrote {options.json}")
-    if options.plot:
+        print(f"Wrote {json_path}")
+    if plot_path:
         figure = Figure(figsize=(6, 4), layout="constrained")
         axes = figure.subplots()
         for method, row in figures.items():
@@ -72,6 +72,6 @@ def write_figures(options: argparse.Namespace, figures: Figures, axis: str) -> N
         axes.set(xlabel="threshold", ylabel=axis, xlim=(0, 1), ylim=(0, None))
         axes.grid(alpha=0.3)
         axes.legend()
-        with written_whole(options.plot) as temporary:
-            figure.savefig(temporary, format=options.plot.suffix[1:] or "png", dpi=150)
-        print(f"Wrote {options.plot}")
+        with written_whole(plot_path) as temporary:
+            figure.savefig(temporary, format=plot_path.suffix[1:] or "png", dpi=150)
+        print(f"Wrote {plot_path}")

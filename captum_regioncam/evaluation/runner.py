@@ -3,24 +3,26 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import torch.distributed as dist
 from filelock import FileLock, Timeout
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from captum_regioncam.classifiers import UsageError
-from captum_regioncam.files import written_whole
+from captum_regioncam.errors import UsageError
+from captum_regioncam.files import remove_unfinished, written_whole
 
-__all__ = ["Worker", "run_folder", "visit", "workers"]
+__all__ = ["ResultFolder", "Worker", "finished", "visit", "workers"]
 
 _HOPELESS = 10
 Result = TypeVar("Result")
+Photo = TypeVar("Photo")
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,16 @@ class Worker:
         """Return the numbers of the photos that are this worker's: every photo is exactly one's."""
         return range(self.rank, photos, self.count)
 
-    def gather(self, value: dict[str, str]) -> dict[str, str]:
-        """Merge a dict of every worker's."""
-        gathered: list[Any] = [value] * self.count
+    def gather(self, value: Result) -> list[Result]:
+        """Return every worker's value, in all of them."""
+        gathered = [value] * self.count
         if self.count > 1:
             dist.all_gather_object(gathered, value)
-        return {key: item for part in gathered for key, item in part.items()}
+        return gathered
+
+    def merge(self, value: dict[str, str]) -> dict[str, str]:
+        """Merge a dict of every worker's."""
+        return {key: item for part in self.gather(value) for key, item in part.items()}
 
     def together(self, prepare: Callable[[], Result]) -> Result:
         """Prepare something in every worker; where it fails in one, all of them end with its reason.
@@ -52,13 +58,13 @@ class Worker:
         Raises:
             UsageError: it failed.
         """
-        result, problem = None, {}
+        result, problem = None, ""
         try:
             result = prepare()
         except (UsageError, OSError, ValueError) as error:
-            problem = {"problem": str(error)}
-        if problem := self.gather(problem):
-            raise UsageError(problem["problem"])
+            problem = str(error) or type(error).__name__
+        if problem := next(filter(None, self.gather(problem)), ""):
+            raise UsageError(problem)
         return cast(Result, result)
 
 
@@ -76,69 +82,164 @@ def workers() -> Iterator[Worker]:
         dist.destroy_process_group()
 
 
-@contextmanager
-def run_folder(folder: Path, settings: dict[str, Any], worker: Worker, *, resume: bool) -> Iterator[None]:
-    """Hold a folder for one run: no other writes to it, and one that is resumed goes on with the same settings.
+@dataclass
+class ResultFolder:
+    """A folder that only one run at a time writes results to, with the settings they were made with.
 
-    Raises:
-        UsageError: another run holds the folder, or it has results and ``resume`` is not asked for, or was made with
-            other settings.
+    Attributes:
+        option: of the command line, which errors name.
+        path: of the folder.
+        pattern: of the results' names.
+        settings: as JSON has them; what does not change the results is not among them.
     """
-    lock = FileLock(folder / ".lock")
 
-    def take() -> None:
-        if worker.rank > 0:
-            return
-        folder.mkdir(parents=True, exist_ok=True)
+    option: str
+    path: Path
+    pattern: str
+    settings: dict[str, Any]
+    _recorded: bool = field(default=False, init=False)
+
+    @property
+    def _record(self) -> Path:
+        return self.path / "settings.json"
+
+    @contextmanager
+    def held(self, worker: Worker, prepare: Callable[[], None]) -> Iterator[None]:
+        """Keep other runs out, prepare the folder in the first worker, and remove what a killed run left half-written.
+
+        Raises:
+            UsageError: another run holds the folder, or what ``prepare`` raises.
+        """
+        lock = FileLock(self.path / ".lock")
+
+        def take() -> None:
+            if worker.rank > 0:
+                return
+            self.path.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                problem = (
+                    f"{self.option} {self.path}: another run is writing to it. Wait for it, or choose another folder."
+                )
+                raise UsageError(problem) from None
+            prepare()
+            remove_unfinished(self.path)
+
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            problem = f"--output {folder}: another run is writing to it. Wait for it, or choose another folder."
-            raise UsageError(problem) from None
-        _prepare(folder, settings, resume)
+            worker.together(take)
+            yield
+        finally:
+            lock.release()
 
-    try:
-        worker.together(take)
-        yield
-    finally:
-        lock.release()
+    def results(self) -> Iterable[Path]:
+        """Return the results that are there, of whatever run."""
+        return (path for path in self.path.rglob(self.pattern) if not path.name.startswith("."))
 
+    def before(self) -> dict[str, Any] | None:
+        """Return the settings of the results that are there; None where there are none.
 
-def _prepare(folder: Path, settings: dict[str, Any], resume: bool) -> None:
-    record = folder / "settings.json"
-    has_results = any(not path.name.startswith(".") for path in folder.rglob("*.npy"))
-    if has_results and not record.exists():
-        raise UsageError(f"--output {folder}: has .npy files that are not of this command. Choose another folder.")
-    if has_results:  # a run that ended before its first result binds nobody
-        try:
-            before = dict(json.loads(record.read_text()))
-        except (ValueError, TypeError) as error:
-            raise UsageError(f"{record}: cannot be read ({error}). Choose another folder.") from error
-        changed = [name for name in {**before, **settings} if before.get(name) != settings.get(name)]
-        if changed:
-            name = changed[0]
+        Raises:
+            UsageError: there are results that are not of this command.
+        """
+        if next(iter(self.results()), None) is None:  # a run that ended before its first result binds nobody
+            return None
+        if not self._record.exists():
             raise UsageError(
-                f"--output {folder}: was made with {name} = {before.get(name)!r}, now it is {settings.get(name)!r}. "
-                "Choose another folder."
+                f"{self.option} {self.path}: has {self.pattern[1:]} files that are not of this command. Choose another "
+                "folder."
+            )
+        try:
+            return dict(json.loads(self._record.read_text()))
+        except (ValueError, TypeError) as error:
+            raise UsageError(f"{self._record}: cannot be read ({error}). Choose another folder.") from error
+
+    def check(self, resume: bool) -> None:
+        """See that results of this run may join those that are there.
+
+        Raises:
+            UsageError: they were made with other settings, or there are some and ``resume`` is not asked for.
+        """
+        before = self.before()
+        if before is None:
+            return
+        changed = [name for name in {**before, **self.settings} if before.get(name) != self.settings.get(name)]
+        if changed:
+            was, now = (settings.get(changed[0]) for settings in (before, self.settings))
+            raise UsageError(
+                f"{self.option} {self.path}: was made with {changed[0]} = {was!r}, now it is {now!r}. Choose another "
+                "folder."
             )
         if not resume:
-            raise UsageError(f"--output {folder}: has results already. Pass --resume to go on, or another folder.")
-    for unfinished in folder.glob(".*-*.npy"):  # of a run that was killed
-        unfinished.unlink()
-    with written_whole(record) as temporary:
-        temporary.write_text(json.dumps(settings, indent=1))
+            raise UsageError(
+                f"{self.option} {self.path}: has results already. Pass --resume to go on, or another folder."
+            )
+
+    def record(self) -> None:
+        """Write the settings, before the first result."""
+        if not self._recorded:
+            with written_whole(self._record) as temporary:
+                temporary.write_text(json.dumps(self.settings, indent=1))
+            self._recorded = True
+
+
+def finished(names: Sequence[str], worker: Worker, is_whole: Callable[[int], bool]) -> set[int]:
+    """Return the numbers of the photos whose results are there and whole; the workers share the checking."""
+    return {number for part in worker.gather(list(filter(is_whole, worker.share(len(names))))) for number in part}
+
+
+@dataclass(frozen=True)
+class _Groups(Dataset[list[tuple[int, Any]]], Generic[Photo]):
+    """Groups of photos, read together: (number, what was read) or (number, the error) of each."""
+
+    load: Callable[[int], Photo]
+    groups: Sequence[Sequence[int]]
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __getitem__(self, index: int) -> list[tuple[int, Photo | Exception]]:
+        return [(number, self._read(number)) for number in self.groups[index]]
+
+    def _read(self, number: int) -> Photo | Exception:
+        try:
+            return self.load(number)
+        except Exception as error:
+            return ValueError(_reason(error))
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 def visit(
-    names: Sequence[str], worker: Worker, step: Callable[[int], None], *, done: Callable[[int], bool] | None = None
+    names: Sequence[str],
+    worker: Worker,
+    load: Callable[[int], Photo],
+    compute: Callable[[list[Photo]], Sequence[Result]],
+    keep: Callable[[int, Photo, Result], None],
+    *,
+    done: Collection[int] = (),
+    batch: int = 1,
+    alike: Callable[[Photo], Hashable] = lambda photo: None,
+    readers: int = 0,
 ) -> dict[str, str]:
-    """Do a step for each of this worker's photos; one that fails does not stop the others.
+    """Visit this worker's photos; one that fails does not stop the others.
+
+    Photos are visited in groups of neighbours, always the same, so that what is computed does not depend on the number
+    of workers, nor on where an earlier run ended.
 
     Args:
         names: of all photos.
         worker: whose share to visit.
-        step: what to do with the photo of a number.
-        done: tells which photos need no visit.
+        load: reads the photo of a number.
+        compute: from photos to a result for each; gets those of a group that are alike at once, and where that fails,
+            one after the other.
+        keep: writes or counts a result; not called for what is done.
+        done: the numbers of photos whose results are there. A group that is done is not visited.
+        batch: how many photos make a group.
+        alike: what photos have to have in common to be computed at once.
+        readers: processes that read photos ahead; 0 reads each when its turn comes.
 
     Returns:
         The reasons of the photos that failed, of all workers. A worker whose first 10 photos all fail tries no others.
@@ -146,21 +247,65 @@ def visit(
     Raises:
         UsageError: no photo succeeded.
     """
+    done = set(done)
+    groups = [range(start, min(start + batch, len(names))) for start in range(0, len(names), batch)]
+    open_groups = [group for group in groups if not done.issuperset(group)]
+    share = [open_groups[index] for index in worker.share(len(open_groups))]
+    tasks: DataLoader[list[tuple[int, Any]]] = DataLoader(
+        _Groups(load, share), batch_size=None, num_workers=readers, collate_fn=_as_it_is
+    )
     failures: dict[str, str] = {}
-    share = worker.share(len(names))
+    visited = 0
     every = 0.1 if sys.stderr.isatty() else 60  # seconds between lines of a log file
-    for visited, index in enumerate(tqdm(share, unit="photo", disable=worker.rank > 0, mininterval=every), start=1):
-        try:
-            if not (done and done(index)):
-                step(index)
-        except Exception as error:
-            failures[names[index]] = str(error) or type(error).__name__
-            if len(failures) == visited == _HOPELESS:
-                failures |= {names[i]: f"not tried, as the first {visited} photos all failed" for i in share[visited:]}
+    total = sum(number not in done for group in share for number in group)
+    with tqdm(total=total, unit="photo", disable=worker.rank > 0, mininterval=every) as progress:
+        for group in tasks:
+            for number, result in _computed(group, compute, alike):
+                if number in done:
+                    continue
+                try:
+                    if isinstance(result, Exception):
+                        raise result
+                    keep(number, *result)
+                except Exception as error:
+                    failures[names[number]] = _reason(error)
+                visited += 1
+                progress.update()
+            if len(failures) == visited >= _HOPELESS:
                 break
+    for name in [names[number] for group in share for number in group if number not in done][visited:]:
+        failures[name] = f"not tried, as the first {visited} photos all failed"
     last = next((reason for reason in reversed(failures.values()) if not reason.startswith("not tried")), "")
-    reasons = worker.gather({str(worker.rank): last} if last else {})
-    failures = worker.gather(failures)
+    reasons = list(filter(None, worker.gather(last)))
+    failures = worker.merge(failures)
     if names and len(failures) == len(names):
-        raise UsageError(f"all photos that were tried failed, one of them with: {next(iter(reasons.values()))}")
+        raise UsageError(f"all photos that were tried failed, one of them with: {reasons[0]}")
     return failures
+
+
+def _as_it_is(group: Any) -> Any:
+    return group
+
+
+def _computed(
+    group: list[tuple[int, Any]], compute: Callable[[list[Any]], Sequence[Any]], alike: Callable[[Any], Hashable]
+) -> Iterator[tuple[int, Any]]:
+    """Give (number, (photo, result)) or (number, error) for each photo of a group."""
+    bins: dict[Hashable, list[tuple[int, Any]]] = {}
+    for number, photo in group:
+        if isinstance(photo, Exception):
+            yield number, photo
+        else:
+            bins.setdefault(alike(photo), []).append((number, photo))
+    for members in bins.values():
+        try:
+            results = list(compute([photo for _, photo in members]))
+        except Exception as error:
+            if len(members) == 1:
+                yield members[0][0], error
+            else:
+                for member in members:
+                    yield from _computed([member], compute, alike)
+            continue
+        for (number, photo), result in zip(members, results, strict=True):
+            yield number, (photo, result)

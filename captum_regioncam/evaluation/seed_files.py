@@ -19,10 +19,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from captum_regioncam.evaluation.maps import seed_grid
 from captum_regioncam.files import written_whole
 from captum_regioncam.grids import resize
 
-__all__ = ["FORMATS", "Seed", "load_seed", "save_seed", "seed_grid"]
+__all__ = ["FORMATS", "Seed", "load_seed", "save_arrays", "save_seed"]
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,6 @@ class Seed:
     keys: Tensor
     cam: Tensor
     high_res: npt.NDArray[np.float32]
-
-
-def seed_grid(height: int, width: int) -> tuple[int, int]:
-    """Return the grid of ``Seed.cam``: a quarter of the photo's, rounded up."""
-    return -(-height // 4), -(-width // 4)
 
 
 def _irn(seed: Seed) -> dict[str, Any]:
@@ -103,7 +99,15 @@ def save_seed(path: str | os.PathLike[str], seed: Seed, format: str = "irn") -> 
             f"seed: keys {tuple(seed.keys.shape)}, cam {tuple(seed.cam.shape)} and high_res {seed.high_res.shape} do "
             f"not go together: expects (K,), (K, ceil(H / 4), ceil(W / 4)) and (K, H, W)."
         )
-    content = FORMATS[format](seed)
+    _save(path, FORMATS[format](seed))
+
+
+def save_arrays(path: str | os.PathLike[str], arrays: Mapping[int, npt.NDArray[np.float32]]) -> None:
+    """Write {number: (H, W) float32}, as PSA keeps its maps: 0 for the background and class + 1 where there is one."""
+    _save(path, {number: _float32(array) for number, array in arrays.items()})
+
+
+def _save(path: str | os.PathLike[str], content: Any) -> None:
     with written_whole(path) as temporary, open(temporary, "wb") as file:
         if isinstance(content, np.ndarray):
             np.save(file, content)

@@ -9,12 +9,22 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from captum_regioncam.classifiers import resized
+from captum_regioncam.files import resized
 from captum_regioncam.grids import min_max, resize
 
-__all__ = ["NORMALIZATIONS", "multiscale_maps", "normalize"]
+__all__ = ["NORMALIZATIONS", "input_sizes", "irn_size", "multiscale_maps", "normalize", "seed_grid", "summed_maps"]
 
 _EPSILON = 1e-5  # IRN's
+
+
+def seed_grid(height: int, width: int) -> tuple[int, int]:
+    """Return the grid of a seed's ``cam``: a quarter of the photo's, rounded up."""
+    return -(-height // 4), -(-width // 4)
+
+
+def irn_size(height: int, width: int) -> tuple[int, int]:
+    """Return the size that IRN upsamples maps to before it crops them to the photo: the next multiples of 16."""
+    return -(-height // 16) * 16, -(-width // 16) * 16
 
 
 def multiscale_maps(
@@ -45,7 +55,7 @@ def multiscale_maps(
         flip: add the maps of the mirrored photo.
         input_size: width and height of the network's input at scale 1; default the photo's.
         sizes: the heights and widths to resize the maps to; default one: the grid of the map at the scale nearest
-            to 1, which comes first.
+            to 1, which comes first. IRN itself upsamples to the next multiples of 16 and crops.
 
     Returns:
         For each size a (K, height, width) tensor, non-negative; see :func:`normalize`.
@@ -59,41 +69,77 @@ def multiscale_maps(
         >>> full.shape
         torch.Size([1, 375, 500])
     """
-    if not scales or not all(scale > 0 for scale in scales):
-        raise ValueError(f"scales={list(scales)}: expects at least one factor, each above 0.")
     if not len(targets):
         raise ValueError("targets: expects at least one class, got none.")
-    width, height = input_size or photo.size
+    batches = (
+        (preprocess(resized(photo, size)), times)
+        for size, times in input_sizes(input_size or photo.size, scales).items()
+    )
+    [maps] = summed_maps(
+        lambda x, labels: list(_maps(attribution, x, labels[0])), batches, [list(targets)], flip=flip, sizes=[sizes]
+    )
+    return maps
+
+
+def input_sizes(size: tuple[int, int], scales: Sequence[float]) -> dict[tuple[int, int], int]:
+    """Count the widths and heights of the network's input over the scales, the nearest to 1 first.
+
+    Raises:
+        ValueError: there is no scale, or one is not above 0.
+    """
+    if not scales or not all(scale > 0 for scale in scales):
+        raise ValueError(f"scales={list(scales)}: expects at least one factor, each above 0.")
+    width, height = size
     nearest_first = sorted(scales, key=lambda scale: abs(math.log(scale)))
-    inputs = Counter((max(1, round(width * scale)), max(1, round(height * scale))) for scale in nearest_first)
-    sums: list[Tensor] = []
-    for size, times in inputs.items():
-        x = preprocess(resized(photo, size))
-        maps = _maps(attribution, torch.cat([x, x.flip(-1)]) if flip else x, targets).relu() * times
-        if flip:
-            maps = maps[:1] + maps[1:].flip(-1)
-        sizes = sizes or [(maps.shape[2], maps.shape[3])]
-        for index, wanted in enumerate(sizes):
-            upsampled = resize(maps, wanted)[0]
-            if index < len(sums):
-                sums[index] += upsampled
-            else:
-                sums.append(upsampled)
+    return Counter((max(1, round(width * scale)), max(1, round(height * scale))) for scale in nearest_first)
+
+
+def summed_maps(
+    attribute: Callable[[Tensor, list[list[int]]], list[Tensor]],
+    batches: Any,
+    labels: list[list[int]],
+    *,
+    flip: bool,
+    sizes: Sequence[Sequence[tuple[int, int]] | None],
+) -> list[list[Tensor]]:
+    """Sum the maps of several photos whose inputs have equal sizes.
+
+    Args:
+        attribute: from (N, 3, height, width) and the classes of each to N tensors (K_n, h, w).
+        batches: for each size of the input a batch (N, 3, height, width), and how often its maps count.
+        labels: the classes of each photo.
+        flip: add the maps of the mirrored photos.
+        sizes: for each photo the heights and widths to resize its maps to; None for the first map's own grid.
+
+    Returns:
+        For each photo, and each of its sizes, a (K_n, height, width) tensor.
+    """
+    wanted = [None if of_photo is None else list(of_photo) for of_photo in sizes]
+    sums: list[list[Tensor]] = [[] for _ in labels]
+    for x, times in batches:
+        maps = attribute(torch.cat([x, x.flip(-1)]) if flip else x, labels * 2 if flip else labels)
+        for index, total in enumerate(sums):
+            own = maps[index].detach().float().relu() * times
+            if flip:
+                own = own + maps[len(labels) + index].detach().float().relu().flip(-1) * times
+            grids = wanted[index] = wanted[index] or [(own.shape[1], own.shape[2])]
+            upsampled = [resize(own[None], grid)[0] for grid in grids]
+            total[:] = [before + part for before, part in zip(total, upsampled, strict=True)] if total else upsampled
     return sums
 
 
-def _maps(attribution: Any, x: Tensor, targets: Sequence[int]) -> Tensor:
-    """Return (N, K, h, w) maps, detached, in float32."""
+def _maps(attribution: Any, x: Tensor, targets: list[int]) -> Tensor:
+    """Return (N, K, h, w) maps."""
     if hasattr(attribution, "attribute_targets"):
-        maps = attribution.attribute_targets(x, list(targets))
+        maps = attribution.attribute_targets(x, targets)
     elif hasattr(attribution, "attribute"):
         x.requires_grad_()  # Captum warns where it has to do this itself
         maps = torch.cat([attribution.attribute(x, target=target).sum(1, keepdim=True) for target in targets], dim=1)
     else:
-        maps = attribution(x, list(targets))
+        maps = attribution(x, targets)
     if not isinstance(maps, Tensor) or maps.dim() != 4:
         raise ValueError(f"attribution: expects one that gives (N, C, height, width), got {type(maps).__name__}.")
-    return maps.detach().float()
+    return maps
 
 
 def normalize(maps: Tensor, how: str = "max") -> Tensor:

@@ -1,0 +1,112 @@
+"""A network with what it takes to run it on a photo, and the names of its classes."""
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import Module
+
+from captum_regioncam.errors import UsageError
+from captum_regioncam.files import resized
+
+__all__ = ["RESIZES", "Classifier", "nearest"]
+
+RESIZES = ("squash", "short", "crop", "keep")
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass
+class Classifier:
+    """A network in evaluation mode with its preprocessing and the names of its classes.
+
+    Attributes:
+        model: (N, 3, height, width) to (N, classes) scores.
+        size: the side of the network's input, in pixels.
+        mean, std: per channel, of pixels scaled to [0, 1].
+        class_names: one a class, synonyms separated by commas; empty where they are not known.
+        resize: "squash" the whole photo to size x size; its "short" side to size; or "crop" the centre, with the short
+            side at size * 256 / 224; or "keep" the photo's own size.
+    """
+
+    model: Module
+    size: int = 224
+    mean: Sequence[float] = _IMAGENET_MEAN
+    std: Sequence[float] = _IMAGENET_STD
+    class_names: Sequence[str] = ()
+    resize: str = "squash"
+
+    def seen_box(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Return the left, upper, right and lower edge of the part of a photo that the network sees."""
+        if self.resize != "crop":
+            return 0, 0, width, height
+        side = max(1, round(min(width, height) * 224 / 256))
+        left, top = (width - side) // 2, (height - side) // 2
+        return left, top, left + side, top + side
+
+    def input_size(self, width: int, height: int) -> tuple[int, int]:
+        """Return the width and the height at which the network sees a photo."""
+        if self.resize == "keep":
+            return width, height
+        if self.resize == "short":
+            scale = self.size / min(width, height)
+            return max(1, round(width * scale)), max(1, round(height * scale))
+        return self.size, self.size
+
+    def fit(self, photo: Image.Image) -> tuple[Image.Image, Image.Image]:
+        """Return the part of the photo that the network sees, at the photo's resolution and at the network's."""
+        seen = photo.crop(self.seen_box(*photo.size))
+        return seen, resized(seen, self.input_size(*photo.size))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.model.parameters(), torch.empty(0)).device
+
+    def preprocess(self, fitted: Image.Image | npt.NDArray[np.uint8]) -> Tensor:
+        """Normalise an image of the network's size: (1, 3, height, width) float32."""
+        pixels = torch.from_numpy(np.array(fitted, dtype=np.float32)).permute(2, 0, 1) / 255
+        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
+        return ((pixels - mean) / std)[None]
+
+    def class_name(self, index: int) -> str:
+        """Return the first name of a class, or its number."""
+        return self.class_names[index].split(",")[0] if 0 <= index < len(self.class_names) else f"class {index}"
+
+    def class_index(self, target: str) -> int:
+        """Find a class by number, by its first name, or by any other of its names.
+
+        Raises:
+            UsageError: no class, or more than one, is called that; the message has the nearest names.
+        """
+        if re.fullmatch("-?[0-9]+", target):
+            index = int(target)
+            if index < 0 or (self.class_names and index >= len(self.class_names)):
+                classes = f"0 to {len(self.class_names) - 1}" if self.class_names else "numbers from 0"
+                raise UsageError(f"--target {target}: the classes are {classes}.")
+            return index
+        if not self.class_names:
+            raise UsageError(
+                f"--target {target}: the class names of this model are not known; give the class's number."
+            )
+        numbered = [(name.strip().lower(), i) for i, names in enumerate(self.class_names) for name in names.split(",")]
+        wanted = target.strip().lower()
+        first = {i for i, names in enumerate(self.class_names) if names.split(",")[0].strip().lower() == wanted}
+        found = first or {index for name, index in numbered if name == wanted}
+        if len(found) > 1:
+            choices = ", ".join(f"{index} ({self.class_names[index]})" for index in sorted(found))
+            raise UsageError(f"--target {target}: several classes are called that: {choices}. Give the number.")
+        if not found:
+            raise UsageError(f"--target {target}: no such class. {nearest(target, (name for name, _ in numbered))}")
+        return found.pop()
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """Say which words are nearest to one that is not among them."""
+    close = difflib.get_close_matches(word, list(dict.fromkeys(words)), n=5, cutoff=0.4)
+    return f"Nearest: {', '.join(close)}." if close else "Nothing is called anything like it."

@@ -1,0 +1,68 @@
+"""What ``seeds``, ``labels`` and ``evaluate`` share: the data set, and what a run reports of itself."""
+
+import argparse
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from captum_regioncam.cli.protocols import Protocol
+from captum_regioncam.errors import UsageError
+from captum_regioncam.evaluation import Coco, Ilsvrc2012, PhotoDataset, PhotoFolder, Voc2012
+from captum_regioncam.stages import Stages
+
+__all__ = ["made_of", "open_dataset", "protocol_of", "readers_of"]
+
+
+def open_dataset(
+    name: str, root: str, split: str | None = None, labels: str | None = None, *, ground_truth: bool
+) -> PhotoDataset:
+    """Open a data set by its name on the command line."""
+    make: dict[str, Callable[[], PhotoDataset]] = {
+        "voc": lambda: Voc2012(root, split or "train", labels or "xml", ground_truth),
+        "coco": lambda: Coco(root, split or "val2014", ground_truth),
+        "ilsvrc": lambda: Ilsvrc2012(root),
+        "folder": lambda: PhotoFolder(root, ground_truth),
+    }
+    try:
+        return make[name]()
+    except ValueError as error:
+        raise UsageError(f"--root: {error}") from error
+
+
+def protocol_of(options: argparse.Namespace) -> Protocol:
+    """Return the protocol that the options make, and see that they go together."""
+    if options.size and options.resize == "keep":
+        raise UsageError("--size: has no meaning with --resize keep; give --resize squash, short or crop too.")
+    return Protocol(
+        options.scales, options.flip, options.resize, options.normalize, options.upsample, batch=options.batch
+    )
+
+
+def readers_of(options: argparse.Namespace) -> int:
+    """Return how many processes read photos ahead. On a CPU they take from the network what they save."""
+    if options.readers is not None:
+        return int(options.readers)
+    return 0 if not torch.cuda.is_available() or str(options.device).startswith("cpu") else 4
+
+
+def made_of(options: argparse.Namespace, stages: Stages) -> dict[str, Any]:
+    """Return what the maps of a run depend on, as JSON has it."""
+    names = ["dataset", "split", "labels", "model", "size", "mean", "std", "resize", "method", "contrast", "scales"]
+    names += ["flip", "upsample", "normalize", "batch"]
+    settings = {name: getattr(options, name, None) for name in names}
+    settings |= {"root": str(Path(options.root).resolve()), "layers": stages.describe().split(", ")}
+    return settings | {"weights": _fingerprint(options.weights)}
+
+
+def _fingerprint(weights: str | None) -> str | None:
+    """Return a checkpoint's path and the hash of what is in it, so that a run never goes on with other weights."""
+    if weights in (None, "none"):
+        return weights
+    digest = hashlib.sha256()
+    with open(str(weights), "rb") as file:
+        while block := file.read(1 << 24):
+            digest.update(block)
+    return f"{weights} (sha256 {digest.hexdigest()[:16]})"

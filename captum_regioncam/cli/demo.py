@@ -1,0 +1,43 @@
+"""``captum-regioncam demo``: a photo of a cat, explained offline."""
+
+import argparse
+import time
+
+import numpy as np
+from PIL import Image
+
+from captum_regioncam.cli.explain import likeliest, save_figure, titled_maps
+from captum_regioncam.cli.models import load_classifier
+from captum_regioncam.cli.values import check_picture
+from captum_regioncam.errors import UsageError
+from captum_regioncam.methods import make_method
+from captum_regioncam.stages import find_stages
+from captum_regioncam.visualization import show_attributions
+
+__all__ = ["run"]
+
+
+def run(options: argparse.Namespace) -> int:
+    """Draw the cat; return the exit status."""
+    check_picture("--output", options.output)
+    try:
+        from skimage.data import chelsea
+    except ImportError as error:
+        raise UsageError(f'the demo needs: pip install "captum_regioncam[demo]" ({error}).') from error
+    classifier = load_classifier()
+    photo = Image.fromarray(chelsea())
+    x = classifier.preprocess(classifier.fit(photo)[1])
+    probabilities, classes = likeliest(classifier, x, 5)
+    print("EfficientNet-Lite0 sees in scikit-image's cat:")
+    for probability, index in zip(probabilities, classes, strict=True):
+        print(f"  {probability:6.1%}  {classifier.class_name(index)} ({index})")
+    stages = find_stages(classifier.model, x)
+    print(f"Stages, shallow to deep: {stages.describe()}")
+    start = time.perf_counter()
+    make_method("region-cam", classifier.model, stages, x)(x, [classes[:1]])
+    print(f"Region-CAM of one photo over {len(stages)} stages: {time.perf_counter() - start:.2f} s")
+    methods = ["grad-cam", "layer-cam", "region-cam"]
+    figure = show_attributions(np.asarray(photo), titled_maps(classifier, stages, methods, x, classes[:1]))
+    save_figure(figure, options.output)
+    print(f"Wrote {options.output}")
+    return 0

@@ -1,0 +1,272 @@
+"""``captum-regioncam evaluate``: methods, or finished seeds, scored on photos with masks or boxes."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from captum_regioncam.cli.data import made_of, open_dataset, protocol_of, readers_of
+from captum_regioncam.cli.network import report_failures
+from captum_regioncam.cli.parser import MAP_OPTIONS
+from captum_regioncam.cli.photo_maps import Photo, PhotoMaps, make_photo_maps
+from captum_regioncam.cli.values import check_picture
+from captum_regioncam.errors import UsageError
+from captum_regioncam.evaluation import PhotoDataset, Sample, load_seed, squash_boxes
+from captum_regioncam.evaluation.localization import LocalizationScore, PixelAveragePrecision
+from captum_regioncam.evaluation.progress import Progress
+from captum_regioncam.evaluation.report import Figures, computed, in_percent, print_table, write_figures
+from captum_regioncam.evaluation.runner import visit, workers
+from captum_regioncam.evaluation.segmentation import SegmentationScore
+
+__all__ = ["run"]
+
+PROGRESS = Path(".captum_regioncam")
+"""Where runs keep what they have counted, in the working directory."""
+
+
+def run(options: argparse.Namespace) -> int:
+    """Score methods or seeds; return the exit status."""
+    _check(options)
+
+    def prepare() -> tuple[PhotoDataset, _Scoring]:
+        dataset = open_dataset(
+            options.dataset,
+            options.root,
+            getattr(options, "split", None),
+            getattr(options, "labels", None),
+            ground_truth=True,
+        )
+        return dataset, _scoring(options, dataset)
+
+    with workers() as worker:
+        dataset, scoring = worker.together(prepare)
+        names = dataset.names[: options.limit]
+        if worker.rank == 0:
+            print(scoring.describe)
+        settings = scoring.settings | {"limit": options.limit, "command": "evaluate"}
+        progress = Progress(PROGRESS, settings, scoring.metrics, worker, resume=options.resume)
+        numbers = [number for number, name in enumerate(names) if name not in progress.done]
+
+        def keep(number: int, photo: Photo, maps: Any) -> None:
+            scoring.count(photo.sample, maps)
+            progress.add(photo.sample.name)
+
+        reader = scoring.reader(dataset)
+        failures = visit(
+            [names[number] for number in numbers],
+            worker,
+            _Numbered(reader, numbers),
+            scoring.maps_of,
+            keep,
+            batch=options.batch,
+            alike=lambda photo: photo.input_shapes,
+            readers=readers_of(options),
+        )
+        progress.finish()
+        figures = scoring.figures()  # every worker takes part in the sums
+        progress.remove()
+    if worker.rank == 0:
+        report_failures(failures, len(names), "photos failed and count for nothing")
+        for row in figures.values():
+            row.update(photos=len(names) - len(failures), failed=len(failures))
+        print_table(scoring.title, scoring.columns, figures)
+        write_figures(figures, scoring.axis, options.json, options.plot)
+    return int(bool(failures))
+
+
+def _check(options: argparse.Namespace) -> None:
+    """See before a long run what would end it, or what would not be heeded."""
+    for path in (options.json, options.plot):
+        if path and path.is_dir():
+            raise UsageError(f"{path}: is a folder; give a file to write.")
+    if options.plot:
+        check_picture("--plot", options.plot)
+    if options.dataset == "ilsvrc" and options.resize == "crop":
+        raise UsageError("--resize crop: boxes are those of whole photos; choose squash, short or keep.")
+    if seeds := getattr(options, "seeds", None):
+        if not seeds.is_dir():
+            raise UsageError(f"--seeds {seeds}: no such folder.")
+        if given := options.given(options, MAP_OPTIONS):
+            raise UsageError(f"--{given[0]}: has no meaning with --seeds, which are scored as they are.")
+
+
+@dataclass(frozen=True)
+class _Numbered:
+    """Reads the photos of some numbers."""
+
+    read: Any
+    numbers: Sequence[int]
+
+    def __call__(self, number: int) -> Photo:
+        photo: Photo = self.read(self.numbers[number])
+        return photo
+
+
+class _Scoring(Protocol):
+    """What is scored, and how."""
+
+    title: str
+    axis: str
+    columns: ClassVar[dict[str, str]]
+    describe: str
+    metrics: dict[str, Metric]
+    settings: dict[str, Any]
+
+    def reader(self, dataset: PhotoDataset) -> Any:
+        """Return what reads the photo of a number."""
+
+    def maps_of(self, photos: list[Photo]) -> list[Any]:
+        """Return what is scored of each photo."""
+
+    def count(self, sample: Sample, maps: Any) -> None:
+        """Count a photo: by all methods, or, where it fails, by none."""
+
+    def figures(self) -> Figures:
+        """Return the scores of all photos."""
+
+
+def _scoring(options: argparse.Namespace, dataset: PhotoDataset) -> _Scoring:
+    if getattr(options, "seeds", None):
+        return _Seeds(options, dataset)
+    classes = None if options.dataset == "folder" else len(dataset.classes)
+    maps = make_photo_maps(options, options.method, protocol_of(options), classes)
+    return (_Localization if options.dataset == "ilsvrc" else _Segmentation)(options, dataset, maps)
+
+
+class _Masks:
+    """mIoU, and PxAP where there is one class, of whatever maps."""
+
+    columns: ClassVar = {"miou": "mIoU", "best_miou": "best mIoU", "best_threshold": "at", "pxap": "PxAP"}
+    axis = "mIoU (%)"
+
+    def __init__(self, options: argparse.Namespace, dataset: PhotoDataset, rows: Sequence[str]) -> None:
+        self.title = f"mIoU (%) at threshold {options.threshold:g} and at the best"
+        classes = len(dataset.classes)
+        self.names = ["background", *dataset.classes]
+        self.scores = {row: SegmentationScore(classes, options.threshold) for row in rows}
+        self.pixels = {row: PixelAveragePrecision() for row in rows} if classes == 1 else {}
+        self.metrics: dict[str, Metric] = {f"miou {row}": score for row, score in self.scores.items()}
+        self.metrics |= {f"pxap {row}": score for row, score in self.pixels.items()}
+
+    def add(self, cams: dict[str, Tensor], keys: Tensor, labels: Any) -> None:
+        """Count a photo's (K, height, width) maps of each row."""
+        if not all(maps.isfinite().all() for maps in cams.values()):
+            raise ValueError("the maps are not finite")
+        for row, maps in cams.items():
+            self.scores[row].update(maps, keys, labels)
+            if self.pixels and len(maps):
+                self.pixels[row].update(maps[0], labels)
+
+    def figures(self) -> Figures:
+        """Return the scores of all photos."""
+        figures: Figures = {}
+        for row, score in self.scores.items():
+            result = in_percent(computed(score))
+            for name in ("per_class", "best_per_class"):
+                result[name] = dict(zip(self.names, result[name], strict=True))
+            figures[row] = result
+            if self.pixels:
+                figures[row]["pxap"] = in_percent({"pxap": computed(self.pixels[row])})["pxap"]
+        return figures
+
+
+class _Seeds(_Masks):
+    """Seed files against masks."""
+
+    def __init__(self, options: argparse.Namespace, dataset: PhotoDataset) -> None:
+        self.folder = options.seeds
+        super().__init__(options, dataset, [f"seeds in {self.folder}"])
+        self.describe = f"Seeds in {self.folder}"
+        self.settings = {
+            "seeds": str(self.folder.resolve()), "root": str(Path(options.root).resolve()),
+            "dataset": options.dataset, "split": getattr(options, "split", None), "threshold": options.threshold,
+        }  # fmt: skip
+
+    def reader(self, dataset: PhotoDataset) -> Any:
+        return _SampleReader(dataset)
+
+    def maps_of(self, photos: list[Photo]) -> list[Any]:
+        return [load_seed(self.folder / f"{photo.sample.name}.npy", photo.sample.keys or None) for photo in photos]
+
+    def count(self, sample: Sample, seed: Any) -> None:
+        assert sample.labels is not None
+        maps = torch.from_numpy(seed.high_res) if len(seed.keys) else torch.zeros(0, *sample.labels.shape)
+        self.add(dict.fromkeys(self.scores, maps), seed.keys, sample.labels)
+
+
+@dataclass(frozen=True)
+class _SampleReader:
+    dataset: PhotoDataset
+
+    def __call__(self, number: int) -> Photo:
+        return Photo(self.dataset[number])
+
+
+class _Segmentation(_Masks):
+    """Maps against masks."""
+
+    def __init__(self, options: argparse.Namespace, dataset: PhotoDataset, maps: PhotoMaps) -> None:
+        super().__init__(options, dataset, options.method)
+        self.maps, self.reader = maps, maps.reader
+        self.describe = f"Layers: {maps.stages.describe()}\n{maps.protocol}"
+        self.settings = made_of(options, maps.stages) | {"threshold": options.threshold}
+
+    def _box(self, sample: Sample) -> tuple[int, int, int, int]:
+        return self.maps.classifier.seen_box(*sample.photo.size)
+
+    def maps_of(self, photos: list[Photo]) -> list[Any]:
+        boxes = [self._box(photo.sample) for photo in photos]
+        sizes = [(lower - upper, right - left) for left, upper, right, lower in boxes]
+        by_row = {row: self.maps.finished(row, photos, sizes) for row in self.scores}
+        return [{row: found[index][0] for row, found in by_row.items()} for index in range(len(photos))]
+
+    def count(self, sample: Sample, cams: dict[str, Tensor]) -> None:
+        assert sample.labels is not None
+        left, upper, right, lower = self._box(sample)
+        keys = torch.tensor(sample.keys, dtype=torch.long)
+        self.add(cams, keys, sample.labels[upper:lower, left:right])
+
+
+class _Localization:
+    """Maps against boxes."""
+
+    title = "Localisation (%), one box a photo at IoU 0.5"
+    columns: ClassVar = {
+        "max_box_acc": "MaxBoxAcc",
+        "max_box_acc_v2": "MaxBoxAccV2",
+        "gt_known": "GT-known",
+        "loc1": "Loc1",
+        "loc5": "Loc5",
+        "threshold": "at",
+    }
+    axis = "GT-known (%)"
+
+    def __init__(self, options: argparse.Namespace, dataset: PhotoDataset, maps: PhotoMaps) -> None:
+        self.maps, self.reader = maps, maps.reader
+        arguments = (options.step, options.box_threshold, options.box)
+        self.scores = {row: LocalizationScore(*arguments) for row in options.method}
+        self.metrics: dict[str, Metric] = dict(self.scores)
+        self.describe = f"Layers: {maps.stages.describe()}\n{maps.protocol}"
+        self.settings = made_of(options, maps.stages) | {"boxes": arguments}
+
+    def maps_of(self, photos: list[Photo]) -> list[Any]:
+        with self.maps.scores() as outputs:
+            by_row = {row: self.maps.sums(row, photos, [None] * len(photos)) for row in self.scores}
+        scores = outputs[0]  # of the scale nearest to 1, the unflipped photos first
+        ranks = [int((own > own[photo.sample.targets[0]]).sum()) for own, photo in zip(scores, photos, strict=False)]
+        return [({row: found[i][0][0] for row, found in by_row.items()}, rank) for i, rank in enumerate(ranks)]
+
+    def count(self, sample: Sample, found: tuple[dict[str, Tensor], int]) -> None:
+        assert sample.boxes is not None
+        boxes = squash_boxes(sample.boxes, sample.photo.size)
+        cams, rank = found
+        for row, cam in cams.items():
+            self.scores[row].update(cam, boxes, rank)
+
+    def figures(self) -> Figures:
+        return {row: in_percent(computed(score)) for row, score in self.scores.items()}

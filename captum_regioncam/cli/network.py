@@ -1,0 +1,77 @@
+"""From the options of the command line to a network and its layers."""
+
+import argparse
+import contextlib
+import os
+import sys
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from captum_regioncam.cli.classifier import Classifier, nearest
+from captum_regioncam.cli.models import load_classifier
+from captum_regioncam.errors import UsageError
+from captum_regioncam.stages import Stages, find_stages
+
+__all__ = ["classifier_of", "layers_named", "probe_of", "report_failures", "stages_of", "usable_device"]
+
+
+def classifier_of(options: argparse.Namespace) -> Classifier:
+    """Build the network that the options name, on its device, and say so where its weights are random."""
+    classifier = load_classifier(
+        options.model,
+        options.weights,
+        size=options.size,
+        mean=options.mean,
+        std=options.std,
+        resize=options.resize,
+    )
+    classifier.model.to(usable_device(options.device))
+    if options.weights == "none":
+        print(f"captum-regioncam {options.command}: the weights are random (--weights none).", file=sys.stderr)
+    return classifier
+
+
+def usable_device(name: str | None) -> torch.device:
+    """Return the device asked for; without a name CUDA's where there is one, and of several this process's own."""
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.zeros(1, device=device)
+    except Exception as error:
+        raise UsageError(f"--device {name}: not to be had here ({str(error).splitlines()[0]}).") from error
+    if device.type == "cuda" and device.index is None:  # a launcher may show each process one device, or all of them
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    return device
+
+
+def layers_named(model: Module, names: list[str] | None) -> dict[str, Module] | None:
+    """Return a model's modules by their names; None for None."""
+    modules = dict(model.named_modules())
+    for name in names or ():
+        if not name or name not in modules:
+            raise UsageError(f"--layers {name!r}: the model has no such layer. {nearest(name, modules)}")
+    return None if names is None else {name: modules[name] for name in names}
+
+
+def stages_of(model: Module, x: Tensor, named: dict[str, Module] | None) -> Stages:
+    """Return the layers asked for, or else found, with the reshape_transform that the model's layout needs."""
+    if named is None:
+        return find_stages(model, x)
+    with contextlib.suppress(ValueError):
+        return Stages(named, find_stages(model, x).reshape_transform)
+    return Stages(named)
+
+
+def probe_of(classifier: Classifier) -> Tensor:
+    """Return noise of the network's own size, always the same, to try the network with before the first photo."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(1, 3, classifier.size, classifier.size, generator=generator).to(classifier.device)
+
+
+def report_failures(failures: dict[str, str], total: int, what: str) -> None:
+    """Say what failed, and why."""
+    if failures:
+        print(f"{len(failures)} of {total} {what}:", file=sys.stderr)
+        for name, reason in failures.items():
+            print(f"  {reason if name in reason else f'{name}: {reason}'}", file=sys.stderr)

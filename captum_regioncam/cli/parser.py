@@ -1,0 +1,313 @@
+"""The parser of the command line: every option of every command, with its default."""
+
+import argparse
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from captum_regioncam import __version__
+from captum_regioncam.cli import values
+from captum_regioncam.cli.classifier import RESIZES
+from captum_regioncam.cli.models import DEFAULT_MODEL
+from captum_regioncam.cli.protocols import PROTOCOLS, Protocol
+from captum_regioncam.methods import METHODS
+
+__all__ = ["FORMATS", "MAP_OPTIONS", "build_parser"]
+
+FORMATS = ("irn", "psa", "clip-es", "wsol")
+MAP_OPTIONS = (
+    "model", "weights", "layers", "size", "mean", "std", "resize", "contrast", "device", "scales", "flip", "normalize",
+    "upsample", "batch", "method",
+)  # fmt: skip
+"""What makes maps: options without meaning where none are made."""
+
+_LAYOUTS = {
+    "voc": "PASCAL VOC 2012: JPEGImages/, Annotations/, SegmentationClass/, ImageSets/Segmentation/",
+    "coco": "MS COCO: SPLIT/ and annotations/instances_SPLIT.json",
+    "ilsvrc": "ILSVRC2012's validation photos with boxes",
+    "folder": "images/, masks/ and index.json: photos of one object each",
+}
+_SPLITS = {"voc": "train", "coco": "val2014"}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser; what it returns has the command's name in ``command``, and its data set in ``dataset``."""
+    parser = argparse.ArgumentParser(
+        prog="captum-regioncam",
+        description="Region-CAM: maps of whole objects, with edges where the objects' edges are.",
+    )
+    parser.add_argument("--version", action="version", version=f"captum-regioncam {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+    _add_demo(commands)
+    _add_explain(commands)
+    _add_seeds(commands)
+    _add_labels(commands)
+    _add_evaluate(commands)
+    return parser
+
+
+def _command(commands: Any, name: str, help: str, description: str, examples: str, **more: Any) -> Any:
+    epilog = f"examples:\n{examples}" if examples else None
+    return commands.add_parser(
+        name,
+        help=help,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        **more,
+    )
+
+
+def _add_demo(commands: Any) -> None:
+    demo = _command(commands, "demo", "explain a photo of a cat, offline", _DEMO, "")
+    demo.add_argument(
+        "--output", type=Path, default=Path("region_cam_demo.png"), metavar="FILE", help="default: %(default)s"
+    )
+
+
+def _add_explain(commands: Any) -> None:
+    explain = _command(
+        commands, "explain", "explain photos of your own", _EXPLAIN, _EXPLAIN_EXAMPLES,
+        usage="captum-regioncam explain IMAGE [IMAGE ...] [options]",
+    )  # fmt: skip
+    explain.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
+    _add_network(explain, Protocol())
+    explain.add_argument(
+        "--target", nargs="+", default=[], metavar="CLASS", help="classes by number or name; default: the likeliest"
+    )
+    _add_methods(explain)
+    explain.add_argument(
+        "--output", type=values.folder, default=Path(), metavar="DIR", help="where IMAGE_cam.png goes; default: here"
+    )
+    explain.add_argument(
+        "--save-npy", action="store_true",
+        help="also IMAGE_cam.npy: float32 (methods, classes, height, width), at the photo's size",
+    )  # fmt: skip
+
+
+def _add_seeds(commands: Any) -> None:
+    seeds = _command(commands, "seeds", "write seed files for weakly supervised segmentation", _SEEDS, _SEEDS_EXAMPLES)
+    for name, dataset in _datasets(seeds, _SEEDS, ("voc", "coco", "folder")):
+        _add_photos(dataset, name)
+        _add_maps(dataset, PROTOCOLS[name])
+        dataset.add_argument("--method", choices=METHODS, default="region-cam", help="default: %(default)s")
+        dataset.add_argument(
+            "--format", choices=FORMATS, default="irn",
+            help="that of IRN, ReCAM, LPCAM (default); PSA, SEAM, MCTformer; CLIP-ES; or wsolevaluation's score maps",
+        )  # fmt: skip
+        dataset.add_argument("--output", type=values.folder, required=True, metavar="DIR", help="where NAME.npy goes")
+        dataset.add_argument(
+            "--label-maps", type=values.folder, metavar="DIR",
+            help="then write label maps at --threshold, as the command labels does",
+        )  # fmt: skip
+        _add_threshold(dataset)
+        _add_resume(dataset)
+
+
+def _add_labels(commands: Any) -> None:
+    labels = _command(commands, "labels", "write label maps of finished seeds", _LABELS, _LABELS_EXAMPLES)
+    labels.add_argument("seeds", type=Path, metavar="SEEDS", help="the folder of NAME.npy, in any of the formats")
+    labels.add_argument("--output", type=values.folder, required=True, metavar="DIR", help="where NAME.png goes")
+    labels.add_argument(
+        "--threshold", type=values.threshold, default=0.15, metavar="T",
+        help="of the background, or 'best': the one with the highest mIoU against the data set's masks; default: "
+        "%(default)s",
+    )  # fmt: skip
+    labels.add_argument(
+        "--overlay", type=values.folder, metavar="DIR", help="also NAME.png over the photo, half transparent"
+    )
+    labels.add_argument("--limit", type=values.positive, metavar="N", help="the first N photos alone")
+    _add_resume(labels)
+    photos = labels.add_argument_group(
+        "photos and masks", "for --threshold best, --overlay and --crf; default: the data set that the seeds are of"
+    )
+    photos.add_argument("--dataset", choices=("voc", "coco", "folder"), help="which layout --root has")
+    photos.add_argument("--root", metavar="DIR", help="the data set's folder")
+    photos.add_argument("--split", metavar="NAME", help="of voc (default: train) or coco (default: val2014)")
+    crf = labels.add_argument_group("dense CRF", 'needs the extra "crf"')
+    crf.add_argument(
+        "--crf", choices=("irn", "psa"),
+        help="refine each label map at --threshold as IRN does; or write the maps themselves, {0: background, class + "
+        "1: map}, for PSA's and SEAM's training, a folder alpha-A for each --alpha",
+    )  # fmt: skip
+    crf.add_argument(
+        "--confident", type=values.fractions, metavar="B,F", nargs="?", const=[0.05, 0.3],
+        help="with --crf irn: instead of one threshold, background below B, classes above F and 255 in between, as "
+        "IRN trains on; 0.05,0.3 where they are left out",
+    )  # fmt: skip
+    crf.add_argument(
+        "--alpha", type=values.numbers(None, above_zero=True), default=[4.0, 24.0], metavar="A,A",
+        help="with --crf psa: powers of the background; default: 4,24",
+    )  # fmt: skip
+
+
+def _add_evaluate(commands: Any) -> None:
+    evaluate = _command(
+        commands, "evaluate", "score methods on photos with masks or boxes", _EVALUATE, _EVALUATE_EXAMPLES
+    )
+    for name, dataset in _datasets(evaluate, _EVALUATE, tuple(PROTOCOLS)):
+        _add_photos(dataset, name)
+        _add_maps(dataset, PROTOCOLS[name])
+        _add_methods(dataset)
+        if name == "ilsvrc":
+            dataset.add_argument(
+                "--box", choices=("contour", "rectangle"), default="contour",
+                help="of several, the contour of the largest area (default) or the largest bounding rectangle",
+            )  # fmt: skip
+            dataset.add_argument("--box-threshold", type=values.fraction, metavar="T", help="default: the set's best")
+            dataset.add_argument(
+                "--step", type=values.step, default=0.01, metavar="T", help="between thresholds; default: %(default)s"
+            )
+        else:
+            _add_threshold(dataset)
+            dataset.add_argument("--seeds", type=Path, metavar="DIR", help="score these seed files; no network is run")
+        dataset.add_argument("--json", type=Path, metavar="FILE", help="write the figures, in percent")
+        dataset.add_argument(
+            "--plot", type=Path, metavar="FILE", help="draw the score over the threshold, a curve a method"
+        )
+        _add_resume(dataset)
+
+
+def _datasets(command: Any, description: str, names: Sequence[str]) -> list[tuple[str, Any]]:
+    """Add a command's data sets; each shows its own protocol."""
+    datasets = command.add_subparsers(dest="dataset", required=True, metavar="DATASET", title="data sets")
+    parsers = []
+    for name in names:
+        parser = datasets.add_parser(
+            name,
+            help=_LAYOUTS[name],
+            description=f"{description}\n\nDefault protocol of {name}: {PROTOCOLS[name]}.",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        parser.set_defaults(given=functools.partial(_given, parser))
+        parsers.append((name, parser))
+    return parsers
+
+
+def _given(parser: argparse.ArgumentParser, options: argparse.Namespace, names: Sequence[str]) -> list[str]:
+    """Return which of some options have another value than their default."""
+    return [name for name in names if getattr(options, name) != parser.get_default(name)]
+
+
+def _add_photos(parser: Any, dataset: str) -> None:
+    parser.add_argument("--root", required=True, metavar="DIR", help=_LAYOUTS[dataset])
+    if dataset in _SPLITS:
+        parser.add_argument("--split", default=_SPLITS[dataset], metavar="NAME", help="default: %(default)s")
+    if dataset == "voc":
+        parser.add_argument(
+            "--labels", choices=("xml", "mask"), default="xml", help="where the classes come from; default: %(default)s"
+        )
+    parser.add_argument("--limit", type=values.positive, metavar="N", help="the first N photos alone")
+
+
+def _add_network(parser: Any, protocol: Protocol) -> None:
+    """Add what says which network, and how photos come to it."""
+    group = parser.add_argument_group("network")
+    group.add_argument(
+        "--model", default=DEFAULT_MODEL, metavar="NAME",
+        help="%(default)s (default), torchvision:resnet50, timm:NAME, or package.module:factory",
+    )  # fmt: skip
+    group.add_argument("--weights", metavar="FILE", help="a checkpoint, or 'none'; default: the model's own")
+    group.add_argument("--layers", type=values.comma, metavar="A,B,C", help="dotted names; default: the stages found")
+    group.add_argument("--size", type=values.positive, metavar="N", help="input side in pixels; default: the model's")
+    group.add_argument(
+        "--mean", type=values.numbers(3), metavar="R,G,B", help="of pixels in [0, 1]; default: the model's"
+    )
+    group.add_argument("--std", type=values.numbers(3, above_zero=True), metavar="R,G,B", help="likewise")
+    group.add_argument(
+        "--resize", choices=RESIZES, default=protocol.resize,
+        help="squash the whole photo to N x N, its short side to N, crop its centre, or keep its size; default: "
+        "%(default)s",
+    )  # fmt: skip
+    group.add_argument(
+        "--contrast", type=values.above_zero, default=3.0, metavar="C",
+        help="power that Region-CAM's maps are taken to; 1 gives the plain mean of the layers' maps; default: "
+        "%(default)g",
+    )  # fmt: skip
+    group.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 ...; default: cuda where there is one")
+
+
+def _add_maps(parser: Any, protocol: Protocol) -> None:
+    _add_network(parser, protocol)
+    scales = ",".join(f"{scale:g}" for scale in protocol.scales)
+    group = parser.add_argument_group("maps")
+    group.add_argument(
+        "--scales", type=values.numbers(None, above_zero=True), default=list(protocol.scales), metavar="S,S,...",
+        help=f"of the network's input, whose maps are added; default: {scales}",
+    )  # fmt: skip
+    group.add_argument(
+        "--flip", action=argparse.BooleanOptionalAction, default=protocol.flip,
+        help=f"also of the mirrored photo; default: {'--flip' if protocol.flip else '--no-flip'}",
+    )  # fmt: skip
+    group.add_argument(
+        "--upsample", choices=("irn", "photo"), default=protocol.upsample,
+        help="to the next multiples of 16 and cropped to the photo, as IRN does, or straight to the photo's size; "
+        "default: %(default)s",
+    )  # fmt: skip
+    group.add_argument(
+        "--normalize", choices=("max", "minmax"), default=protocol.normalize,
+        help="divide each map by its maximum, or stretch it from its minimum to its maximum; default: %(default)s",
+    )  # fmt: skip
+    group.add_argument(
+        "--batch", type=values.positive, default=protocol.batch, metavar="N",
+        help="neighbouring photos that go through the network together where their inputs have one size; default: "
+        "%(default)s",
+    )  # fmt: skip
+    group.add_argument(
+        "--readers", type=values.whole, metavar="N",
+        help="processes that read photos ahead; default: 0 on the CPU, 4 beside a GPU",
+    )  # fmt: skip
+
+
+def _add_methods(parser: Any) -> None:
+    parser.add_argument(
+        "--method", type=values.names_among(list(METHODS)), action=_Extend, default=["region-cam"], metavar="A,B",
+        help=f"of {', '.join(METHODS)}; may be repeated; default: region-cam. CAM and Grad-CAM take the last layer",
+    )  # fmt: skip
+
+
+def _add_threshold(parser: Any) -> None:
+    parser.add_argument(
+        "--threshold", type=values.fraction, default=0.15, metavar="T", help="of the background; default: %(default)s"
+    )
+
+
+def _add_resume(parser: Any) -> None:
+    parser.add_argument("--resume", action="store_true", help="go on where the same command was interrupted")
+
+
+class _Extend(argparse.Action):
+    """Collect what an option is given, each time that it is given, in place of its default."""
+
+    def __call__(self, parser: Any, namespace: Any, found: Any, option_string: str | None = None) -> None:
+        before = getattr(namespace, self.dest)
+        before = [] if before is self.default else before
+        setattr(namespace, self.dest, list(dict.fromkeys([*before, *found])))
+
+
+_DEMO = """Run EfficientNet-Lite0 with its ImageNet weights on scikit-image's cat and draw the photo beside its
+Grad-CAM, LayerCAM and Region-CAM. Needs the extra "demo" and no network."""
+_EXPLAIN = """Write, for every image, a picture of the photo and its class activation maps. An image that fails does not
+stop the others; it is reported at the end, with exit status 1."""
+_EXPLAIN_EXAMPLES = """  captum-regioncam explain cat.jpg
+  captum-regioncam explain photos/*.jpg --target tabby 207 --method grad-cam,region-cam --output maps --save-npy
+  captum-regioncam explain cat.jpg --model torchvision:resnet50 --layers relu,layer1,layer2,layer3,layer4"""
+_SEEDS = """Write a seed for every photo's labelled classes: NAME.npy, maps added over scales and flips.
+A photo that fails does not stop the others. Under torchrun, processes share the photos."""
+_SEEDS_EXAMPLES = """  captum-regioncam seeds voc --root VOCdevkit/VOC2012 --model examples.irn_resnet50:network \\
+      --weights res50_cam.pth --output seeds
+  torchrun --nproc-per-node 4 -m captum_regioncam seeds voc --root VOCdevkit/VOC2012 ... --output seeds --resume
+  captum-regioncam seeds voc --help      the options and defaults of voc"""
+_LABELS = """Write label maps of finished seeds, with VOC's palette: each pixel's best class, or the background where no
+map is above the threshold. No network is run. Under torchrun, processes share the photos."""
+_LABELS_EXAMPLES = """  captum-regioncam labels seeds --output labels --threshold 0.3
+  captum-regioncam labels seeds --output labels --threshold best --overlay overlays
+  captum-regioncam labels seeds --output ir_label --crf irn --confident
+  captum-regioncam labels seeds --output crf --crf psa --alpha 4,24"""
+_EVALUATE = """Score methods side by side: mIoU of label maps (voc, coco, folder) or boxes (ilsvrc). Under torchrun,
+processes share the photos."""
+_EVALUATE_EXAMPLES = """  captum-regioncam evaluate voc --root VOCdevkit/VOC2012 --seeds seeds --plot miou.png
+  captum-regioncam evaluate ilsvrc --root ILSVRC --model torchvision:vgg16 --method region-cam,layer-cam
+  captum-regioncam evaluate folder --root photos --method region-cam,grad-cam --resize crop --json out.json
+  captum-regioncam evaluate voc --help   the options and defaults of voc"""

@@ -1,0 +1,91 @@
+"""``captum-regioncam seeds``: a data set's maps as seed files."""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from captum_regioncam.cli.data import made_of, open_dataset, protocol_of, readers_of
+from captum_regioncam.cli.labels import LabelMaps
+from captum_regioncam.cli.network import report_failures
+from captum_regioncam.cli.photo_maps import Photo, PhotoMaps, make_photo_maps
+from captum_regioncam.errors import UsageError
+from captum_regioncam.evaluation import PhotoDataset, Seed, load_seed, save_seed
+from captum_regioncam.evaluation.maps import seed_grid
+from captum_regioncam.evaluation.runner import ResultFolder, finished, visit, workers
+from captum_regioncam.methods import TITLES
+
+__all__ = ["run"]
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write seed files; return the exit status."""
+    protocol = protocol_of(options)
+    if protocol.resize == "crop":
+        raise UsageError("--resize crop: a seed has the whole photo; choose squash, short or keep.")
+
+    def prepare() -> tuple[PhotoDataset, PhotoMaps]:
+        dataset = open_dataset(
+            options.dataset,
+            options.root,
+            getattr(options, "split", None),
+            getattr(options, "labels", None),
+            ground_truth=False,
+        )
+        # A folder's photos say themselves which of the network's outputs is theirs.
+        classes = None if options.dataset == "folder" else len(dataset.classes)
+        return dataset, make_photo_maps(options, [options.method], protocol, classes)
+
+    with workers() as worker:
+        dataset, maps = worker.together(prepare)
+        names = dataset.names[: options.limit]
+        settings = made_of(options, maps.stages) | {"format": options.format}
+        folder = ResultFolder("--output", options.output, "*.npy", settings)
+
+        def seed_of(photo: Photo, cam: torch.Tensor, high_res: torch.Tensor) -> Seed:
+            return Seed(torch.tensor(photo.sample.keys, dtype=torch.long), cam, high_res.numpy())
+
+        def compute(photos: list[Photo]) -> list[Seed]:
+            sizes = [(photo.sample.photo.height, photo.sample.photo.width) for photo in photos]
+            coarse = [seed_grid(*size) for size in sizes]
+            found = maps.finished(options.method, photos, sizes, coarse)
+            return [seed_of(photo, cam, high_res) for photo, (high_res, cam) in zip(photos, found, strict=True)]
+
+        def keep(number: int, photo: Photo, seed: Seed) -> None:
+            folder.record()
+            save_seed(_path(options.output, names[number]), seed, options.format)
+
+        with folder.held(worker, lambda: folder.check(options.resume)):
+            if worker.rank == 0:
+                print(f"{TITLES[options.method]} over {maps.stages.describe()}\n{protocol}")
+            done = finished(names, worker, lambda number: _is_whole(_path(options.output, names[number])))
+            failures = visit(
+                names,
+                worker,
+                maps.reader(dataset),
+                compute,
+                keep,
+                done=done,
+                batch=protocol.batch,
+                alike=lambda photo: photo.input_shapes,
+                readers=readers_of(options),
+            )
+        if options.label_maps:
+            labels = LabelMaps(options.output, options.label_maps, threshold=options.threshold, option="--label-maps")
+            labels.write([name for name in names if name not in failures], worker, resume=options.resume)
+    if worker.rank == 0:
+        print(f"{len(names) - len(failures)} seeds of {TITLES[options.method]} in {options.output}")
+        report_failures(failures, len(names), "photos failed and count for nothing")
+    return int(bool(failures))
+
+
+def _path(folder: Path, name: str) -> Path:
+    return folder / f"{name}.npy"
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        load_seed(path)
+    except ValueError:
+        return False
+    return True

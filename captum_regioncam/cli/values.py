@@ -1,0 +1,135 @@
+"""Values of the command line: from the text of an option to what it stands for."""
+
+import argparse
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+from captum_regioncam.errors import UsageError
+
+__all__ = [
+    "above_zero",
+    "check_picture",
+    "comma",
+    "folder",
+    "fraction",
+    "fractions",
+    "names_among",
+    "numbers",
+    "positive",
+    "step",
+    "threshold",
+    "whole",
+]
+
+_PICTURES = (".png", ".jpg", ".jpeg", ".pdf", ".svg")
+
+
+def comma(values: str) -> list[str]:
+    """Split at the commas."""
+    return [value.strip() for value in values.split(",")]
+
+
+def names_among(known: list[str]) -> Callable[[str], list[str]]:
+    """Make the parser of known names, with commas between them."""
+
+    def parse(values: str) -> list[str]:
+        named = comma(values)
+        for name in named:
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
+        return list(dict.fromkeys(named))
+
+    return parse
+
+
+def numbers(count: int | None, *, above_zero: bool = False) -> Callable[[str], list[float]]:
+    """Make the parser of so many numbers with commas between them; of at least one where ``count`` is None."""
+
+    def parse(values: str) -> list[float]:
+        try:
+            parsed = [float(value) for value in values.split(",")]
+        except ValueError:
+            parsed = []
+        if not parsed or len(parsed) != (count or len(parsed)) or not all(map(math.isfinite, parsed)):
+            wanted = {
+                None: "numbers with commas between them",
+                1: "a number",
+                2: "two numbers with a comma between them",
+                3: "three numbers with commas between them",
+            }
+            raise argparse.ArgumentTypeError(f"{values!r} is not {wanted[count]}")
+        if above_zero and min(parsed) <= 0:
+            raise argparse.ArgumentTypeError(f"{values!r}: has to be above 0")
+        return parsed
+
+    return parse
+
+
+def positive(value: str) -> int:
+    """Parse a positive whole number."""
+    if not value.isdigit() or int(value) < 1:
+        raise argparse.ArgumentTypeError(f"{value!r} is not a positive whole number")
+    return int(value)
+
+
+def whole(value: str) -> int:
+    """Parse a whole number from 0."""
+    if not value.isdigit():
+        raise argparse.ArgumentTypeError(f"{value!r} is not a whole number from 0")
+    return int(value)
+
+
+def above_zero(value: str) -> float:
+    """Parse a number above 0."""
+    return numbers(1, above_zero=True)(value)[0]
+
+
+def fraction(value: str) -> float:
+    """Parse a number from 0 to below 1."""
+    return _fractions(value, 1)[0]
+
+
+def fractions(value: str) -> list[float]:
+    """Parse two numbers from 0 to below 1, the first the smaller."""
+    found = _fractions(value, 2)
+    if found[0] > found[1]:
+        raise argparse.ArgumentTypeError(f"{value!r}: the first has to be the smaller")
+    return found
+
+
+def _fractions(value: str, count: int) -> list[float]:
+    try:
+        found = numbers(count)(value)
+    except argparse.ArgumentTypeError:
+        found = []
+    if not found or not all(0 <= number < 1 for number in found):
+        wanted = {1: "from 0 to below 1", 2: "two numbers from 0 to below 1, with a comma between them"}
+        raise argparse.ArgumentTypeError(f"{value!r} is not {wanted[count]}")
+    return found
+
+
+def step(value: str) -> float:
+    """Parse a number above 0 and below 1."""
+    found = fraction(value)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{value!r} is not above 0")
+    return found
+
+
+def threshold(value: str) -> float | None:
+    """Parse a number from 0 to below 1, or "best", which is None."""
+    return None if value == "best" else fraction(value)
+
+
+def folder(path: str) -> Path:
+    """Parse the path of a folder to write to."""
+    if Path(path).exists() and not Path(path).is_dir():
+        raise argparse.ArgumentTypeError(f"{path} is a file; give a folder")
+    return Path(path)
+
+
+def check_picture(option: str, path: Path) -> None:
+    """See that a picture can be written to a path: a file, of a format that matplotlib has."""
+    if path.is_dir() or path.suffix.lower() not in ("", *_PICTURES):
+        raise UsageError(f"{option} {path}: expects a file to write, .png, .jpg, .pdf or .svg.")

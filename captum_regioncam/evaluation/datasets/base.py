@@ -1,0 +1,175 @@
+"""What the data sets have in common: a sample, and how files are found, checked and read."""
+
+import os
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from torch.utils.data import Dataset
+
+from captum_regioncam.files import read_photo
+
+__all__ = [
+    "PhotoDataset",
+    "Sample",
+    "checked_names",
+    "data_root",
+    "first_files",
+    "open_image",
+    "photo_of_size",
+    "read_labels",
+    "read_xml",
+    "text_of",
+]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One photo.
+
+    Attributes:
+        name: the photo's, unique in the data set; seeds are called after it.
+        photo: RGB.
+        keys: its classes, counted without the background.
+        targets: for each key the network's output.
+        labels: (height, width) 0 for the background, key + 1, and 255 for what does not count; None where unknown.
+        boxes: (B, 4) x0, y0, x1, y1 in the photo's pixels, not rounded; None where unknown.
+
+    Example::
+
+        >>> Sample("2007_000032", photo=Image.new("RGB", (500, 375)), keys=[0, 14], targets=[0, 14]).labels is None
+        True
+    """
+
+    name: str
+    photo: Image.Image
+    keys: list[int]
+    targets: list[int]
+    labels: npt.NDArray[np.uint8] | None = None
+    boxes: npt.NDArray[np.float64] | None = None
+
+
+class PhotoDataset(Dataset[Sample]):
+    """What the data sets have in common.
+
+    Ground truth of the benchmarks is of the stored pixels, as their reference code reads them; where only the photo
+    turned by its EXIF orientation has the size of the ground truth, that is taken. A :class:`PhotoFolder` turns photos.
+
+    Attributes:
+        names: one a photo, in the order of the samples.
+        classes: names of the keys.
+
+    Raises:
+        ValueError: on construction the layout is incomplete (the message says what is missing where); on access a file
+            of the photo is missing, truncated or does not fit.
+
+    Example::
+
+        >>> dataset = Voc2012("VOCdevkit/VOC2012", split="train")
+        >>> len(dataset) == len(dataset.names)
+        True
+        >>> for sample in dataset:
+        ...     print(sample.name, sample.photo.size, sample.keys)
+        ...     break
+        2007_000001 (60, 44) [0, 1]
+    """
+
+    names: Sequence[str]
+    classes: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def data_root(root: str | os.PathLike[str], below: Iterable[str], wanted: Sequence[str], what: str) -> Path:
+    """Find the folder that has what is wanted."""
+    candidates = [Path(root) / part for part in below]
+    best = max(candidates, key=lambda path: sum((path / part).exists() for part in wanted))
+    if missing := [part for part in wanted if not (best / part).exists()]:
+        raise ValueError(f"{best}: not a {what} folder: has no {', no '.join(missing)}.")
+    return best
+
+
+def checked_names(names: Sequence[str], source: Path, folder: str = "the data set's folder") -> list[str]:
+    """Return names as they are, once each of them is sure to be one file's, inside the folder.
+
+    Raises:
+        ValueError: a name is listed twice, or leads out of the folder.
+    """
+    for name in names:
+        path = Path(name)
+        if not path.parts or path.is_absolute() or ".." in path.parts:
+            raise ValueError(f"{source}: {name!r} leads out of {folder}.")
+    if len(set(names)) < len(names):
+        twice, times = Counter(names).most_common(1)[0]
+        raise ValueError(f"{source}: {twice} is the name of {times} photos; each needs a name of its own.")
+    return list(names)
+
+
+def first_files(roots: Iterable[Path], folders: Iterable[str], patterns: Sequence[str]) -> list[Path]:
+    """Return the files that match the first pattern that any do, in the first folder that has some."""
+    found = (sorted((root / part).glob(pattern)) for root in roots for part in folders for pattern in patterns)
+    return next((paths for paths in found if paths), [])
+
+
+def photo_of_size(
+    path: Path, size: tuple[int, int] | None, *, upright: bool = False, resized: bool = False
+) -> Image.Image:
+    """Read a photo as it is stored or, preferably if ``upright``, as EXIF turns it: which has its ground truth's size.
+
+    ``resized`` also takes one of another size but the same proportions.
+    """
+    preferred = read_photo(path, upright=upright)
+    if size is None or preferred.size == size:  # and nearly every photo has been read once
+        return preferred
+    other = read_photo(path, upright=not upright)
+    fitting = [other] if other.size == size else []
+    if resized:
+        both = (preferred, other)
+        fitting += [photo for photo in both if abs(photo.width * size[1] / (photo.height * size[0]) - 1) < 0.02]
+    if not fitting:
+        raise ValueError(f"{path}: {' x '.join(map(str, preferred.size))} pixels; its ground truth has {size}.")
+    return fitting[0]
+
+
+def open_image(path: Path) -> Image.Image:
+    """Read an image file as it is."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from error
+
+
+def read_labels(path: Path, classes: int) -> npt.NDArray[np.uint8]:
+    """Read a label map: (height, width), 0 to ``classes`` and 255."""
+    image = open_image(path)
+    if image.mode not in ("P", "L"):
+        raise ValueError(f"{path}: a label map has one number a pixel; this is {image.mode}.")
+    labels: npt.NDArray[np.uint8] = np.array(image)
+    if (unknown := labels[(labels > classes) & (labels < 255)]).size:
+        raise ValueError(f"{path}: label {unknown[0]} is none of 0 to {classes} and 255.")
+    return labels
+
+
+def read_xml(path: Path) -> ElementTree.Element:
+    """Read an XML file."""
+    try:
+        return ElementTree.parse(path).getroot()
+    except (OSError, ElementTree.ParseError) as error:
+        raise ValueError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from error
+
+
+def text_of(element: Any, tag: str, path: Path) -> str:
+    """Return the text of an element below another."""
+    text: str | None = element.findtext(tag)
+    if not text:
+        raise ValueError(f"{path}: has an element without {tag}.")
+    return text.strip()

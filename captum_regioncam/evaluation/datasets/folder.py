@@ -1,0 +1,82 @@
+"""A folder of one's own photos."""
+
+import json
+import os
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from captum_regioncam.evaluation.datasets.base import (
+    PhotoDataset,
+    Sample,
+    checked_names,
+    data_root,
+    open_image,
+    photo_of_size,
+)
+
+__all__ = ["PhotoFolder"]
+
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+
+
+class PhotoFolder(PhotoDataset):
+    """Photos of one object each: images/, masks/NAME.png and index.json, a list of {"name": ..., "target": class}.
+
+    A name is the photo's path below images/, with or without its ending. Masks are bright (above 127) on the object.
+    All objects are one class, "foreground".
+
+    Args:
+        root: the folder of the three.
+        ground_truth: read the masks.
+
+    Raises:
+        ValueError: as :class:`PhotoDataset`.
+
+    Example::
+
+        >>> sample = PhotoFolder("photos")[0]
+        >>> sample.targets, float(sample.labels.mean().round(2))
+        ([0], 0.15)
+    """
+
+    classes = ("foreground",)
+
+    def __init__(self, root: str | os.PathLike[str], ground_truth: bool = True) -> None:
+        self.root = data_root(root, [""], ["images", "index.json", *(["masks"] if ground_truth else [])], "photo")
+        self.ground_truth = ground_truth
+        index = self.root / "index.json"
+        try:
+            entries = json.loads(index.read_text())
+            names = [str(entry["name"]) for entry in entries]
+            self._targets = [int(entry["target"]) for entry in entries]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f'{index}: expects a list of {{"name": ..., "target": ...}} ({error!r}).') from error
+        self.names = checked_names(names, index, f"{self.root / 'images'}")
+        self._photos: defaultdict[str, list[Path]] = defaultdict(list)
+        for path in sorted((self.root / "images").rglob("*")):
+            if path.suffix.lower() in _SUFFIXES:
+                relative = path.relative_to(self.root / "images")
+                self._photos[relative.as_posix()].append(path)
+                self._photos[relative.with_suffix("").as_posix()].append(path)
+        if several := next((name for name in self.names if len(self._photos.get(name, ())) > 1), None):
+            raise ValueError(f"{self.root / 'images'}: {several} is the name of several photos; add the ending.")
+
+    def __getitem__(self, index: int) -> Sample:
+        name = self.names[index]
+        if name not in self._photos:
+            raise ValueError(f"{self.root / 'images'}: has no photo {name}, which index.json lists.")
+        [photo] = self._photos[name]
+        labels = None
+        if self.ground_truth:
+            path = self.root / "masks" / f"{name}.png"
+            if not path.exists():
+                path = (self.root / "masks" / photo.relative_to(self.root / "images")).with_suffix(".png")
+            mask = np.asarray(open_image(path).convert("L"))
+            if 0 < mask.max() <= 127:
+                raise ValueError(f"{path}: its brightest pixel is {mask.max()}; expects 255 (above 127) on the object.")
+            labels = (mask > 127).astype(np.uint8)
+        size = None if labels is None else (labels.shape[1], labels.shape[0])
+        image = photo_of_size(photo, size, upright=True)
+        return Sample(name, image, [0], [self._targets[index]], labels)

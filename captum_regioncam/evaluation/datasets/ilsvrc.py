@@ -1,0 +1,83 @@
+"""ILSVRC2012: photos with boxes."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from captum_regioncam.evaluation.datasets.base import (
+    PhotoDataset,
+    Sample,
+    first_files,
+    photo_of_size,
+    read_xml,
+    text_of,
+)
+
+__all__ = ["Ilsvrc2012"]
+
+
+class Ilsvrc2012(PhotoDataset):
+    """ILSVRC2012's validation photos with their boxes.
+
+    Looked for below the root: the photos (*.JPEG, in one folder or in one a class) in ILSVRC2012_img_val/, val/ or
+    Data/CLS-LOC/val/; the boxes (ILSVRC2012_val_*.xml) in Annotations/CLS-LOC/val/, bbox/val/, bbox/ or val/; and the
+    classes, which the network's outputs are numbered by, as sorted WordNet ids in LOC_synset_mapping.txt,
+    synset_words.txt or synsets.txt, or as the names of the photos' folders.
+
+    Args:
+        root: the folder of these, or of an ILSVRC/ with them.
+
+    Raises:
+        ValueError: as :class:`PhotoDataset`.
+
+    Example::
+
+        >>> sample = Ilsvrc2012("ILSVRC2012")[0]
+        >>> sample.name, sample.boxes
+        ('ILSVRC2012_val_00000001', array([[ 4.,  8., 21., 29.]]))
+    """
+
+    _PHOTOS = ("ILSVRC2012_img_val", "Data/CLS-LOC/val", "val")
+    _BOXES = ("Annotations/CLS-LOC/val", "ILSVRC2012_bbox_val_v3/val", "bbox/val", "bbox", "val")
+    _SYNSETS = ("LOC_synset_mapping.txt", "synset_words.txt", "synsets.txt")
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        roots = [Path(root), Path(root) / "ILSVRC"]
+        photos = {path.stem: path for path in first_files(roots, self._PHOTOS, ("*.JPEG", "*/*.JPEG"))}
+        self._boxes = {path.stem: path for path in first_files(roots, self._BOXES, ("*.xml", "*/*.xml"))}
+        lists = first_files(roots, (".",), self._SYNSETS)
+        folders = {path.parent.name for path in photos.values() if path.parent.name.startswith("n")}
+        ids = {line.split()[0] for line in lists[0].read_text().splitlines() if line.strip()} if lists else folders
+        missing = {
+            f"*.JPEG in {' or '.join(self._PHOTOS)}": photos,
+            f"*.xml in {' or '.join(self._BOXES)}": self._boxes,
+            f"one of {', '.join(self._SYNSETS)}": ids,
+        }
+        if absent := [what for what, found in missing.items() if not found]:
+            raise ValueError(f"{root}: not ILSVRC2012's validation set: has no {'; no '.join(absent)}.")
+        self.classes = sorted(ids)
+        self._keys = {synset: key for key, synset in enumerate(self.classes)}
+        self._photos = [photos[name] for name in sorted(photos)]
+        self.names = [path.stem for path in self._photos]
+
+    def __getitem__(self, index: int) -> Sample:
+        name = self.names[index]
+        if name not in self._boxes:
+            raise ValueError(f"{name}: has no {name}.xml among the boxes.")
+        path = self._boxes[name]
+        tree = read_xml(path)
+        try:
+            size = (int(text_of(tree, "size/width", path)), int(text_of(tree, "size/height", path)))
+            objects = list(tree.iter("object"))
+            corners = ("xmin", "ymin", "xmax", "ymax")
+            boxes = [[int(float(text_of(item, f"bndbox/{corner}", path))) for corner in corners] for item in objects]
+        except ValueError as error:
+            raise error if str(path) in str(error) else ValueError(f"{path}: {error}.") from error
+        synsets = {text_of(item, "name", path) for item in objects}
+        if len(synsets) != 1 or not synsets <= set(self.classes):
+            raise ValueError(f"{path}: names {', '.join(sorted(synsets)) or 'no object'}; expects one known class.")
+        key = self._keys[synsets.pop()]
+        photo = photo_of_size(self._photos[index], size, resized=True)
+        in_photo = np.array(boxes) * [*photo.size, *photo.size] / [*size, *size]
+        return Sample(name, photo, [key], [key], boxes=in_photo)

@@ -1,0 +1,81 @@
+"""PASCAL VOC 2012."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from captum_regioncam.evaluation.datasets.base import (
+    PhotoDataset,
+    Sample,
+    checked_names,
+    data_root,
+    photo_of_size,
+    read_labels,
+    read_xml,
+    text_of,
+)
+
+__all__ = ["VOC_CLASSES", "Voc2012"]
+
+VOC_CLASSES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
+    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
+
+
+class Voc2012(PhotoDataset):
+    """PASCAL VOC 2012: JPEGImages/, SegmentationClass/, Annotations/ and ImageSets/Segmentation/SPLIT.txt.
+
+    Args:
+        root: VOCdevkit/VOC2012, or a folder above it.
+        split: train, val, or any other list there; one of the augmented set (train_aug) names each photo's mask.
+        labels_from: the photo's classes are those of its "xml" or of its "mask".
+        ground_truth: read the masks.
+
+    Raises:
+        ValueError: as :class:`PhotoDataset`.
+
+    Example::
+
+        >>> sample = Voc2012("VOCdevkit/VOC2012", split="train")[0]
+        >>> [VOC_CLASSES[key] for key in sample.keys], sample.labels.shape
+        (['aeroplane', 'bicycle'], (44, 60))
+    """
+
+    classes = VOC_CLASSES
+
+    def __init__(
+        self, root: str | os.PathLike[str], split: str = "train", labels_from: str = "xml", ground_truth: bool = True
+    ) -> None:
+        if labels_from not in ("xml", "mask"):
+            raise ValueError(f"labels_from={labels_from!r}: expects 'xml' or 'mask'.")
+        wanted = ["JPEGImages", f"ImageSets/Segmentation/{split}.txt"]
+        wanted += ["Annotations"] if labels_from == "xml" else []
+        wanted += ["SegmentationClass"] if (ground_truth or labels_from == "mask") and "aug" not in split else []
+        self.root = data_root(root, ["", "VOC2012", "VOCdevkit/VOC2012"], wanted, "VOC 2012")
+        self.labels_from, self.ground_truth = labels_from, ground_truth
+        lines = [line.split() for line in (self.root / wanted[1]).read_text().splitlines() if line.strip()]
+        self.names = checked_names([Path(line[0]).stem for line in lines], self.root / wanted[1])
+        # Lists of the augmented set hold the paths of photo and mask.
+        masks = [
+            line[1].lstrip("/") if len(line) > 1 else f"SegmentationClass/{Path(line[0]).stem}.png" for line in lines
+        ]
+        self._masks = [self.root / mask for mask in checked_names(masks, self.root / wanted[1])]
+
+    def __getitem__(self, index: int) -> Sample:
+        name = self.names[index]
+        labels = None
+        if self.ground_truth or self.labels_from == "mask":
+            labels = read_labels(self._masks[index], len(self.classes))
+        if self.labels_from == "xml":
+            path = self.root / "Annotations" / f"{name}.xml"
+            found = {text_of(item, "name", path) for item in read_xml(path).iter("object")}
+            if unknown := found - set(self.classes):
+                raise ValueError(f"{path}: {', '.join(sorted(unknown))}: no classes of VOC 2012.")
+            keys = [key for key, name_ in enumerate(self.classes) if name_ in found]
+        else:
+            keys = [int(label) - 1 for label in np.unique(labels) if 0 < label < 255]  # type: ignore[arg-type]
+        size = None if labels is None else (labels.shape[1], labels.shape[0])
+        photo = photo_of_size(self.root / "JPEGImages" / f"{name}.jpg", size)
+        return Sample(name, photo, keys, keys, labels if self.ground_truth else None)

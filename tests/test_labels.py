@@ -1,0 +1,234 @@
+"""The command ``labels``: label maps of finished seeds."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from made_datasets import FACTORY, NAMES, make_folder, make_voc, shapes
+from PIL import Image
+
+from captum_regioncam.cli import labels as labels_command
+from captum_regioncam.cli import main
+from captum_regioncam.evaluation import Seed, label_map, load_seed, save_seed
+
+TESTS = Path(__file__).parent
+MODEL = ["--model", "colour_factory:colour_net", "--layers", "relu1,relu2", "--device", "cpu"]
+VOC_MODEL = ["--model", "colour_factory:voc_net", *MODEL[2:], "--scales", "1,0.5"]
+
+
+def run(*arguments):
+    try:
+        return main(list(map(str, arguments)))
+    except SystemExit as error:
+        return error.code
+
+
+@pytest.fixture
+def voc(tmp_path, monkeypatch, capsys):
+    """The root of a VOC whose seeds are in seeds/."""
+    (tmp_path / "colour_factory.py").write_text(FACTORY.format(tests=str(TESTS)))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    home = make_voc(Path("data"))
+    assert run("seeds", "voc", "--root", home, *VOC_MODEL, "--output", "seeds") == 0
+    capsys.readouterr()
+    yield home
+    sys.modules.pop("colour_factory", None)
+
+
+def opened(folder, name):
+    with Image.open(f"{folder}/{name}.png") as image:
+        assert image.mode == "P"
+        return np.asarray(image)
+
+
+def expected(name, threshold, folder="seeds"):
+    seed = load_seed(f"{folder}/{name}.npy")
+    return label_map(seed.high_res, seed.keys, threshold)
+
+
+@pytest.mark.usefixtures("voc")
+def test_any_threshold_over_the_last(capsys):
+    for threshold in ("0.15", "0.4"):
+        assert run("labels", "seeds", "--output", "labels", "--threshold", threshold) == 0
+        assert f"6 label maps at {threshold} in labels" in capsys.readouterr().out
+        for name in NAMES:
+            assert np.array_equal(opened("labels", name), expected(name, float(threshold)))
+    assert run("labels", "seeds", "--output", "two", "--limit", "2") == 0
+    assert len(list(Path("two").glob("*.png"))) == 2
+
+
+def test_the_best_threshold_is_evaluate_s(voc, capsys):
+    assert run("labels", "seeds", "--output", "labels", "--threshold", "best") == 0
+    out = capsys.readouterr().out
+    assert run("evaluate", "voc", "--root", voc, "--seeds", "seeds", "--json", "out.json") == 0
+    [figures] = json.loads(Path("out.json").read_text()).values()
+    assert f"6 label maps at {figures['best_threshold']:g} (the best: mIoU {figures['best_miou']:.2f}) in labels" in out
+    for name in NAMES:
+        assert np.array_equal(opened("labels", name), expected(name, figures["best_threshold"]))
+
+
+def test_overlays_show_the_photo_and_the_classes(voc):
+    assert run("labels", "seeds", "--output", "labels", "--overlay", "over", "--threshold", "0.3") == 0
+    palette = {1: (128, 0, 0), 2: (0, 128, 0), 3: (128, 128, 0)}
+    for name in NAMES:
+        photo = np.asarray(Image.open(voc / "JPEGImages" / f"{name}.jpg").convert("RGB"))
+        over, labels = np.asarray(Image.open(f"over/{name}.png")), opened("labels", name)
+        assert np.array_equal(over[labels == 0], photo[labels == 0])
+        for label, colour in palette.items():
+            half = (photo[labels == label].astype(int) + colour) // 2
+            assert np.array_equal(over[labels == label], half)
+    assert labels.any()
+
+
+def test_resume_makes_what_is_missing(voc):
+    command = ["labels", "seeds", "--output", "labels", "--overlay", "over"]
+    assert run(*command) == 0
+    Path(f"labels/{NAMES[1]}.png").unlink()
+    Path(f"labels/{NAMES[2]}.png").write_bytes(b"half")
+    Path(f"over/{NAMES[3]}.png").unlink()
+    Path("labels/.captum_regioncam-x.png").write_bytes(b"of a run that was killed")
+    before = {path: path.stat().st_mtime_ns for path in Path("labels").glob("[!.]*.png")}
+    assert run(*command, "--resume") == 0
+    for name in NAMES:
+        assert np.array_equal(opened("labels", name), expected(name, 0.15))
+    remade = [path.stem for path, time in before.items() if path.stat().st_mtime_ns != time]
+    assert sorted(remade) == NAMES[2:4]
+    assert not list(Path("labels").glob(".captum*"))
+    # Other seeds of the same names, or another threshold: nothing is kept.
+    assert run(*command, "--resume", "--threshold", "0.4") == 0
+    assert all(np.array_equal(opened("labels", name), expected(name, 0.4)) for name in NAMES)
+    shutil.rmtree("seeds")
+    assert run("seeds", "voc", "--root", voc, *VOC_MODEL, "--output", "seeds", "--method", "layer-cam") == 0
+    assert run(*command, "--resume", "--threshold", "0.4") == 0
+    assert all(np.array_equal(opened("labels", name), expected(name, 0.4)) for name in NAMES)
+
+
+def test_killed_between_two_thresholds(voc, monkeypatch):
+    """Label maps of the old threshold never pass for those of the new one."""
+    assert run("labels", "seeds", "--output", "labels") == 0
+    save, saved = labels_command.save_label_map, []
+
+    def killed(path, labels):
+        if len(saved) == 2:
+            raise KeyboardInterrupt
+        saved.append(save(path, labels))
+
+    monkeypatch.setattr(labels_command, "save_label_map", killed)
+    assert run("labels", "seeds", "--output", "labels", "--threshold", "0.4") == 130
+    monkeypatch.setattr(labels_command, "save_label_map", save)
+    assert run("labels", "seeds", "--output", "labels", "--threshold", "0.4", "--resume") == 0
+    assert all(np.array_equal(opened("labels", name), expected(name, 0.4)) for name in NAMES)
+
+
+def test_pictures_of_others_stay(voc, capsys):
+    masks = voc / "SegmentationClass"
+    before = {path: path.read_bytes() for path in masks.iterdir()}
+    for arguments in (["--output", masks], ["--output", "labels", "--overlay", masks]):
+        assert run("labels", "seeds", *arguments) == 2
+        assert "has .png files that are not of this command" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in masks.glob("*.png")} == before
+
+
+def test_seeds_of_another_pipeline(voc, capsys):
+    Path("psa").mkdir()
+    for index, name in enumerate(NAMES):
+        seed = load_seed(f"seeds/{name}.npy")
+        np.save(f"psa/{name}.npy", dict(zip(shapes(index)[2], seed.high_res, strict=True)), allow_pickle=True)
+    assert run("labels", "psa", "--output", "labels") == 0
+    assert all(np.array_equal(opened("labels", name), expected(name, 0.15)) for name in NAMES)
+    assert run("labels", "psa", "--output", "labels", "--threshold", "best") == 2
+    assert "psa: has no settings.json to tell which photos" in capsys.readouterr().err
+    command = ["labels", "psa", "--output", "best", "--dataset", "voc", "--root", voc]
+    assert run(*command, "--threshold", "best", "--overlay", "over") == 0
+    assert len(list(Path("over").glob("*.png"))) == 6
+    # A photo without classes: the file does not tell its size, the data set does.
+    np.save(f"psa/{NAMES[0]}.npy", {}, allow_pickle=True)
+    assert run("labels", "psa", "--output", "unknown") == 1
+    assert f"{NAMES[0]}: has no classes, and so no size; give --dataset and --root" in capsys.readouterr().err
+    assert run(*command[:-4], "--dataset", "voc", "--root", voc, "--resume") == 0
+    assert opened("best", NAMES[0]).shape == (44, 60)
+    assert not opened("best", NAMES[0]).any()
+    for name in ("unheard_of", NAMES[1]):
+        save_seed(f"psa/{name}.npy", Seed(torch.tensor([1]), torch.rand(1, 2, 2), np.ones((1, 5, 5))))
+    assert run(*command) == 1
+    err = capsys.readouterr().err
+    assert "unheard_of: is not in the data set" in err
+    assert f"{NAMES[1]}: its maps are (5, 5), its photo is (44, 60)" in err
+
+
+def test_label_maps_with_the_seeds(voc):
+    shutil.rmtree("seeds")
+    command = ["seeds", "voc", "--root", voc, *VOC_MODEL, "--output", "seeds", "--label-maps", "labels"]
+    assert run(*command) == 0
+    assert all(np.array_equal(opened("labels", name), expected(name, 0.15)) for name in NAMES)
+    assert run(*command, "--resume", "--threshold", "0.3") == 0  # changes no seed
+    assert all(np.array_equal(opened("labels", name), expected(name, 0.3)) for name in NAMES)
+
+
+def test_crf(voc, capsys):
+    pytest.importorskip("pydensecrf", reason="pydensecrf2 could not be built here")
+    assert run("labels", "seeds", "--output", "irn", "--crf", "irn", "--overlay", "over") == 0
+    assert "6 label maps at 0.15 in irn" in capsys.readouterr().out
+    assert run("labels", "seeds", "--output", "confident", "--crf", "irn", "--confident") == 0
+    assert run("labels", "seeds", "--output", "other", "--crf", "irn", "--confident", "0.01,0.6") == 0
+    assert run("labels", "seeds", "--output", "psa", "--crf", "psa") == 0
+    for index, name in enumerate(NAMES):
+        seed = load_seed(f"seeds/{name}.npy")
+        photo = Image.open(voc / "JPEGImages" / f"{name}.jpg")
+        keys = seed.keys.numpy()
+        assert np.array_equal(opened("irn", name), labels_command.crf_labels(photo, seed.high_res, keys, 0.15))
+        for folder, thresholds in (("confident", (0.05, 0.3)), ("other", (0.01, 0.6))):
+            labels = labels_command.confident_labels(photo, seed.high_res, keys, *thresholds)
+            assert np.array_equal(opened(folder, name), labels)
+        for alpha in (4, 24):
+            content = np.load(f"psa/alpha-{alpha}/{name}.npy", allow_pickle=True).item()  # as PSA reads it
+            assert list(content) == [0, *(key + 1 for key in shapes(index)[2])]
+            scores = labels_command.crf_scores(photo, seed.high_res, alpha)
+            assert np.array_equal(np.array(list(content.values())), scores)
+    time = Path(f"psa/alpha-4/{NAMES[0]}.npy").stat().st_mtime_ns
+    Path(f"psa/alpha-24/{NAMES[2]}.npy").unlink()
+    assert run("labels", "seeds", "--output", "psa", "--crf", "psa", "--resume") == 0
+    assert Path(f"psa/alpha-24/{NAMES[2]}.npy").exists()
+    assert Path(f"psa/alpha-4/{NAMES[0]}.npy").stat().st_mtime_ns == time
+
+
+def test_score_maps_of_wsolevaluation(voc):
+    root = make_folder(Path("photos"))
+    assert run("seeds", "folder", "--root", root, *MODEL, "--size", "32", "--format", "wsol", "--output", "wsol") == 0
+    assert run("labels", "wsol", "--output", "labels", "--threshold", "0.4") == 0
+    for index in range(4):
+        assert np.array_equal(opened("labels", f"photo_{index}"), np.load(f"wsol/photo_{index}.npy") > 0.4)
+
+
+@pytest.mark.usefixtures("voc")
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nowhere", "--output", "labels"], "nowhere: no such folder of seeds"),
+        (["data", "--output", "labels"], "data: has no seeds, NAME.npy"),
+        (["seeds", "--output", "seeds"], "--output seeds: is the folder of the seeds"),
+        (["seeds", "--output", "labels", "--overlay", "labels"], "--overlay labels: is the folder of --output"),
+        (["seeds", "--output", "labels", "--confident"], "--confident: goes with --crf irn"),
+        (["seeds", "--output", "labels", "--crf", "irn", "--confident", "0.3,0.1"], "the first has to be the smaller"),
+        (["seeds", "--output", "labels", "--crf", "psa", "--overlay", "over"], "there is no label map with --crf psa"),
+        (["seeds", "--output", "labels", "--threshold", "worst"], "'worst' is not from 0 to below 1"),
+        (["seeds", "--output", "labels", "--threshold", "best", "--root", "nowhere"], "--root: nowhere"),
+    ],
+)
+def test_arguments_that_cannot_be(arguments, says, capsys):
+    if "--crf" in arguments:
+        pytest.importorskip("pydensecrf", reason="pydensecrf2 could not be built here")
+    assert run("labels", *arguments) == 2
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("voc")
+def test_crf_without_its_extra(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
+    assert run("labels", "seeds", "--output", "labels", "--crf", "irn") == 2
+    assert 'pip install "captum_regioncam[crf]"' in capsys.readouterr().err
