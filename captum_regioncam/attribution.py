@@ -10,6 +10,7 @@ from captum.log import log_usage
 from torch import Tensor
 from torch.nn import Module
 
+from captum_regioncam.captum_private import progress
 from captum_regioncam.forward_pass import forward_pass
 from captum_regioncam.layers import as_layers, check_finite, check_kinds
 from captum_regioncam.reshape import ReshapeTransform, TokensToGrid, on_grid
@@ -113,6 +114,7 @@ class MultiLayerAttribution(LayerAttribution, GradientAttribution):
         additional_forward_args: object | None = None,
         attribute_to_layer_input: bool = False,
         grad_kwargs: dict[str, Any] | None = None,
+        show_progress: bool = False,
     ) -> Tensor | tuple[Tensor, ...]:
         r"""Attribute the scores of several targets, with one forward pass for all and one backward pass for each.
 
@@ -122,6 +124,7 @@ class MultiLayerAttribution(LayerAttribution, GradientAttribution):
             additional_forward_args: what ``forward_func`` takes after the inputs; a tuple if several.
             attribute_to_layer_input: use what goes into the layers instead of what comes out.
             grad_kwargs: go to :func:`torch.autograd.grad`.
+            show_progress: show how many targets are done, as Captum's slow attributions do.
 
         Returns:
             (N, K, \*grid) in [0, 1], equal to K calls of ``attribute`` side by side. A tuple of these where a single
@@ -137,7 +140,12 @@ class MultiLayerAttribution(LayerAttribution, GradientAttribution):
             torch.Size([2, 2, 112, 112])
         """
         return self._attribute(
-            inputs, list_targets(targets), additional_forward_args, attribute_to_layer_input, grad_kwargs
+            inputs,
+            list_targets(targets),
+            additional_forward_args,
+            attribute_to_layer_input,
+            grad_kwargs,
+            show_progress=show_progress,
         )
 
     @logged
@@ -148,6 +156,7 @@ class MultiLayerAttribution(LayerAttribution, GradientAttribution):
         additional_forward_args: object | None = None,
         attribute_to_layer_input: bool = False,
         grad_kwargs: dict[str, Any] | None = None,
+        show_progress: bool = False,
     ) -> list[Tensor] | tuple[list[Tensor], ...]:
         r"""Attribute the scores of each example's own labels, with one forward pass for all.
 
@@ -160,6 +169,7 @@ class MultiLayerAttribution(LayerAttribution, GradientAttribution):
             additional_forward_args: what ``forward_func`` takes after the inputs; a tuple if several.
             attribute_to_layer_input: use what goes into the layers instead of what comes out.
             grad_kwargs: go to :func:`torch.autograd.grad`.
+            show_progress: show how many of the backward passes are done.
 
         Returns:
             A list of N tensors (K_n, \*grid) in [0, 1]. A tuple of such lists where a single layer gives several
@@ -176,7 +186,14 @@ class MultiLayerAttribution(LayerAttribution, GradientAttribution):
         """
         batch = len(inputs if isinstance(inputs, Tensor) else inputs[0])
         targets, counts = spread_labels(labels, batch)
-        result = self._attribute(inputs, targets, additional_forward_args, attribute_to_layer_input, grad_kwargs)
+        result = self._attribute(
+            inputs,
+            targets,
+            additional_forward_args,
+            attribute_to_layer_input,
+            grad_kwargs,
+            show_progress=show_progress,
+        )
 
         def own(maps: Tensor) -> list[Tensor]:
             return [example[:count] for example, count in zip(maps, counts, strict=True)]
@@ -191,6 +208,7 @@ class MultiLayerAttribution(LayerAttribution, GradientAttribution):
         attribute_to_layer_input: bool,
         grad_kwargs: dict[str, Any] | None,
         attr_dim_summation: bool = True,
+        show_progress: bool = False,
     ) -> Tensor | tuple[Tensor, ...]:
         """Run one forward pass and a backward pass a target, and fuse what they left at the layers."""
         grad_kwargs = grad_kwargs or {}
@@ -228,9 +246,11 @@ class MultiLayerAttribution(LayerAttribution, GradientAttribution):
             ]
             check_kinds(features)
             reduced = []  # a target's maps, (N, 1, *grid) a layer
-            for target in targets[:-1]:
-                reduced.append(passed.gradients(target, reduce, **{**grad_kwargs, "retain_graph": True}))
-            reduced.append(passed.gradients(targets[-1], reduce, **grad_kwargs))
+            # The graph is needed until the last target, and then as long as the caller says.
+            ways = [{**grad_kwargs, "retain_graph": True}] * (len(targets) - 1) + [grad_kwargs]
+            todo = list(zip(targets, ways, strict=True))
+            for target, how in progress(todo, desc=f"{type(self).__name__} targets") if show_progress else todo:
+                reduced.append(passed.gradients(target, reduce, **how))
             is_of_several_tensors = passed.is_of_several_tensors
         dtype = shown[0].dtype if shown[0].is_floating_point() else features[0].dtype
         with torch.autocast(features[0].device.type, enabled=False):

@@ -8,7 +8,9 @@ from captum._utils.common import (
     _sort_key_list,
 )
 from captum._utils.gradient import _extract_device_ids, _forward_layer_distributed_eval
+from captum._utils.progress import progress
 from captum._utils.typing import TargetType
+from captum.attr._utils.visualization import _normalize_attr
 
 __all__ = [
     "TargetType",
@@ -16,7 +18,9 @@ __all__ = [
     "_format_additional_forward_args",
     "_format_tensor_into_tuples",
     "_forward_layer_distributed_eval",
+    "_normalize_attr",
     "_reduce_list",
     "_select_targets",
     "_sort_key_list",
+    "progress",
 ]

@@ -10,7 +10,10 @@ from typing import Any
 from torch import Tensor
 from torch.nn import Module
 
-__all__ = ["LayerError", "TargetError", "UsageError", "describe", "layer_name"]
+__all__ = ["LayerError", "TargetError", "UsageError", "describe", "first_tensor", "layer_name"]
+
+
+_SCORES = ("logits", "out", "image_embeds", "pooler_output")
 
 
 class LayerError(ValueError, AssertionError):
@@ -59,3 +62,21 @@ def describe(output: Any) -> str:
     if isinstance(output, Tensor):
         return f"a {output.dtype} tensor of shape {tuple(output.shape)}"
     return type(output).__name__
+
+
+def first_tensor(output: Any) -> tuple[str, Tensor] | None:
+    """Find the scores in what a network returned, and how they are picked: ``["out"]``, ``.logits`` or ``[0]``.
+
+    The names that the models of transformers and torchvision use come first, then the first tensor that there is.
+    """
+    if isinstance(output, Mapping):
+        named = {
+            f".{key}" if getattr(output, str(key), None) is value else f'["{key}"]': value
+            for key, value in output.items()
+        }
+    elif isinstance(output, (tuple, list)):
+        named = {f"[{index}]": value for index, value in enumerate(output)}
+    else:
+        named = {f".{key}": value for key, value in getattr(output, "__dict__", {}).items()}
+    known = (pick for key in _SCORES for pick in (f".{key}", f'["{key}"]') if pick in named)
+    return next(((pick, named[pick]) for pick in (*known, *named) if isinstance(named[pick], Tensor)), None)

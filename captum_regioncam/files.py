@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-__all__ = ["read_photo", "remove_unfinished", "resized", "written_whole"]
+__all__ = ["PHOTO_SUFFIXES", "read_photo", "remove_unfinished", "resized", "written_whole"]
 
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 _UNFINISHED = ".captum_regioncam-"
 
 

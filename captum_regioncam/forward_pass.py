@@ -21,7 +21,7 @@ from captum_regioncam.captum_private import (
     _reduce_list,
     _sort_key_list,
 )
-from captum_regioncam.errors import LayerError, describe, layer_name
+from captum_regioncam.errors import LayerError, describe, first_tensor, layer_name
 from captum_regioncam.graph import differentiate, sources
 from captum_regioncam.layers import as_tensors
 from captum_regioncam.targets import select_score
@@ -166,9 +166,10 @@ def forward_pass(
         def forward(*args: Any) -> Tensor:
             output = forward_func(*args)
             if not isinstance(output, Tensor):
+                pick, _ = first_tensor(output) or ("[...]", None)
                 raise TypeError(
-                    f"forward_func returned {describe(output)}, not a tensor of scores. Pass a function that picks "
-                    "one score per example or per class, such as lambda x: model(x).logits or lambda x: model(x)[0]."
+                    f"forward_func returned {describe(output)}, not a tensor of scores. Pass class_scores(model), or a "
+                    f"function that picks one score per example or per class, such as lambda x: model(x){pick}."
                 )
             if missed := [layer_name(layer, forward_func) for layer in layers if layer not in reached]:
                 raise LayerError(

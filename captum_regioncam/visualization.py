@@ -1,24 +1,34 @@
-"""Figures of a photo and its maps, over Captum's own visualisation."""
+"""Pictures of a photo and its maps, over Captum's own visualisation."""
 
 import io
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 import torch
 from captum.attr import LayerAttribution
 from captum.attr import visualization as viz
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from captum_regioncam.captum_private import _normalize_attr
 from captum_regioncam.grids import min_max
 
-__all__ = ["show_attributions"]
+__all__ = ["overlay", "show_attributions", "to_hwc"]
 
-_PANEL_INCHES = 3.2
+_PANEL, _GAP, _LINE, _BAR = 3.2, 0.1, 0.2, 0.75  # inches: a panel's width, between panels, a line of title, colour bar
+_LETTERS = 38  # in a line of title
+_SEEN = 0.01  # the probability below which a panel says that the network does not see the class
+
+Image = Tensor | npt.NDArray[Any]
+Map = Tensor | npt.NDArray[Any]
 
 
 class _ShownFigure(Figure):
@@ -30,10 +40,23 @@ class _ShownFigure(Figure):
         return buffer.getvalue()
 
 
+@dataclass(frozen=True)
+class _Panel:
+    title: str
+    photo: npt.NDArray[Any]
+    attribution: npt.NDArray[Any] | None = None
+    """None for the photo alone."""
+
+    @property
+    def lines(self) -> list[str]:
+        return [part for line in self.title.split("\n") for part in textwrap.wrap(line, _LETTERS) or [""]]
+
+
 def show_attributions(
-    image: Tensor | npt.NDArray[Any],
-    attributions: Mapping[str, Tensor | npt.NDArray[Any]],
+    image: Image | Sequence[Image],
+    attributions: Mapping[str, Map] | Mapping[str, Mapping[str, Map]],
     *,
+    probabilities: Mapping[str, float] | None = None,
     method: str = "blended_heat_map",
     cmap: str | Colormap = "jet",
     alpha_overlay: float = 0.5,
@@ -49,70 +72,207 @@ def show_attributions(
 
     Args:
         image: the photo: (H, W, 3) or (H, W) array, uint8 or in [0, 1]; or a (3, H, W) or (1, 3, H, W) tensor likewise.
-        attributions: title and map of each panel; a map is (h, w), (1, h, w) or (1, 1, h, w) of any size.
+            A list of N photos, or a (N, 3, H, W) tensor, gets a row each.
+        attributions: title and map of each panel; a map is (h, w), (1, h, w) or (1, 1, h, w) of any size, and of N
+            photos (N, h, w) or (N, 1, h, w). Or a mapping of such mappings: a row for each, such as
+            {"cat": {"Grad-CAM": map, "Region-CAM": map}, "dog": {...}}.
+        probabilities: of titles of ``attributions``, in [0, 1]; they are added to the title. Maps are as confident for
+            classes that the photo does not show: below 1 % the title says that the network has not seen the class.
         method: any of Captum's: "blended_heat_map", "heat_map", "masked_image", "alpha_scaling".
         cmap: a matplotlib colour map.
         alpha_overlay: opacity of the map in "blended_heat_map".
         outlier_perc: per cent of a map's sum that its highest values may have above the end of the colour scale, as in
             Captum, so that a few peaks do not leave the rest pale.
-        columns: panels in a row; default all in one.
+        columns: panels in a row; default all up to five, and of more as many as leave the fewest places empty.
         image_title: title of the photo's panel.
 
     Returns:
         The figure. A notebook shows it; ``savefig`` writes it.
 
     Raises:
-        ValueError: the photo is no image or not within its range, or a map is not one finite 2-D map.
+        ValueError: the photo is no image or not within its range, a map is not one finite 2-D map for each photo, or a
+            probability is not in [0, 1] or of no title.
 
     Example::
 
         >>> figure = show_attributions(photo, {"Region-CAM": attribution})
         >>> figure.savefig("region_cam.png")
+        >>> rows = {"tabby": {"Region-CAM": attribution}, "beagle": {"Region-CAM": attribution}}
+        >>> figure = show_attributions(photo, rows, probabilities={"tabby": 0.93, "beagle": 0.001})
     """
-    photo = _as_photo(image)
-    height, width = photo.shape[:2]
-    maps = {title: _as_map(title, attribution, (height, width)) for title, attribution in attributions.items()}
-    panels = 1 + len(maps)
-    if columns is not None and columns < 1:
-        raise ValueError(f"columns={columns}: expects 1 or more.")
-    columns = min(columns or panels, panels)
-    rows = -(-panels // columns)
-    row_height = _PANEL_INCHES * height / width + 0.2 + 0.25 * max(title.count("\n") + 1 for title in ["", *maps])
-    figure = _ShownFigure(figsize=(_PANEL_INCHES * columns, row_height * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).flatten()
-    for axis in axes:
-        axis.set_axis_off()
-    axes[0].imshow(photo)
-    axes[0].set_title(image_title, parse_math=False)
-    for axis, (title, attribution) in zip(axes[1:], maps.items(), strict=False):
-        _draw(
-            figure,
-            axis,
-            photo,
-            attribution,
-            method=method,
-            cmap=cmap,
-            alpha_overlay=alpha_overlay,
-            outlier_perc=outlier_perc,
-        )
-        axis.set_title(title, parse_math=False)
+    photos = _as_photos(image)
+    titles = _titles(attributions, probabilities or {})
+    if any(isinstance(value, Mapping) for value in attributions.values()):
+        if len(photos) > 1:
+            raise ValueError("attributions: mappings of mappings are for one photo; show a batch with one mapping.")
+        rows = [
+            [
+                _Panel(titles[key], photos[0]),
+                *(_Panel(title, photos[0], _as_map(title, one, photos[0].shape[:2])) for title, one in row.items()),
+            ]
+            for key, row in attributions.items()
+            if isinstance(row, Mapping)
+        ]
+    elif len(photos) > 1:
+        parts = {key: _of_batch(key, maps, len(photos)) for key, maps in attributions.items()}
+        rows = [
+            [
+                _Panel(f"{image_title} {index + 1}", photo),
+                *(_Panel(titles[key], photo, _as_map(key, one[index], photo.shape[:2])) for key, one in parts.items()),
+            ]
+            for index, photo in enumerate(photos)
+        ]
+    else:
+        size = photos[0].shape[:2]
+        panels = [_Panel(titles[key], photos[0], _as_map(key, one, size)) for key, one in attributions.items()]
+        panels.insert(0, _Panel(image_title, photos[0]))
+        count = _columns(len(panels), columns)
+        rows = [panels[start : start + count] for start in range(0, len(panels), count)]
+    options = {"method": method, "cmap": cmap, "alpha_overlay": alpha_overlay, "outlier_perc": outlier_perc}
+    return _drawn(rows, options)
+
+
+def overlay(
+    image: Image, attribution: Map, *, cmap: str | Colormap = "jet", alpha: float = 0.5, outlier_perc: float = 2
+) -> npt.NDArray[np.uint8]:
+    """Blend a map's colours over its photo.
+
+    Args:
+        image: the photo, in any form that :func:`show_attributions` takes.
+        attribution: (h, w), (1, h, w) or (1, 1, h, w), of any size; upsampled bilinearly, cut off below 0 and stretched
+            onto [0, 1].
+        cmap: a matplotlib colour map.
+        alpha: opacity of the map in [0, 1].
+        outlier_perc: as in :func:`show_attributions`.
+
+    Returns:
+        (H, W, 3) uint8, of the photo's size.
+
+    Raises:
+        ValueError: as :func:`show_attributions`; or ``alpha`` is not in [0, 1].
+
+    Example::
+
+        >>> overlay(photo, attribution).shape
+        (375, 500, 3)
+    """
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha={alpha}: expects a number from 0 to 1.")
+    [photo] = _as_photos(image)
+    values = _as_map("attribution", attribution, photo.shape[:2])
+    if values.any():
+        values = _normalize_attr(values, "positive", outlier_perc)
+    colours = (mpl.colormaps[cmap] if isinstance(cmap, str) else cmap)(values)[:, :, :3]
+    blended: npt.NDArray[np.uint8] = ((1 - alpha) * photo + alpha * 255 * colours).round().astype(np.uint8)
+    return blended
+
+
+def to_hwc(attribution: Map, size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """Upsample a map bilinearly and put its channels last, as Captum's ``visualize_image_attr`` takes it.
+
+    Args:
+        attribution: (h, w), (C, h, w) or (1, C, h, w).
+        size: height and width of the photo.
+
+    Returns:
+        (height, width, C).
+
+    Raises:
+        ValueError: the attribution is of a batch, or has another shape.
+
+    Example::
+
+        >>> to_hwc(attribution, (375, 500)).shape
+        (375, 500, 1)
+    """
+    tensor = torch.as_tensor(attribution).detach().float().cpu()
+    if not 2 <= tensor.dim() <= 4 or not tensor.numel() or (tensor.dim() == 4 and len(tensor) != 1):
+        raise ValueError(f"attribution: expects (h, w), (C, h, w) or (1, C, h, w); got shape {tuple(tensor.shape)}.")
+    maps = tensor.reshape(1, -1, *tensor.shape[-2:])
+    upsampled: Tensor = LayerAttribution.interpolate(maps, size, interpolate_mode="bilinear")
+    return upsampled[0].permute(1, 2, 0).numpy()
+
+
+def _columns(panels: int, columns: int | None) -> int:
+    """Return how many panels a row has."""
+    if columns is not None:
+        if columns < 1:
+            raise ValueError(f"columns={columns}: expects 1 or more.")
+        return columns
+    return panels if panels <= 5 else min((5, 4, 3), key=lambda count: (-panels % count, -count))
+
+
+def _titles(attributions: Mapping[str, Any], probabilities: Mapping[str, float]) -> dict[str, str]:
+    """Return the titles of panels or rows, with the probabilities that are known."""
+    titles = {title: title for title in attributions}
+    for title, probability in probabilities.items():
+        if title not in titles or not 0 <= probability <= 1:
+            raise ValueError(
+                f"probabilities[{title!r}]={probability}: expects a title of attributions and a number from 0 to 1."
+            )
+        seen = "" if probability >= _SEEN else ": not seen by the network"
+        titles[title] = f"{title}\n{probability:.1%}{seen}" if probability >= 0.001 else f"{title}\nbelow 0.1%{seen}"
+    return titles
+
+
+def _drawn(rows: list[list[_Panel]], options: dict[str, Any]) -> Figure:
+    """Place the panels without a gap to spare, whatever the photos' proportions."""
+    count = max(map(len, rows))
+    width = count * (_PANEL + _GAP) + _GAP + _BAR
+    tops = [_LINE * max(len(panel.lines) for panel in row) + _GAP for row in rows]
+    heights = [_PANEL * row[0].photo.shape[0] / row[0].photo.shape[1] for row in rows]
+    height = sum(tops) + sum(heights) + _GAP
+    figure = _ShownFigure(figsize=(width, height))
+    y = height
+    for row, top, panel_height in zip(rows, tops, heights, strict=True):
+        y -= top + panel_height
+        for place, panel in enumerate(row):
+            x = _GAP + place * (_PANEL + _GAP)
+            axis = figure.add_axes((x / width, y / height, _PANEL / width, panel_height / height))
+            _draw(figure, axis, panel, options)
+    if options["method"] in ("blended_heat_map", "heat_map"):
+        bar = figure.add_axes((1 - (_BAR - _GAP) / width, y / height, 0.15 / width, heights[-1] / height))
+        figure.colorbar(ScalarMappable(cmap=options["cmap"]), cax=bar, ticks=[0, 0.5, 1])
+        bar.tick_params(labelsize=8)
     return figure
 
 
-def _draw(figure: Figure, axis: Axes, photo: npt.NDArray[Any], attribution: npt.NDArray[Any], **options: Any) -> None:
-    if attribution.any():
+def _draw(figure: Figure, axis: Axes, panel: _Panel, options: dict[str, Any]) -> None:
+    if panel.attribution is None:
+        axis.imshow(panel.photo)
+    elif panel.attribution.any():
         viz.visualize_image_attr(
-            attribution[:, :, None],
-            photo,
+            panel.attribution[:, :, None],
+            panel.photo,
             sign="positive",
             plt_fig_axis=(figure, axis),
             use_pyplot=False,
             **options,
         )
     else:
-        axis.imshow(photo.mean(2), cmap="gray")
-        axis.imshow(attribution, cmap=options["cmap"], vmin=0, vmax=1, alpha=options["alpha_overlay"])
+        axis.imshow(panel.photo.mean(2), cmap="gray")
+        axis.imshow(panel.attribution, cmap=options["cmap"], vmin=0, vmax=1, alpha=options["alpha_overlay"])
     axis.set_axis_off()
+    axis.set_title("\n".join(panel.lines), parse_math=False, fontsize=10, pad=4)
+
+
+def _as_photos(image: Image | Sequence[Image]) -> list[npt.NDArray[Any]]:
+    """Return N photos, (H, W, 3) uint8."""
+    if isinstance(image, (list, tuple)) or (isinstance(image, Tensor) and image.dim() == 4 and len(image) > 1):
+        if not len(image):
+            raise ValueError("image: expects a photo, got an empty list.")
+        return [_as_photo(one) for one in image]
+    return [_as_photo(image)]  # type: ignore[arg-type]
+
+
+def _of_batch(title: str, maps: Any, count: int) -> Any:
+    shape = tuple(getattr(maps, "shape", ()))
+    if len(shape) not in (3, 4) or shape[0] != count:
+        raise ValueError(
+            f"attributions[{title!r}]: expects a map for each of the {count} photos, ({count}, h, w) or "
+            f"({count}, 1, h, w); got shape {shape}."
+        )
+    return maps
 
 
 def _as_photo(image: Tensor | npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -137,7 +297,7 @@ def _as_photo(image: Tensor | npt.NDArray[Any]) -> npt.NDArray[Any]:
     return pixels.repeat(3 // pixels.shape[2], axis=2)
 
 
-def _as_map(title: str, attribution: Tensor | npt.NDArray[Any], size: tuple[int, int]) -> npt.NDArray[Any]:
+def _as_map(title: str, attribution: Any, size: tuple[int, int]) -> npt.NDArray[Any]:
     """Return (H, W) float32 at the photo's size, in [0, 1]."""
     tensor = torch.as_tensor(attribution).detach().float().cpu()
     if tensor.dim() < 2 or tensor.shape[:-2].numel() != 1 or not tensor.numel():

@@ -1,5 +1,7 @@
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import torch
 from PIL import Image
 from skimage.data import chelsea, coffee
 
-from captum_regioncam import LayerRegionCam, find_stages
+from captum_regioncam import LayerRegionCam, find_stages, overlay
 from captum_regioncam.cli import main
 from captum_regioncam.cli.models import load_classifier
 
@@ -39,7 +41,8 @@ def test_demo(tmp_path, monkeypatch, capsys):
     picture = np.asarray(Image.open("region_cam_demo.png").convert("RGB")).astype(int)
     height, width = picture.shape[:2]
     assert width > 4 * height
-    panels = np.split(picture[height // 4 :, : width // 4 * 4], 4, axis=1)
+    inch = width / (4 * 3.3 + 0.1 + 0.75)  # four panels and a colour bar
+    panels = [picture[height // 4 :, round((0.1 + 3.3 * i) * inch) :][:, : round(3.2 * inch)] for i in range(4)]
     # Red over blue is heat. In Region-CAM the cat's face is hot and the wall right of it cold, where Grad-CAM and
     # LayerCAM are lukewarm.
     heat = [panel[: int(panel.shape[0] * 0.75), :, 0] - panel[: int(panel.shape[0] * 0.75), :, 2] for panel in panels]
@@ -67,7 +70,7 @@ def test_explain_two_photos_with_targets_and_methods(photos, capsys):
     assert "cat.png: tabby, espresso -> out/cat_cam.png" in captured.out
     assert "2/2" in captured.err  # the progress bar
     assert sorted(p.name for p in (photos / "out").iterdir()) == [
-        "cat_cam.npy", "cat_cam.png", "cup_cam.npy", "cup_cam.png",
+        "cat_cam.npy", "cat_cam.png", "cup_cam.npy", "cup_cam.png", "manifest.json",
     ]  # fmt: skip
     maps = np.load("out/cat_cam.npy")
     assert maps.shape == (2, 2, 300, 451)
@@ -192,6 +195,68 @@ def test_a_network_without_class_scores(photos, capsys):
     assert run("explain", "cat.png", "--model", "dense_model:make") == 1
     assert "does not return (N, classes) scores" in capsys.readouterr().err
     sys.modules.pop("dense_model")
+
+
+def test_explain_folders_overlays_and_what_was_done(photos, capsys):
+    (photos / "sub").mkdir()
+    (photos / "empty").mkdir()
+    Image.open("cup.jpg").save("sub/b.jpg")
+    Image.open("cat.png").save("sub/a.png")
+    (photos / "sub" / "notes.txt").write_text("no photo")
+    options = ["--target", "tabby,967", "--method", "Grad-CAM,RegionCAM", "--output", "out", "--overlay"]
+    assert run("explain", "sub", "cup.jpg", *options) == 0
+    written = sorted(path.relative_to("out").as_posix() for path in Path("out").rglob("*.*"))
+    each = [f"_{method}_{index}.png" for method in ("grad-cam", "region-cam") for index in (281, 967)]
+    names = [f"{photo}{end}" for photo in ("sub/a", "sub/b", "cup") for end in [*each, "_cam.png"]]
+    assert written == sorted([*names, "manifest.json"])
+    manifest = json.loads(Path("out/manifest.json").read_text())
+    assert manifest["settings"]["method"] == ["grad-cam", "region-cam"]
+    assert manifest["versions"]["torch"] == torch.__version__
+    assert manifest["layers"][-1] == "_avg_pooling (input)"
+    assert sorted(manifest["images"]) == ["cup.jpg", "sub/a.png", "sub/b.jpg"]
+    classifier = load_classifier()
+    seen, fitted = classifier.fit(Image.open("cat.png"))
+    x = classifier.preprocess(fitted)
+    probabilities = classifier.model(x).softmax(1)[0].detach()
+    assert [found["index"] for found in manifest["images"]["sub/a.png"]["classes"]] == [281, 967]
+    for found in manifest["images"]["sub/a.png"]["classes"]:
+        assert found["probability"] == pytest.approx(float(probabilities[found["index"]]), abs=1e-4)
+    assert manifest["images"]["sub/a.png"]["classes"][0]["name"] == "tabby"
+    attribution = LayerRegionCam(classifier.model, find_stages(classifier.model, x)).attribute(x, target=281)
+    expected = overlay(np.asarray(seen), attribution)
+    assert np.abs(np.asarray(Image.open("out/sub/a_region-cam_281.png")).astype(int) - expected).max() <= 2
+    assert run("explain", "empty") == 2
+    assert "empty: the folder has no image files (.jpg" in capsys.readouterr().err
+
+
+def test_classes_and_layers(capsys):
+    assert run("classes", "CAT") == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == " 281  tabby, tabby cat"
+    assert len(out) == 7
+    assert run("classes") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1000
+    assert run("classes", "zebrafish") == 2
+    assert "zebrafish: no class has that in its name" in capsys.readouterr().err
+    assert run("layers", "--model", "torchvision:resnet18", "--weights", "none", "--size", "64") == 0
+    out = capsys.readouterr().out
+    chosen = [line.split()[1] for line in out.splitlines() if line.startswith("*  ")]
+    assert chosen == ["relu", "layer1", "layer2", "layer3", "layer4"]
+    assert "*  layer4    Sequential         512 x 2 x 2" in out
+    assert "layer1.0.conv1" not in out
+    assert run("layers", "--model", "torchvision:resnet18", "--weights", "none", "--all", "--layers", "layer2") == 0
+    out = capsys.readouterr().out
+    assert "   layer1.0.conv1" in out
+    assert out.endswith("* chosen: layer2\n")
+
+
+def test_a_word_of_a_class_offers_every_class_with_it(photos, capsys):
+    assert run("explain", "cat.png", "--target", "cat") == 2
+    err = capsys.readouterr().err
+    assert "--target cat: no class is called just that. Choose from: tabby (281), tiger cat (282)" in err
+    assert "Egyptian cat (285)" in err
+    assert run("explain", "cat.png", "--layers", "_blocks.x") == 2
+    assert "The stages are _blocks.0._swish, " in capsys.readouterr().err
 
 
 def test_demo_without_its_extra(monkeypatch, capsys):

@@ -38,6 +38,42 @@ def captum():
     return {"model": model, "x": x, "photo": np.zeros((8, 8, 3), np.uint8), **other}
 
 
+def outputs():
+    """A segmentation network, a detector and an encoder, as small as they may be."""
+
+    class Backbone(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.layer4 = nn.Conv2d(3, 8, 3, 2, 1), nn.Sequential(nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU())
+
+        def forward(self, x):
+            return self.layer4(self.stem(x).relu())
+
+    class Network(nn.Module):
+        def __init__(self, wrap):
+            super().__init__()
+            self.backbone, self.head, self.wrap = Backbone(), nn.Conv2d(8, 5, 1), wrap
+
+        def forward(self, x):
+            x = torch.stack(list(x))
+            return self.wrap(self.head(self.backbone(x)))
+
+    def detections(scores):
+        boxes = torch.tensor([[0.0, 0, 8, 8], [8, 8, 16, 20], [30, 30, 50, 60]])
+        return [{"boxes": boxes, "labels": torch.tensor([1, 2, 3]), "scores": one.mean((1, 2))[:3]} for one in scores]
+
+    detector, x = Network(detections).eval(), torch.randn(1, 3, 64, 64)
+    return {
+        "x": x,
+        "segmenter": Network(lambda scores: {"out": scores}).eval(),
+        "detector": detector,
+        "detections": detector(list(x))[0],
+        "encoder": Network(lambda scores: scores.mean((2, 3))).eval(),
+        "embeddings": torch.randn(4, 5),
+        "torch": torch,
+    }
+
+
 def transformer():
     model = timm.create_model("vit_tiny_patch16_224", img_size=64, depth=4, embed_dim=24, num_heads=2, num_classes=3)
     return {"model": model, "x": torch.randn(1, 3, 64, 64)}
@@ -65,11 +101,12 @@ def voc():
 
 
 PAGES = [
-    ("README.md", resnet, 4),
+    ("README.md", resnet, 5),
     ("docs/index.md", small, 1),
     ("docs/how-to/choose-layers.md", stages, 4),
     ("docs/how-to/captum.md", captum, 7),
     ("docs/how-to/transformers.md", transformer, 2),
+    ("docs/how-to/outputs.md", outputs, 3),
     ("docs/how-to/many-classes.md", captum, 2),
     ("docs/how-to/seeds.md", voc, 1),
     ("docs/how-to/torchrun.md", sharded, 1),

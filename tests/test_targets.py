@@ -250,3 +250,18 @@ def test_create_graph_reaches_every_target():
     for k in range(2):
         (gradient,) = torch.autograd.grad(maps[:, k].square().sum(), net.conv1.weight, retain_graph=True)
         assert gradient.abs().max() > 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_progress_of_many_targets(method, capsys):
+    model, x = small_net()
+    cam = method(model, model.relu2)
+    quiet = cam.attribute_targets(x, [0, 1, 2, 3])
+    assert capsys.readouterr().err == ""
+    torch.testing.assert_close(cam.attribute_targets(x, [0, 1, 2, 3], show_progress=True), quiet)
+    err = capsys.readouterr().err
+    assert f"{method.__name__} targets" in err
+    assert "4/4" in err or "100%" in err
+    labels = cam.attribute_labels(x, [[0], [1, 2], []], show_progress=True)
+    assert [len(maps) for maps in labels] == [1, 2, 0]
+    assert "2/2" in capsys.readouterr().err

@@ -4,9 +4,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from captum.attr import visualization as viz
 from PIL import Image
 
-from captum_regioncam import show_attributions
+from captum_regioncam import overlay, show_attributions, to_hwc
 
 
 def drawn(figure):
@@ -36,7 +37,7 @@ def halves(*, left):
 
 def test_shows_the_photo_and_each_map_where_it_is(photo):
     figure = show_attributions(photo, {"left": halves(left=1.0), "right": 1 - halves(left=1.0)}, image_title="grey")
-    assert [axis.get_title() for axis in figure.axes] == ["grey", "left", "right"]
+    assert [axis.get_title() for axis in figure.axes] == ["grey", "left", "right", ""]  # and the colour bar
     assert np.allclose(panel(figure, 0), 128, atol=1)
     left, right = panel(figure, 1), panel(figure, 2)
     third = left.shape[1] // 3
@@ -84,7 +85,7 @@ def test_rows_and_methods(photo):
     maps = {str(i): torch.rand(3, 3, requires_grad=True) for i in range(4)}
     figure = show_attributions(photo, maps, columns=3, method="heat_map", cmap="inferno")
     tops = [round(axis.get_position().y0, 1) for axis in figure.axes]
-    assert len(figure.axes) == 6
+    assert len(figure.axes) == 6  # five panels and the colour bar
     assert len(set(tops)) == 2
 
 
@@ -115,3 +116,85 @@ def test_notebooks_show_the_figure():
     figure = show_attributions(np.zeros((8, 8, 3), np.uint8), {"map": torch.rand(1, 1, 4, 4)})
     with Image.open(io.BytesIO(figure._repr_png_())) as shown:
         assert shown.size == tuple(int(side) for side in figure.get_size_inches() * figure.dpi)
+
+
+def test_a_row_for_each_class_with_its_probability(photo):
+    row = {"Grad-CAM": halves(left=1.0), "Region-CAM": 1 - halves(left=1.0)}
+    rows = {"tabby": row, "beagle": row, "lynx": row}
+    figure = show_attributions(photo, rows, probabilities={"tabby": 0.934, "beagle": 0.0042, "lynx": 1e-6})
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles[::3][:3] == [
+        "tabby\n93.4%",
+        "beagle\n0.4%: not seen by the network",
+        "lynx\nbelow 0.1%: not seen by the network",
+    ]
+    assert titles[1:3] == titles[4:6] == ["Grad-CAM", "Region-CAM"]
+    boxes = [axis.get_position() for axis in figure.axes[:9]]
+    assert len({round(box.y0, 3) for box in boxes}) == 3
+    for place in range(3):
+        assert len({round(box.x0, 3) for box in boxes[place::3]}) == 1
+    for maps in (panel(figure, 1), panel(figure, 4)):
+        assert (maps[:, : maps.shape[1] // 3, 0] - maps[:, : maps.shape[1] // 3, 2]).mean() > 40
+    for wrong in ({"cat": 0.5}, {"tabby": 50}):
+        with pytest.raises(ValueError, match=r"probabilities\['(cat|tabby)'\]=.*: expects a title of attributions"):
+            show_attributions(photo, rows, probabilities=wrong)
+
+
+def test_a_batch_has_a_row_for_each_photo(photo):
+    maps = torch.cat([halves(left=1.0), 1 - halves(left=1.0)])
+    dark = photo // 2
+    figure = show_attributions([photo, dark], {"map": maps, "again": maps[:, 0]})
+    assert [axis.get_title() for axis in figure.axes] == ["photo 1", "map", "again", "photo 2", "map", "again", ""]
+    assert np.allclose(panel(figure, 0), 128, atol=1)
+    assert np.allclose(panel(figure, 3), 64, atol=1)
+    third = panel(figure, 1).shape[1] // 3
+    for index, hot in ((1, slice(0, third)), (4, slice(-third, None))):
+        assert (panel(figure, index)[:, hot, 0] - panel(figure, index)[:, hot, 2]).mean() > 40
+    tensor = torch.from_numpy(np.stack([photo, dark])).permute(0, 3, 1, 2)
+    assert len(show_attributions(tensor, {"map": maps}).axes) == 5
+    for wrong in (maps[:1], maps[0, 0]):
+        with pytest.raises(ValueError, match=r"attributions\['map'\]: expects a map for each of the 2 photos"):
+            show_attributions([photo, dark], {"map": wrong})
+    with pytest.raises(ValueError, match="mappings of mappings are for one photo"):
+        show_attributions([photo, dark], {"cat": {"map": maps}})
+    with pytest.raises(ValueError, match="got an empty list"):
+        show_attributions([], {"map": maps})
+
+
+@pytest.mark.parametrize(("maps", "columns", "rows"), [(1, 2, 1), (4, 5, 1), (5, 3, 2), (8, 3, 3), (12, 5, 3)])
+def test_panels_fill_the_figure(photo, maps, columns, rows):
+    figure = show_attributions(photo, {f"map {index}": torch.rand(3, 3) for index in range(maps)})
+    boxes = [axis.get_position() for axis in figure.axes[:-1]]
+    assert len({round(box.x0, 3) for box in boxes}) == columns
+    assert len({round(box.y0, 3) for box in boxes}) == rows
+    width, height = figure.get_size_inches()
+    for box in boxes:  # no white band: a panel has the photo's own proportions, and all the room
+        assert box.width * width == pytest.approx(3.2, abs=1e-6)
+        assert box.height * height == pytest.approx(3.2 * 40 / 60, abs=1e-6)
+    assert height == pytest.approx(rows * (0.2 + 0.1 + 3.2 * 40 / 60) + 0.1, abs=1e-6)
+
+
+def test_overlay_by_hand():
+    photo = np.full((2, 4, 3), (100, 50, 200), np.uint8)
+    attribution = torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 1.0]])
+    picture = overlay(photo, attribution, cmap="gray", outlier_perc=0)
+    assert picture.dtype == np.uint8
+    assert picture[0].tolist() == [[50, 25, 100]] * 2 + [[178, 152, 228]] * 2
+    assert np.array_equal(overlay(photo, attribution, alpha=0), photo)
+    assert overlay(photo, torch.zeros(1, 1, 2, 2), cmap="gray").tolist() == (photo // 2).tolist()
+    large = overlay(np.zeros((30, 50), np.uint8), torch.rand(1, 1, 4, 5), outlier_perc=2)
+    assert large.shape == (30, 50, 3)
+    with pytest.raises(ValueError, match="alpha=2: expects a number from 0 to 1"):
+        overlay(photo, attribution, alpha=2)
+
+
+def test_to_hwc_is_what_captum_takes(photo):
+    attribution = torch.rand(1, 2, 4, 6, requires_grad=True)
+    hwc = to_hwc(attribution, (40, 60))
+    expected = torch.nn.functional.interpolate(attribution, (40, 60), mode="bilinear", align_corners=False)
+    np.testing.assert_allclose(hwc, expected[0].permute(1, 2, 0).detach(), atol=1e-6)
+    viz.visualize_image_attr(to_hwc(attribution[:, :1], (40, 60)), photo, "heat_map", "positive", use_pyplot=False)
+    assert to_hwc(attribution[0, 0], (8, 9)).shape == (8, 9, 1)
+    for wrong in (torch.rand(2, 1, 4, 4), torch.rand(4)):
+        with pytest.raises(ValueError, match=r"attribution: expects \(h, w\), \(C, h, w\) or \(1, C, h, w\)"):
+            to_hwc(wrong, (8, 8))

@@ -1,4 +1,4 @@
-"""The command line: ``captum-regioncam demo | explain | seeds | labels | evaluate``, a module each."""
+"""The command line: demo, explain, layers, classes, seeds, labels and evaluate, a module each."""
 
 import importlib
 import os

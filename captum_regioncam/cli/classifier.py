@@ -78,6 +78,11 @@ class Classifier:
         """Return the first name of a class, or its number."""
         return self.class_names[index].split(",")[0] if 0 <= index < len(self.class_names) else f"class {index}"
 
+    def classes_with(self, word: str) -> list[int]:
+        """Return the classes that have a word in one of their names."""
+        pattern = re.compile(rf"\b{re.escape(word.strip())}\b", re.IGNORECASE)
+        return [index for index, names in enumerate(self.class_names) if pattern.search(names)]
+
     def class_index(self, target: str) -> int:
         """Find a class by number, by its first name, or by any other of its names.
 
@@ -101,6 +106,9 @@ class Classifier:
         if len(found) > 1:
             choices = ", ".join(f"{index} ({self.class_names[index]})" for index in sorted(found))
             raise UsageError(f"--target {target}: several classes are called that: {choices}. Give the number.")
+        if not found and (several := self.classes_with(target)):
+            choices = ", ".join(f"{self.class_name(index)} ({index})" for index in several)
+            raise UsageError(f"--target {target}: no class is called just that. Choose from: {choices}.")
         if not found:
             raise UsageError(f"--target {target}: no such class. {nearest(target, (name for name, _ in numbered))}")
         return found.pop()

@@ -6,11 +6,11 @@ import time
 import numpy as np
 from PIL import Image
 
-from captum_regioncam.cli.explain import likeliest, save_figure, titled_maps
+from captum_regioncam.cli.explain import likeliest, save_figure
 from captum_regioncam.cli.models import load_classifier
 from captum_regioncam.cli.values import check_picture
 from captum_regioncam.errors import UsageError
-from captum_regioncam.methods import make_method
+from captum_regioncam.methods import TITLES, make_method
 from captum_regioncam.stages import find_stages
 from captum_regioncam.visualization import show_attributions
 
@@ -34,10 +34,14 @@ def run(options: argparse.Namespace) -> int:
     stages = find_stages(classifier.model, x)
     print(f"Stages, shallow to deep: {stages.describe()}")
     start = time.perf_counter()
-    make_method("region-cam", classifier.model, stages, x)(x, [classes[:1]])
+    region_cam = make_method("region-cam", classifier.model, stages, x)(x, [classes[:1]])
     print(f"Region-CAM of one photo over {len(stages)} stages: {time.perf_counter() - start:.2f} s")
-    methods = ["grad-cam", "layer-cam", "region-cam"]
-    figure = show_attributions(np.asarray(photo), titled_maps(classifier, stages, methods, x, classes[:1]))
+    maps = {
+        TITLES[method]: make_method(method, classifier.model, stages, x)(x, [classes[:1]])[0]
+        for method in ("grad-cam", "layer-cam")
+    } | {TITLES["region-cam"]: region_cam[0]}
+    title = f"{classifier.class_name(classes[0])} ({classes[0]}), {probabilities[0]:.0%}"
+    figure = show_attributions(np.asarray(photo), maps, image_title=title)
     save_figure(figure, options.output)
     print(f"Wrote {options.output}")
     return 0

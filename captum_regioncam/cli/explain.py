@@ -2,89 +2,156 @@
 
 import argparse
 import functools
+import json
 import os
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from captum.attr import LayerAttribution
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from captum_regioncam.cli.classifier import Classifier
 from captum_regioncam.cli.network import classifier_of, layers_named, report_failures, stages_of
 from captum_regioncam.errors import UsageError
-from captum_regioncam.files import read_photo, written_whole
+from captum_regioncam.files import PHOTO_SUFFIXES, read_photo, written_whole
 from captum_regioncam.methods import TITLES, make_method
 from captum_regioncam.stages import Stages
-from captum_regioncam.visualization import show_attributions
+from captum_regioncam.visualization import overlay, show_attributions
 
-__all__ = ["likeliest", "run", "save_figure", "titled_maps"]
+__all__ = ["likeliest", "run", "save_figure"]
 
 
 def run(options: argparse.Namespace) -> int:
     """Explain photos; return the exit status."""
+    images = _files(options.images)
     classifier = classifier_of(options)
-    targets = list(dict.fromkeys(classifier.class_index(target) for target in options.target))
-    named = layers_named(classifier.model, options.layers)
+    targets = list(dict.fromkeys(classifier.class_index(one) for part in options.target for one in part))
+    named = layers_named(classifier, options.layers)
     layers: Stages | None = None
-    outputs = _outputs(options.images, options.output)
+    outputs = _outputs(images, options.output)
     failures: dict[str, str] = {}
-    for image in tqdm(options.images, unit="photo", disable=len(options.images) == 1):
+    explained: dict[str, Any] = {}
+    for image in tqdm(images, unit="photo", disable=len(images) == 1):
         try:
             seen, fitted = classifier.fit(read_photo(image))
             x = classifier.preprocess(fitted).to(classifier.device)
-            classes = targets or likeliest(classifier, x, 1)[1]
+            probabilities = _probabilities(classifier, x)
+            classes = targets or [int(probabilities.argmax())]
             layers = layers or stages_of(classifier.model, x, named)
-            maps = titled_maps(classifier, layers, options.method, x, classes, options.contrast)
+            maps = {
+                method: make_method(method, classifier.model, layers, x, contrast=options.contrast)(x, [classes])[0]
+                for method in options.method
+            }
+            found = {index: float(probabilities[index]) for index in classes}
             output = outputs[image]
-            figure = show_attributions(
-                np.asarray(seen), maps, columns=min(1 + len(maps), 6), image_title=Path(image).name
-            )
-            save_figure(figure, output)
+            save_figure(_figure(classifier, np.asarray(seen), maps, found, Path(image).name), output)
             if options.save_npy:
-                array = _at_photo_size(maps, (seen.height, seen.width))
-                array = array.reshape(len(classes), len(options.method), *array.shape[1:]).swapaxes(0, 1)
+                array = np.stack([_at_photo_size(one, (seen.height, seen.width)) for one in maps.values()])
                 _save(functools.partial(np.save, arr=array), output.with_suffix(".npy"))
+            if options.overlay:
+                for method, of_classes in maps.items():
+                    for index, one in zip(classes, of_classes, strict=True):
+                        path = output.with_name(f"{output.stem.removesuffix('_cam')}_{method}_{index}.png")
+                        picture = Image.fromarray(overlay(np.asarray(seen), one))
+                        _save(functools.partial(picture.save, format="PNG"), path)
+            explained[image] = {
+                "picture": str(output),
+                "classes": [
+                    {"index": index, "name": classifier.class_name(index), "probability": round(p, 6)}
+                    for index, p in found.items()
+                ],
+            }
             tqdm.write(f"{image}: {', '.join(map(classifier.class_name, classes))} -> {output}")
         except Exception as error:
             failures[image] = str(error) or type(error).__name__
-    report_failures(failures, len(options.images), "images failed")
+    if explained and layers:
+        _write_manifest(options, layers, explained)
+    report_failures(failures, len(images), "images failed")
     return int(bool(failures))
 
 
+def _files(images: list[str]) -> list[str]:
+    """Take the image files of folders; other paths stay as they are."""
+    files = []
+    for image in images:
+        if not Path(image).is_dir():
+            files.append(image)
+            continue
+        inside = [str(path) for path in sorted(Path(image).iterdir()) if path.suffix.lower() in PHOTO_SUFFIXES]
+        if not inside:
+            raise UsageError(f"{image}: the folder has no image files ({', '.join(PHOTO_SUFFIXES)}).")
+        files += inside
+    return list(dict.fromkeys(files))
+
+
+def _figure(
+    classifier: Classifier,
+    photo: npt.NDArray[Any],
+    maps: dict[str, Tensor],
+    found: dict[int, float],
+    name: str,
+) -> Figure:
+    """Draw the photo and its maps: a row for each class, where there are several classes and methods."""
+    titles = {index: f"{classifier.class_name(index)} ({index})" for index in found}
+    probabilities = {titles[index]: p for index, p in found.items()}
+    if len(found) > 1 and len(maps) > 1:
+        rows = {
+            titles[index]: {TITLES[method]: one[place] for method, one in maps.items()}
+            for place, index in enumerate(found)
+        }
+        return show_attributions(photo, rows, probabilities=probabilities)
+    panels = {
+        (f"{titles[index]}\n{TITLES[method]}" if len(maps) > 1 else titles[index]): one[place]
+        for place, index in enumerate(found)
+        for method, one in maps.items()
+    }
+    if len(maps) > 1:
+        probabilities = dict.fromkeys(panels, next(iter(found.values())))
+    return show_attributions(photo, panels, probabilities=probabilities, image_title=name)
+
+
+def _write_manifest(options: argparse.Namespace, layers: Stages, explained: dict[str, Any]) -> None:
+    """Write what the pictures were made with, so that they can be made again."""
+    names = ("model", "weights", "size", "mean", "std", "resize", "contrast", "method")
+    content = {
+        "versions": {package: version(package) for package in ("captum_regioncam", "torch", "captum")},
+        "settings": {name: getattr(options, name) for name in names},
+        "layers": layers.describe().split(", "),
+        "images": explained,
+    }
+    with written_whole(options.output / "manifest.json") as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+
+
 @torch.no_grad()
-def likeliest(classifier: Classifier, x: Tensor, count: int) -> tuple[list[float], list[int]]:
-    """Return the probabilities and the numbers of the likeliest classes."""
+def _probabilities(classifier: Classifier, x: Tensor) -> Tensor:
+    """Return the (classes,) probabilities of one photo."""
     scores = classifier.model(x)
     if not isinstance(scores, Tensor) or scores.dim() != 2:
         raise UsageError("--model: the network does not return (N, classes) scores; wrap it in a factory that does.")
-    top = scores[0].float().softmax(0).topk(min(count, scores.shape[1]))
+    return scores[0].float().softmax(0).cpu()
+
+
+def likeliest(classifier: Classifier, x: Tensor, count: int) -> tuple[list[float], list[int]]:
+    """Return the probabilities and the numbers of the likeliest classes."""
+    probabilities = _probabilities(classifier, x)
+    top = probabilities.topk(min(count, len(probabilities)))
     return top.values.tolist(), top.indices.tolist()
 
 
-def titled_maps(
-    classifier: Classifier, layers: Stages, methods: list[str], x: Tensor, targets: list[int], contrast: float = 3.0
-) -> dict[str, Tensor]:
-    """Return a map per target and method, titled by both."""
-    attributed = {
-        method: make_method(method, classifier.model, layers, x, contrast=contrast)(x, [targets])[0]
-        for method in methods
-    }
-    return {
-        f"{TITLES[method]}\n{classifier.class_name(target)} ({target})": maps[None, index : index + 1]
-        for index, target in enumerate(targets)
-        for method, maps in attributed.items()
-    }
-
-
-def _at_photo_size(maps: dict[str, Tensor], size: tuple[int, int]) -> npt.NDArray[np.float32]:
-    upsampled = [LayerAttribution.interpolate(one.float(), size, interpolate_mode="bilinear") for one in maps.values()]
-    stacked: npt.NDArray[np.float32] = torch.cat(upsampled, dim=1)[0].detach().cpu().numpy()
-    return stacked
+def _at_photo_size(maps: Tensor, size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """Upsample (K, h, w) maps to (K, height, width)."""
+    upsampled = LayerAttribution.interpolate(maps[None].float(), size, interpolate_mode="bilinear")
+    array: npt.NDArray[np.float32] = upsampled[0].detach().cpu().numpy()
+    return array
 
 
 def _outputs(images: list[str], folder: Path) -> dict[str, Path]:

@@ -45,12 +45,15 @@ def usable_device(name: str | None) -> torch.device:
     return device
 
 
-def layers_named(model: Module, names: list[str] | None) -> dict[str, Module] | None:
-    """Return a model's modules by their names; None for None."""
-    modules = dict(model.named_modules())
+def layers_named(classifier: Classifier, names: list[str] | None) -> dict[str, Module] | None:
+    """Return a network's modules by their names; None for None."""
+    modules = dict(classifier.model.named_modules())
     for name in names or ():
         if not name or name not in modules:
-            raise UsageError(f"--layers {name!r}: the model has no such layer. {nearest(name, modules)}")
+            problem = f"--layers {name!r}: the model has no such layer. {nearest(name, modules)}"
+            with contextlib.suppress(Exception):
+                problem += f" The stages are {find_stages(classifier.model, probe_of(classifier)).describe()}."
+            raise UsageError(problem)
     return None if names is None else {name: modules[name] for name in names}
 
 

@@ -41,6 +41,8 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     _add_demo(commands)
     _add_explain(commands)
+    _add_layers(commands)
+    _add_classes(commands)
     _add_seeds(commands)
     _add_labels(commands)
     _add_evaluate(commands)
@@ -71,11 +73,12 @@ def _add_explain(commands: Any) -> None:
         commands, "explain", "explain photos of your own", _EXPLAIN, _EXPLAIN_EXAMPLES,
         usage="captum-regioncam explain IMAGE [IMAGE ...] [options]",
     )  # fmt: skip
-    explain.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
+    explain.add_argument("images", nargs="+", metavar="IMAGE", help="image files, and folders of them")
     _add_network(explain, Protocol())
     explain.add_argument(
-        "--target", nargs="+", default=[], metavar="CLASS", help="classes by number or name; default: the likeliest"
-    )
+        "--target", nargs="+", type=values.comma, default=[], metavar="CLASS",
+        help="classes by number or name, with spaces or commas between them; default: the likeliest",
+    )  # fmt: skip
     _add_methods(explain)
     explain.add_argument(
         "--output", type=values.folder, default=Path(), metavar="DIR", help="where IMAGE_cam.png goes; default: here"
@@ -84,6 +87,23 @@ def _add_explain(commands: Any) -> None:
         "--save-npy", action="store_true",
         help="also IMAGE_cam.npy: float32 (methods, classes, height, width), at the photo's size",
     )  # fmt: skip
+    explain.add_argument(
+        "--overlay", action="store_true",
+        help="also IMAGE_METHOD_CLASS.png for each method and class: the map over the photo, at the photo's size",
+    )  # fmt: skip
+
+
+def _add_layers(commands: Any) -> None:
+    layers = _command(commands, "layers", "list a network's layers, and which are chosen", _LAYERS, _LAYERS_EXAMPLES)
+    _add_network(layers, Protocol())
+    layers.add_argument("--all", action="store_true", help="also the layers inside blocks")
+
+
+def _add_classes(commands: Any) -> None:
+    classes = _command(commands, "classes", "list a network's classes", _CLASSES, _CLASSES_EXAMPLES)
+    classes.add_argument("word", nargs="?", metavar="WORD", help="the classes with this in one of their names")
+    classes.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME", help="default: %(default)s")
+    classes.add_argument("--weights", default="none", help=argparse.SUPPRESS)
 
 
 def _add_seeds(commands: Any) -> None:
@@ -91,7 +111,10 @@ def _add_seeds(commands: Any) -> None:
     for name, dataset in _datasets(seeds, _SEEDS, ("voc", "coco", "folder")):
         _add_photos(dataset, name)
         _add_maps(dataset, PROTOCOLS[name])
-        dataset.add_argument("--method", choices=METHODS, default="region-cam", help="default: %(default)s")
+        dataset.add_argument(
+            "--method", type=values.name_among(list(METHODS)), default="region-cam", metavar="A",
+            help=f"of {', '.join(METHODS)}; default: %(default)s",
+        )  # fmt: skip
         dataset.add_argument(
             "--format", choices=FORMATS, default="irn",
             help="that of IRN, ReCAM, LPCAM (default); PSA, SEAM, MCTformer; CLIP-ES; or wsolevaluation's score maps",
@@ -293,6 +316,13 @@ stop the others; it is reported at the end, with exit status 1."""
 _EXPLAIN_EXAMPLES = """  captum-regioncam explain cat.jpg
   captum-regioncam explain photos/*.jpg --target tabby 207 --method grad-cam,region-cam --output maps --save-npy
   captum-regioncam explain cat.jpg --model torchvision:resnet50 --layers relu,layer1,layer2,layer3,layer4"""
+_LAYERS = """List the layers whose outputs are on a grid, with their shapes for one photo of the network's size. Those
+marked with * are chosen where --layers is not given."""
+_LAYERS_EXAMPLES = """  captum-regioncam layers --model torchvision:resnet50
+  captum-regioncam layers --model timm:vit_tiny_patch16_224 --weights none --all"""
+_CLASSES = """List the numbers and names of a network's classes, which --target takes."""
+_CLASSES_EXAMPLES = """  captum-regioncam classes cat
+  captum-regioncam classes --model torchvision:resnet50 dog"""
 _SEEDS = """Write a seed for every photo's labelled classes: NAME.npy, maps added over scales and flips.
 A photo that fails does not stop the others. Under torchrun, processes share the photos."""
 _SEEDS_EXAMPLES = """  captum-regioncam seeds voc --root VOCdevkit/VOC2012 --model examples.irn_resnet50:network \\

@@ -155,7 +155,7 @@ def make_photo_maps(
                 f"--model: gives scores of shape {tuple(scores.shape)}; the data set has {classes} classes, and the "
                 "network's outputs have to be these."
             )
-    stages = stages_of(classifier.model, probe, layers_named(classifier.model, options.layers))
+    stages = stages_of(classifier.model, probe, layers_named(classifier, options.layers))
     attributions = {
         method: make_method(method, classifier.model, stages, probe, contrast=options.contrast) for method in methods
     }

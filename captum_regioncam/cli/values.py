@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ __all__ = [
     "folder",
     "fraction",
     "fractions",
+    "name_among",
     "names_among",
     "numbers",
     "positive",
@@ -31,16 +33,30 @@ def comma(values: str) -> list[str]:
 
 
 def names_among(known: list[str]) -> Callable[[str], list[str]]:
-    """Make the parser of known names, with commas between them."""
+    """Make the parser of known names, with commas between them; neither case nor hyphens matter."""
+    plain = {_plain(name): name for name in known}
 
     def parse(values: str) -> list[str]:
         named = comma(values)
         for name in named:
-            if name not in known:
+            if _plain(name) not in plain:
                 raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
-        return list(dict.fromkeys(named))
+        return list(dict.fromkeys(plain[_plain(name)] for name in named))
 
     return parse
+
+
+def name_among(known: list[str]) -> Callable[[str], str]:
+    """Make the parser of one known name; neither case nor hyphens matter."""
+
+    def parse(value: str) -> str:
+        return names_among(known)(value.replace(",", " "))[0]
+
+    return parse
+
+
+def _plain(name: str) -> str:
+    return re.sub("[-_ ]", "", name.lower())
 
 
 def numbers(count: int | None, *, above_zero: bool = False) -> Callable[[str], list[float]]:

@@ -176,11 +176,12 @@ def _watch_a_probe(model: Module, inputs: Sequence[Any], like: Tensor) -> tuple[
 
 
 def _evenly_spaced_blocks(layout: Layout) -> list[str]:
-    """Take blocks of a plain transformer: siblings of one class, the most numerous."""
+    """Take blocks of a plain transformer: siblings of one class that have modules inside, the most numerous."""
     siblings: dict[tuple[Any, ...], list[str]] = defaultdict(list)
     for call in layout.candidates:
-        siblings[call.parents, call.kind].append(call.name)
-    blocks = max(siblings.values(), key=len)
+        if not call.is_innermost:
+            siblings[call.parents, call.kind].append(call.name)
+    blocks = max(siblings.values(), key=len, default=[])
     if len(blocks) < 2:
         return [call.name for call in layout.ends.values()]
     count = min(_TRANSFORMER_STAGES, len(blocks))

@@ -15,10 +15,9 @@ from captum_regioncam.evaluation.datasets.base import (
     open_image,
     photo_of_size,
 )
+from captum_regioncam.files import PHOTO_SUFFIXES
 
 __all__ = ["PhotoFolder"]
-
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
 class PhotoFolder(PhotoDataset):
@@ -56,7 +55,7 @@ class PhotoFolder(PhotoDataset):
         self.names = checked_names(names, index, f"{self.root / 'images'}")
         self._photos: defaultdict[str, list[Path]] = defaultdict(list)
         for path in sorted((self.root / "images").rglob("*")):
-            if path.suffix.lower() in _SUFFIXES:
+            if path.suffix.lower() in PHOTO_SUFFIXES:
                 relative = path.relative_to(self.root / "images")
                 self._photos[relative.as_posix()].append(path)
                 self._photos[relative.with_suffix("").as_posix()].append(path)

@@ -1,0 +1,118 @@
+"""From a map to a mask, and to boxes around its regions."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from captum.attr import LayerAttribution
+from torch import Tensor
+
+__all__ = ["to_boxes", "to_mask"]
+
+_LEVELS = 255
+
+
+def to_mask(
+    attribution: Tensor | npt.NDArray[Any], threshold: float | str = 0.15, size: tuple[int, int] | None = None
+) -> Tensor:
+    """Cut a map at a threshold.
+
+    Args:
+        attribution: (..., h, w) maps, non-negative, such as the (N, K, h, w) of
+            :meth:`LayerRegionCam.attribute_targets`.
+        threshold: what is above this share of a map's maximum is the region; 0.15 is what seeds of weakly supervised
+            segmentation are cut at. Or "otsu": each map at the threshold that tells its high values best from its low
+            ones (Otsu, 1979), by OpenCV.
+        size: height and width to upsample to (bilinear) before the cut; default the map's own.
+
+    Returns:
+        (..., height, width) bool. A map that is 0 everywhere has no region.
+
+    Raises:
+        ValueError: ``threshold`` is neither in [0, 1) nor "otsu", or the maps are not finite, or no maps.
+        ImportError: "otsu" without OpenCV.
+
+    Example::
+
+        >>> to_mask(torch.tensor([[0.0, 0.1, 0.2], [0.3, 0.8, 1.0]]))
+        tensor([[False, False,  True],
+                [ True,  True,  True]])
+    """
+    if threshold != "otsu" and (isinstance(threshold, str) or not 0 <= threshold < 1):
+        raise ValueError(f"threshold={threshold!r}: expects a number from 0 to below 1, or 'otsu'.")
+    maps = _upsampled(attribution, size)
+    relative = maps / maps.amax((-2, -1), keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)
+    if isinstance(threshold, str):
+        flat = relative.reshape(-1, *maps.shape[-2:])
+        return torch.stack([one > _otsu(one) for one in flat]).view(maps.shape)
+    return relative > threshold
+
+
+def to_boxes(
+    attribution: Tensor | npt.NDArray[Any],
+    threshold: float | str = 0.15,
+    size: tuple[int, int] | None = None,
+    *,
+    largest: bool = True,
+) -> list[Tensor]:
+    """Put boxes around the connected regions of maps.
+
+    Args:
+        attribution: (..., h, w) maps.
+        threshold: as in :func:`to_mask`.
+        size: as in :func:`to_mask`.
+        largest: the region of the largest area alone; otherwise all of them, the largest first.
+
+    Returns:
+        For each map, in order, (B, 4) boxes x0, y0, x1, y1 in pixels, of which x1 and y1 are just outside, as
+        torchvision has them. A map without a region has none: (0, 4).
+
+    Raises:
+        ValueError: as :func:`to_mask`.
+        ImportError: there is no OpenCV.
+
+    Example::
+
+        >>> attribution = torch.zeros(1, 1, 6, 8)
+        >>> attribution[0, 0, 1:3, 2:7] = 1
+        >>> to_boxes(attribution)
+        [tensor([[2, 1, 7, 3]])]
+    """
+    cv2 = _opencv("to_boxes")
+    masks = to_mask(attribution, threshold, size)
+    found = []
+    for mask in masks.reshape(-1, *masks.shape[-2:]).numpy().astype(np.uint8):
+        _, _, regions, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+        x, y, width, height, area = regions[1:].T  # the first is the background
+        boxes = np.stack([x, y, x + width, y + height], axis=1)[np.argsort(-area, kind="stable")]
+        found.append(torch.from_numpy(boxes[: 1 if largest else None].astype(np.int64)))
+    return found
+
+
+def _upsampled(attribution: Tensor | npt.NDArray[Any], size: tuple[int, int] | None) -> Tensor:
+    maps = torch.as_tensor(attribution).detach().float().cpu()
+    if maps.dim() < 2 or not maps.numel():
+        raise ValueError(f"attribution: expects (..., h, w) maps; got shape {tuple(maps.shape)}.")
+    if not maps.isfinite().all():
+        raise ValueError("attribution: the maps are not finite (NaN or infinite).")
+    if size is None:
+        return maps
+    upsampled: Tensor = LayerAttribution.interpolate(
+        maps.reshape(1, -1, *maps.shape[-2:]), size, interpolate_mode="bilinear"
+    )
+    return upsampled.view(*maps.shape[:-2], *size)
+
+
+def _otsu(relative: Tensor) -> float:
+    cv2 = _opencv("threshold='otsu'")
+    level, _ = cv2.threshold((relative.clamp(0, 1) * _LEVELS).round().byte().numpy(), 0, 1, cv2.THRESH_OTSU)
+    return float(level + 0.5) / _LEVELS
+
+
+def _opencv(what: str) -> Any:
+    try:
+        import cv2
+    except ImportError as error:
+        raise ImportError(f'{what} needs OpenCV: pip install "captum_regioncam[regions]" ({error}).') from error
+    return cv2

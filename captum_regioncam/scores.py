@@ -1,0 +1,192 @@
+"""Scores of networks that return more than (N, classes): what ``forward_func`` of a Captum attribution may be."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn import Module
+
+from captum_regioncam.errors import describe, first_tensor
+
+__all__ = ["box_score", "class_scores", "segmentation_score", "similarity_score"]
+
+
+class _Score(Module):
+    """A network and what is made of its output; its layers keep their places in the network."""
+
+    def __init__(self, model: Callable[..., Any], score: Callable[[Any], Tensor]) -> None:
+        super().__init__()
+        self.model, self.score = model, score
+        self.train(model.training if isinstance(model, Module) else False)
+
+    def forward(self, *inputs: Any, **keywords: Any) -> Tensor:
+        """Return the network's score."""
+        return self.score(self.model(*inputs, **keywords))
+
+
+def class_scores(model: Callable[..., Any]) -> Module:
+    """Take the class scores out of what a network returns.
+
+    Args:
+        model: returns a tensor; or an object or a dict with ``logits`` (transformers) or ``out`` (torchvision); or a
+            tuple or dict whose first tensor is the scores (Inception's and GoogLeNet's in training mode).
+
+    Returns:
+        A module that takes what ``model`` takes and returns that tensor; a ``forward_func`` for any attribution of
+        Captum. Layers are the model's own.
+
+    Example::
+
+        >>> from types import SimpleNamespace
+        >>> network = lambda x: SimpleNamespace(logits=model(x))
+        >>> scores = class_scores(network)
+        >>> LayerRegionCam(scores, model.layer4).attribute(x, target=281).shape
+        torch.Size([2, 1, 7, 7])
+    """
+    return _Score(model, _tensor)
+
+
+def segmentation_score(model: Callable[..., Any], class_index: int, mask: Tensor | None = None) -> Module:
+    """Add a class's scores over a region, so that a segmentation network can be explained like a classifier.
+
+    Args:
+        model: returns (N, classes, height, width), plain or as :func:`class_scores` finds it.
+        class_index: the class.
+        mask: (height, width), or (N, height, width), True where scores count. Default: where the class scores highest;
+            everywhere in examples where it does nowhere.
+
+    Returns:
+        A module that returns (N,) scores: attribute without a target.
+
+    Raises:
+        ValueError: on the call: the output has another shape, or no such class, or the mask does not fit.
+
+    Example::
+
+        >>> segmenter = torchvision.models.segmentation.lraspp_mobilenet_v3_large(weights=None, weights_backbone=None)
+        >>> score = segmentation_score(segmenter.eval(), class_index=8)
+        >>> LayerRegionCam(score, segmenter.backbone["16"]).attribute(x).shape
+        torch.Size([2, 1, 14, 14])
+    """
+
+    def score(output: Any) -> Tensor:
+        scores = _tensor(output)
+        if scores.dim() != 4 or not 0 <= class_index < scores.shape[1]:
+            raise ValueError(
+                f"class_index={class_index}: the network returned a tensor of shape {tuple(scores.shape)}; expects "
+                "(N, classes, height, width) with that class."
+            )
+        if mask is None:
+            region = scores.argmax(1) == class_index
+            region = region | ~region.flatten(1).any(1)[:, None, None]
+        else:
+            region = mask.to(scores.device, torch.bool)
+        if region.shape[-2:] != scores.shape[2:]:
+            raise ValueError(
+                f"mask of shape {tuple(region.shape)}: the network scores {tuple(scores.shape[2:])} positions."
+            )
+        return (scores[:, class_index] * region).sum((1, 2))
+
+    return _Score(model, score)
+
+
+def box_score(
+    detector: Callable[..., Any], boxes: Tensor, labels: Tensor | None = None, *, min_iou: float = 0.5
+) -> Module:
+    """Take the scores of given boxes, so that a detector's detections can be explained.
+
+    Args:
+        detector: a detector of torchvision in evaluation mode: a list of images to a list of dicts of ``boxes``,
+            ``labels`` and ``scores``.
+        boxes: (B, 4) x0, y0, x1, y1, such as the detector found in the photo.
+        labels: (B,) classes that the boxes have to have; default any.
+        min_iou: a detection is the box's if their IoU is at least this much; of several the nearest.
+
+    Returns:
+        A module that takes (N, 3, height, width) and returns (N, B) scores, 0 for boxes that are not detected: the
+        target is the number of the box.
+
+    Raises:
+        ValueError: the boxes have another shape.
+
+    Example::
+
+        >>> class Detector(torch.nn.Module):  # such as torchvision's fasterrcnn_resnet50_fpn
+        ...     def forward(self, images):
+        ...         scores = model(torch.stack(list(images))).softmax(1)[:, :1]
+        ...         boxes = torch.tensor([[10.0, 20.0, 110.0, 220.0]])
+        ...         return [{"boxes": boxes, "labels": torch.tensor([3]), "scores": one} for one in scores]
+        >>> score = box_score(Detector(), torch.tensor([[12.0, 20.0, 110.0, 215.0]]))
+        >>> LayerRegionCam(score, model.layer4).attribute(x, target=0).shape
+        torch.Size([2, 1, 7, 7])
+    """
+    if boxes.dim() != 2 or boxes.shape[1] != 4 or not len(boxes):
+        raise ValueError(f"boxes of shape {tuple(boxes.shape)}: expects (B, 4) with at least one box.")
+
+    def score(detections: Any) -> Tensor:
+        rows = []
+        for detected in detections:
+            found = detected["boxes"].detach()
+            if not len(found):
+                rows.append(detected["scores"].new_zeros(len(boxes)))
+                continue
+            iou = _iou(boxes.to(found), found)
+            if labels is not None:
+                iou = iou * (labels.to(found.device)[:, None] == detected["labels"][None])
+            best, nearest = iou.max(1)
+            rows.append(detected["scores"][nearest] * (best >= min_iou))
+        return torch.stack(rows)
+
+    return _Score(lambda x, *others: detector(list(x), *others), score)
+
+
+def similarity_score(encoder: Callable[..., Any], embeddings: Tensor) -> Module:
+    """Compare images with embeddings, such as CLIP's of texts, or another photo's.
+
+    Args:
+        encoder: images to (N, D) embeddings, plain or as :func:`class_scores` finds them (``image_embeds``).
+        embeddings: (K, D) or (D,).
+
+    Returns:
+        A module that returns (N, K) cosine similarities: the target is the number of the embedding.
+
+    Raises:
+        ValueError: on the call: the encoder's embeddings have another length.
+
+    Example::
+
+        >>> score = similarity_score(model, torch.randn(3, 1000))
+        >>> LayerRegionCam(score, model.layer4).attribute(x, target=2).shape
+        torch.Size([2, 1, 7, 7])
+    """
+    reference = F.normalize(torch.atleast_2d(embeddings).detach(), dim=-1)
+
+    def score(output: Any) -> Tensor:
+        images = _tensor(output)
+        if images.dim() != 2 or images.shape[1] != reference.shape[1]:
+            raise ValueError(
+                f"embeddings of shape {tuple(reference.shape)}: the encoder returned a tensor of shape "
+                f"{tuple(images.shape)}; expects (N, {reference.shape[1]})."
+            )
+        return F.normalize(images, dim=-1) @ reference.to(images).T
+
+    return _Score(encoder, score)
+
+
+def _tensor(output: Any) -> Tensor:
+    """Find the scores in what a network returned."""
+    if isinstance(output, Tensor):
+        return output
+    if (found := first_tensor(output)) is None:
+        raise TypeError(f"the network returned {describe(output)}: there is no tensor of scores in it.")
+    return found[1]
+
+
+def _iou(a: Tensor, b: Tensor) -> Tensor:
+    """Return the IoU of (A, 4) with (B, 4) boxes: (A, B)."""
+    sides = torch.minimum(a[:, None, 2:], b[None, :, 2:]) - torch.maximum(a[:, None, :2], b[None, :, :2])
+    both = sides.clamp_min(0).prod(-1)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(-1) for boxes in (a, b)]
+    return both / (areas[0][:, None] + areas[1][None] - both)

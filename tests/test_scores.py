@@ -1,0 +1,199 @@
+"""Networks that return more than class scores: segmentation networks, detectors, CLIP; all with random weights."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+from captum.attr import LayerGradCam
+from helpers import small_net
+
+from captum_regioncam import (
+    LayerRegionCam,
+    box_score,
+    class_scores,
+    find_stages,
+    segmentation_score,
+    similarity_score,
+)
+
+
+def returning(model, wrap):
+    return lambda x: wrap(model(x))
+
+
+@pytest.mark.parametrize(
+    ("wrap", "pick"),
+    [
+        (lambda scores: scores, None),
+        (lambda scores: {"aux": scores * 2, "out": scores}, 'model(x)["out"]'),
+        (lambda scores: {"anything": scores}, 'model(x)["anything"]'),
+        (lambda scores: SimpleNamespace(loss=None, logits=scores), "model(x).logits"),
+        (lambda scores: (None, scores, scores * 2), "model(x)[1]"),
+    ],
+)
+def test_class_scores_picks_them(wrap, pick):
+    model, x = small_net()
+    network = returning(model, wrap)
+    expected = LayerGradCam(model, model.relu2).attribute(x, target=1)
+    torch.testing.assert_close(LayerGradCam(class_scores(network), model.relu2).attribute(x, target=1), expected)
+    region = LayerRegionCam(class_scores(network), model.relu2).attribute(x, target=1)
+    torch.testing.assert_close(region, LayerRegionCam(model, model.relu2).attribute(x, target=1))
+    if pick:
+        with pytest.raises(TypeError) as error:
+            LayerRegionCam(network, model.relu2).attribute(x, target=1)
+        assert pick in str(error.value)
+        assert "class_scores(model)" in str(error.value)
+
+
+def test_what_has_no_scores():
+    with pytest.raises(TypeError, match=r"the network returned dict of 'a': there is no tensor of scores in it"):
+        class_scores(lambda x: {"a": 1})(torch.zeros(1))
+
+
+def test_layers_are_the_model_s_own():
+    model, x = small_net()
+    scores = class_scores(model)
+    assert scores.training == model.training
+    assert scores.model.relu2 is model.relu2
+    assert [name.removeprefix("model.") for name in find_stages(scores, x)] == list(find_stages(model, x))
+
+
+SEGMENTERS = {
+    "deeplabv3_resnet50": "backbone.layer4",
+    "fcn_resnet50": "backbone.layer4",
+    "lraspp_mobilenet_v3_large": "backbone.16",
+}
+
+
+@pytest.mark.parametrize("name", SEGMENTERS)
+def test_segmentation_networks_of_torchvision(name):
+    make = getattr(torchvision.models.segmentation, name)
+    model = make(weights=None, weights_backbone=None, num_classes=5).eval()
+    layer = model.get_submodule(SEGMENTERS[name])
+    x = torch.randn(2, 3, 96, 64)
+    logits = model(x)["out"]
+    region = torch.zeros(96, 64, dtype=torch.bool)
+    region[20:60, 10:40] = True
+    torch.testing.assert_close(segmentation_score(model, 3, region)(x), (logits[:, 3] * region).sum((1, 2)))
+    own = logits.argmax(1) == logits[0].argmax(0).flatten()[0]  # a class that is somewhere
+    found = int(logits[0].argmax(0).flatten()[0])
+    expected = torch.stack([(logits[i, found] * (own[i] if own[i].any() else 1)).sum() for i in range(2)])
+    torch.testing.assert_close(segmentation_score(model, found)(x), expected)
+    # The map is that of the sum, as autograd takes it.
+    maps = LayerRegionCam(segmentation_score(model, 3, region), layer).attribute(x)
+    by_hand = LayerRegionCam(lambda x: (model(x)["out"][:, 3] * region).sum((1, 2)), layer).attribute(x)
+    torch.testing.assert_close(maps, by_hand)
+    assert maps.flatten(1).amax(1).min() > 0.5
+    every = LayerRegionCam(segmentation_score(model, 3), find_stages(model, x)).attribute(x)
+    assert every.shape[2] > maps.shape[2]
+
+
+def test_segmentation_scores_that_do_not_fit():
+    model, x = small_net()
+    with pytest.raises(ValueError, match=r"class_index=1: the network returned a tensor of shape \(3, 5\)"):
+        segmentation_score(model, 1)(x)
+    with pytest.raises(ValueError, match="class_index=7"):
+        segmentation_score(lambda x: x, 7)(x)
+    with pytest.raises(ValueError, match=r"mask of shape \(4, 4\): the network scores \(8, 8\) positions"):
+        segmentation_score(lambda x: x, 1, torch.ones(4, 4))(torch.rand(2, 3, 8, 8))
+
+
+@pytest.fixture
+def detector(monkeypatch):
+    """Faster R-CNN; its suppression of overlaps, an operator of torchvision's own library, is written out here."""
+
+    def nms(boxes, scores, iou_threshold):
+        kept = []
+        for index in scores.argsort(descending=True).tolist():
+            others = boxes[kept] if kept else boxes[:0]
+            if not len(others) or torchvision.ops.box_iou(boxes[index : index + 1], others).max() <= iou_threshold:
+                kept.append(index)
+        return torch.tensor(kept, dtype=torch.long)
+
+    monkeypatch.setattr(torchvision.ops.boxes, "nms", nms)
+    roi_align = sys.modules["torchvision.ops.roi_align"]  # which would compile what it falls back to
+    monkeypatch.setattr(roi_align, "_roi_align", roi_align._roi_align.__wrapped__)
+    monkeypatch.setattr(
+        torchvision.ops.boxes, "_batched_nms_coordinate_trick", lambda b, s, i, t: nms(b + 1000.0 * i[:, None], s, t)
+    )
+    monkeypatch.setattr(
+        torchvision.ops.boxes, "_batched_nms_vanilla", lambda b, s, i, t: nms(b + 1000.0 * i[:, None], s, t)
+    )
+    return torchvision.models.detection.fasterrcnn_mobilenet_v3_large_320_fpn(
+        weights=None, weights_backbone=None, num_classes=4, min_size=96, max_size=96, box_score_thresh=0.0
+    ).eval()
+
+
+def test_a_detector_of_torchvision(detector):
+    x = torch.rand(1, 3, 96, 96)
+    with torch.no_grad():
+        [found] = detector(list(x))
+    assert len(found["boxes"]) > 3
+    boxes = found["boxes"][[2, 0]] + 0.25  # nearly
+    labels = found["labels"][[2, 0]]
+    score = box_score(detector, boxes, labels)
+    values = score(x)
+    assert values.shape == (1, 2)
+    torch.testing.assert_close(values[0], found["scores"][[2, 0]], rtol=1e-4, atol=1e-5)
+    assert box_score(detector, torch.tensor([[-50.0, -50.0, -40.0, -40.0]]))(x).tolist() == [[0.0]]
+    layer = detector.backbone.body["16"]
+    maps = LayerRegionCam(score, layer).attribute_targets(x, [0, 1])
+
+    def by_hand(x):
+        return torch.stack([detector(list(x))[0]["scores"][[2, 0]]])
+
+    torch.testing.assert_close(maps, LayerRegionCam(by_hand, layer).attribute_targets(x, [0, 1]))
+    assert maps.amax() > 0.5
+
+
+def test_boxes_are_matched_by_iou_and_label():
+    def detect(images):
+        boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 8], [50, 50, 60, 60]])
+        return [{"boxes": boxes, "labels": torch.tensor([1, 2, 1]), "scores": torch.tensor([0.9, 0.8, 0.7])}] * 2
+
+    x = torch.zeros(2, 3, 4, 4)
+    wanted = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 8.5], [50, 50, 60, 70], [100, 100, 101, 101]])
+    torch.testing.assert_close(box_score(detect, wanted)(x), torch.tensor([[0.9, 0.8, 0.7, 0.0]]).expand(2, 4))
+    labelled = box_score(detect, wanted[:2], torch.tensor([2, 3]))(x)
+    torch.testing.assert_close(labelled, torch.tensor([[0.8, 0.0]]).expand(2, 2))
+    assert box_score(detect, wanted[2:3], min_iou=0.6)(x).tolist() == [[0.0], [0.0]]
+    nothing = [{"boxes": torch.zeros(0, 4), "labels": torch.zeros(0), "scores": torch.zeros(0)}]
+    assert box_score(lambda images: nothing, wanted)(x[:1]).tolist() == [[0.0] * 4]
+    with pytest.raises(ValueError, match=r"boxes of shape \(4,\): expects \(B, 4\)"):
+        box_score(detect, wanted[0])
+
+
+@pytest.fixture(scope="module")
+def clip():
+    transformers = pytest.importorskip("transformers")
+    text = {"hidden_size": 32, "intermediate_size": 37, "num_hidden_layers": 2, "num_attention_heads": 4}
+    vision = {**text, "num_hidden_layers": 4, "image_size": 64, "patch_size": 16}
+    config = transformers.CLIPConfig(
+        text_config={**text, "vocab_size": 99, "max_position_embeddings": 16, "eos_token_id": 98, "bos_token_id": 97},
+        vision_config=vision,
+        projection_dim=24,
+    )
+    torch.manual_seed(0)
+    return transformers.CLIPModel(config).eval()
+
+
+def test_clip(clip):
+    texts = torch.tensor([[97, 5, 6, 98], [97, 7, 8, 98], [97, 9, 9, 98]])
+    with torch.no_grad():
+        embeddings = clip.get_text_features(input_ids=texts)
+    embeddings = embeddings if isinstance(embeddings, torch.Tensor) else embeddings.pooler_output
+    x = torch.randn(2, 3, 64, 64)
+    score = similarity_score(clip.get_image_features, embeddings)
+    with torch.no_grad():
+        output = clip(input_ids=texts, pixel_values=x)
+    torch.testing.assert_close(score(x), F.normalize(output.image_embeds, dim=-1) @ F.normalize(embeddings, dim=-1).T)
+    stages = find_stages(clip.vision_model, x)
+    assert len(stages) == 4
+    maps = LayerRegionCam(score, stages).attribute_targets(x, [0, 2])
+    assert maps.shape == (2, 2, 4, 4)
+    assert maps.flatten(2).amax(2).min() > 0.5
+    with pytest.raises(ValueError, match=r"embeddings of shape \(1, 5\): the encoder returned .* expects \(N, 5\)"):
+        similarity_score(clip.get_image_features, torch.rand(5))(x)
