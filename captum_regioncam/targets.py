@@ -54,7 +54,8 @@ def select_score(output: Tensor, target: Any) -> Tensor:
         chosen = "target is missing" if target is None else f"target={target!r} selects {score[0].numel()} scores"
         raise TargetError(
             f"{chosen}: forward_func's output of shape {shape} has several scores per example. Pass "
-            "target=<class index>, or a tuple of indices where the output has more than two dimensions."
+            "target=<class index>, target=model(x).argmax(1) for the likeliest class of each example, or a tuple of "
+            "indices where the output has more than two dimensions."
         )
     return score
 

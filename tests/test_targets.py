@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from captum.attr import LayerGradCam
 from helpers import GapNet, small_net
 from torch import nn
 
@@ -265,3 +266,16 @@ def test_progress_of_many_targets(method, capsys):
     labels = cam.attribute_labels(x, [[0], [1, 2], []], show_progress=True)
     assert [len(maps) for maps in labels] == [1, 2, 0]
     assert "2/2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method", [LayerGradCam, *METHODS])
+def test_without_a_target_as_layer_grad_cam(method):
+    model, x = small_net()
+    with pytest.raises(AssertionError) as error:
+        method(model, model.relu2).attribute(x)
+    if method is not LayerGradCam:
+        assert "target=model(x).argmax(1) for the likeliest class" in str(error.value)
+    likeliest = model(x).argmax(1)
+    maps = method(model, model.relu2).attribute(x, target=likeliest)
+    each = [method(model, model.relu2).attribute(x[i : i + 1], target=int(k)) for i, k in enumerate(likeliest)]
+    torch.testing.assert_close(maps, torch.cat(each), rtol=1e-4, atol=1e-5)

@@ -108,14 +108,11 @@ def _figure(
             for place, index in enumerate(found)
         }
         return show_attributions(photo, rows, probabilities=probabilities)
-    panels = {
-        (f"{titles[index]}\n{TITLES[method]}" if len(maps) > 1 else titles[index]): one[place]
-        for place, index in enumerate(found)
-        for method, one in maps.items()
-    }
-    if len(maps) > 1:
-        probabilities = dict.fromkeys(panels, next(iter(found.values())))
-    return show_attributions(photo, panels, probabilities=probabilities, image_title=name)
+    if len(found) > 1:
+        panels = dict(zip(titles.values(), next(iter(maps.values())), strict=True))
+        return show_attributions(photo, panels, probabilities=probabilities, image_title=name)
+    [title], panels = titles.values(), {TITLES[method]: one[0] for method, one in maps.items()}
+    return show_attributions(photo, panels, image_title=f"{name}\n{title}, {probabilities[title]:.1%}")
 
 
 def _write_manifest(options: argparse.Namespace, layers: Stages, explained: dict[str, Any]) -> None:
