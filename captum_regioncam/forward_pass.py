@@ -167,9 +167,10 @@ def forward_pass(
             output = forward_func(*args)
             if not isinstance(output, Tensor):
                 pick, _ = first_tensor(output) or ("[...]", None)
+                wrapped = "box_score(model, boxes)" if "'boxes'" in describe(output) else "class_scores(model)"
                 raise TypeError(
-                    f"forward_func returned {describe(output)}, not a tensor of scores. Pass class_scores(model), or a "
-                    f"function that picks one score per example or per class, such as lambda x: model(x){pick}."
+                    f"forward_func returned {describe(output)}, not a tensor of scores. Pass {wrapped}, or a function "
+                    f"that picks one score per example or per class, such as lambda x: model(x){pick}."
                 )
             if missed := [layer_name(layer, forward_func) for layer in layers if layer not in reached]:
                 raise LayerError(

@@ -547,12 +547,16 @@ class TestBadInput:
         net, x = small_net()
         with pytest.raises(TargetError, match="one number for the whole batch"):
             LayerRegionCam(lambda x: net(x).sum(), net.relu3).attribute(x)
-        for forward, returned in (
-            (lambda x: {"logits": net(x)}, "dict of 'logits',"),
-            (lambda x: [{"boxes": net(x), "scores": 1}], r"list of \[dict of 'boxes', 'scores'\]"),
-            (lambda x: (net(x), None), r"tuple of \[a torch.float32 tensor of shape \(3, 5\), NoneType\]"),
+        for forward, returned, remedy in (
+            (lambda x: {"logits": net(x)}, "dict of 'logits',", r'class_scores\(model\).*model\(x\)\["logits"\]'),
+            (lambda x: [{"boxes": net(x), "scores": 1}], r"list of \[dict of 'boxes', 'scores'\]", "box_score"),
+            (
+                lambda x: (net(x), None),
+                r"tuple of \[a torch.float32 tensor of shape \(3, 5\), NoneType\]",
+                r"model\(x\)\[0\]",
+            ),
         ):
-            with pytest.raises(TypeError, match=rf"forward_func returned {returned}.* not a tensor.*\.logits"):
+            with pytest.raises(TypeError, match=rf"forward_func returned {returned}.* not a tensor.*{remedy}"):
                 LayerRegionCam(forward, net.relu3).attribute(x, target=1)
 
     @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
