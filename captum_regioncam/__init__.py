@@ -2,12 +2,13 @@
 
 from captum_regioncam.errors import LayerError, TargetError
 from captum_regioncam.layer_cam import LayerCam
+from captum_regioncam.pictures import overlay, to_hwc
 from captum_regioncam.region_cam import LayerRegionCam
 from captum_regioncam.regions import to_boxes, to_mask
 from captum_regioncam.reshape import channels_last, tokens_to_grid
 from captum_regioncam.scores import box_score, class_scores, segmentation_score, similarity_score
 from captum_regioncam.stages import Stages, find_stages
-from captum_regioncam.visualization import overlay, show_attributions, to_hwc
+from captum_regioncam.visualization import show_attributions
 
 __version__ = "0.2.0"
 

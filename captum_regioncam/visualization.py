@@ -1,4 +1,4 @@
-"""Pictures of a photo and its maps, over Captum's own visualisation."""
+"""Figures of photos and their maps, over Captum's own visualisation."""
 
 import io
 import textwrap
@@ -6,29 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib as mpl
-import numpy as np
 import numpy.typing as npt
-import torch
-from captum.attr import LayerAttribution
 from captum.attr import visualization as viz
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
-from torch import Tensor
 
-from captum_regioncam.captum_private import _normalize_attr
-from captum_regioncam.grids import min_max
+from captum_regioncam.pictures import Image, Map, as_map, as_photos
 
-__all__ = ["overlay", "show_attributions", "to_hwc"]
+__all__ = ["show_attributions"]
 
 _PANEL, _GAP, _LINE, _BAR = 3.2, 0.1, 0.2, 0.75  # inches: a panel's width, between panels, a line of title, colour bar
 _LETTERS = 38  # in a line of title
 _SEEN = 0.01  # the probability below which a panel says that the network does not see the class
-
-Image = Tensor | npt.NDArray[Any]
-Map = Tensor | npt.NDArray[Any]
 
 
 class _ShownFigure(Figure):
@@ -100,7 +91,7 @@ def show_attributions(
         >>> rows = {"tabby": {"Region-CAM": attribution}, "beagle": {"Region-CAM": attribution}}
         >>> figure = show_attributions(photo, rows, probabilities={"tabby": 0.93, "beagle": 0.001})
     """
-    photos = _as_photos(image)
+    photos = as_photos(image)
     titles = _titles(attributions, probabilities or {})
     if any(isinstance(value, Mapping) for value in attributions.values()):
         if len(photos) > 1:
@@ -108,7 +99,7 @@ def show_attributions(
         rows = [
             [
                 _Panel(titles[key], photos[0]),
-                *(_Panel(title, photos[0], _as_map(title, one, photos[0].shape[:2])) for title, one in row.items()),
+                *(_Panel(title, photos[0], as_map(title, one, photos[0].shape[:2])) for title, one in row.items()),
             ]
             for key, row in attributions.items()
             if isinstance(row, Mapping)
@@ -118,79 +109,18 @@ def show_attributions(
         rows = [
             [
                 _Panel(f"{image_title} {index + 1}", photo),
-                *(_Panel(titles[key], photo, _as_map(key, one[index], photo.shape[:2])) for key, one in parts.items()),
+                *(_Panel(titles[key], photo, as_map(key, one[index], photo.shape[:2])) for key, one in parts.items()),
             ]
             for index, photo in enumerate(photos)
         ]
     else:
         size = photos[0].shape[:2]
-        panels = [_Panel(titles[key], photos[0], _as_map(key, one, size)) for key, one in attributions.items()]
+        panels = [_Panel(titles[key], photos[0], as_map(key, one, size)) for key, one in attributions.items()]
         panels.insert(0, _Panel(image_title, photos[0]))
         count = _columns(len(panels), columns)
         rows = [panels[start : start + count] for start in range(0, len(panels), count)]
     options = {"method": method, "cmap": cmap, "alpha_overlay": alpha_overlay, "outlier_perc": outlier_perc}
     return _drawn(rows, options)
-
-
-def overlay(
-    image: Image, attribution: Map, *, cmap: str | Colormap = "jet", alpha: float = 0.5, outlier_perc: float = 2
-) -> npt.NDArray[np.uint8]:
-    """Blend a map's colours over its photo.
-
-    Args:
-        image: the photo, in any form that :func:`show_attributions` takes.
-        attribution: (h, w), (1, h, w) or (1, 1, h, w), of any size; upsampled bilinearly, cut off below 0 and stretched
-            onto [0, 1].
-        cmap: a matplotlib colour map.
-        alpha: opacity of the map in [0, 1].
-        outlier_perc: as in :func:`show_attributions`.
-
-    Returns:
-        (H, W, 3) uint8, of the photo's size.
-
-    Raises:
-        ValueError: as :func:`show_attributions`; or ``alpha`` is not in [0, 1].
-
-    Example::
-
-        >>> overlay(photo, attribution).shape
-        (375, 500, 3)
-    """
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha={alpha}: expects a number from 0 to 1.")
-    [photo] = _as_photos(image)
-    values = _as_map("attribution", attribution, photo.shape[:2])
-    if values.any():
-        values = _normalize_attr(values, "positive", outlier_perc)
-    colours = (mpl.colormaps[cmap] if isinstance(cmap, str) else cmap)(values)[:, :, :3]
-    blended: npt.NDArray[np.uint8] = ((1 - alpha) * photo + alpha * 255 * colours).round().astype(np.uint8)
-    return blended
-
-
-def to_hwc(attribution: Map, size: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """Upsample a map bilinearly and put its channels last, as Captum's ``visualize_image_attr`` takes it.
-
-    Args:
-        attribution: (h, w), (C, h, w) or (1, C, h, w).
-        size: height and width of the photo.
-
-    Returns:
-        (height, width, C).
-
-    Raises:
-        ValueError: the attribution is of a batch, or has another shape.
-
-    Example::
-
-        >>> to_hwc(attribution, (375, 500)).shape
-        (375, 500, 1)
-    """
-    tensor = torch.as_tensor(attribution).detach().float().cpu()
-    if not 2 <= tensor.dim() <= 4 or not tensor.numel() or (tensor.dim() == 4 and len(tensor) != 1):
-        raise ValueError(f"attribution: expects (h, w), (C, h, w) or (1, C, h, w); got shape {tuple(tensor.shape)}.")
-    maps = tensor.reshape(1, -1, *tensor.shape[-2:])
-    upsampled: Tensor = LayerAttribution.interpolate(maps, size, interpolate_mode="bilinear")
-    return upsampled[0].permute(1, 2, 0).numpy()
 
 
 def _columns(panels: int, columns: int | None) -> int:
@@ -256,15 +186,6 @@ def _draw(figure: Figure, axis: Axes, panel: _Panel, options: dict[str, Any]) ->
     axis.set_title("\n".join(panel.lines), parse_math=False, fontsize=10, pad=4)
 
 
-def _as_photos(image: Image | Sequence[Image]) -> list[npt.NDArray[Any]]:
-    """Return N photos, (H, W, 3) uint8."""
-    if isinstance(image, (list, tuple)) or (isinstance(image, Tensor) and image.dim() == 4 and len(image) > 1):
-        if not len(image):
-            raise ValueError("image: expects a photo, got an empty list.")
-        return [_as_photo(one) for one in image]
-    return [_as_photo(image)]  # type: ignore[arg-type]
-
-
 def _of_batch(title: str, maps: Any, count: int) -> Any:
     shape = tuple(getattr(maps, "shape", ()))
     if len(shape) not in (3, 4) or shape[0] != count:
@@ -273,40 +194,3 @@ def _of_batch(title: str, maps: Any, count: int) -> Any:
             f"({count}, 1, h, w); got shape {shape}."
         )
     return maps
-
-
-def _as_photo(image: Tensor | npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return (H, W, 3) uint8."""
-    pixels = image.detach().float().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
-    if isinstance(image, Tensor) and not image.is_floating_point() and 0 <= pixels.min() <= pixels.max() <= 255:
-        pixels = pixels.astype(np.uint8)
-    shape = pixels.shape
-    if isinstance(image, Tensor):
-        pixels = pixels[0] if pixels.ndim == 4 and len(pixels) == 1 else pixels
-        pixels = np.moveaxis(pixels, 0, -1) if pixels.ndim == 3 else pixels
-    pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
-    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or not pixels.size:
-        raise ValueError(f"image: expects (H, W, 3) or (H, W) pixels, or a (3, H, W) tensor; got shape {shape}.")
-    if pixels.dtype != np.uint8:
-        low, high = float(pixels.min()), float(pixels.max())
-        if not (low >= 0 and high <= 1):
-            raise ValueError(
-                f"image: values from {low:.3g} to {high:.3g}; expects uint8 or [0, 1]. Undo the normalisation first."
-            )
-        pixels = (pixels * 255).round().astype(np.uint8)
-    return pixels.repeat(3 // pixels.shape[2], axis=2)
-
-
-def _as_map(title: str, attribution: Any, size: tuple[int, int]) -> npt.NDArray[Any]:
-    """Return (H, W) float32 at the photo's size, in [0, 1]."""
-    tensor = torch.as_tensor(attribution).detach().float().cpu()
-    if tensor.dim() < 2 or tensor.shape[:-2].numel() != 1 or not tensor.numel():
-        raise ValueError(
-            f"attributions[{title!r}]: expects one map, (h, w) or (1, 1, h, w); got shape {tuple(tensor.shape)}. "
-            "Give every example and target of a batch a title of its own."
-        )
-    if not tensor.isfinite().all():
-        raise ValueError(f"attributions[{title!r}]: the map is not finite (NaN or infinite).")
-    maps = tensor.reshape(1, 1, *tensor.shape[-2:])
-    upsampled: Tensor = LayerAttribution.interpolate(maps, size, interpolate_mode="bilinear")
-    return min_max(upsampled.clamp_min(0))[0, 0].numpy()

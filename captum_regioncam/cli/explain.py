@@ -23,8 +23,9 @@ from captum_regioncam.cli.network import classifier_of, layers_named, report_fai
 from captum_regioncam.errors import UsageError
 from captum_regioncam.files import PHOTO_SUFFIXES, read_photo, written_whole
 from captum_regioncam.methods import TITLES, make_method
+from captum_regioncam.pictures import overlay
 from captum_regioncam.stages import Stages
-from captum_regioncam.visualization import overlay, show_attributions
+from captum_regioncam.visualization import show_attributions
 
 __all__ = ["likeliest", "run", "save_figure"]
 

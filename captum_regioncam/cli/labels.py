@@ -28,7 +28,8 @@ from captum_regioncam.evaluation import (
 )
 from captum_regioncam.evaluation.crf import confident_labels, crf_labels, crf_scores, import_crf
 from captum_regioncam.evaluation.report import computed
-from captum_regioncam.evaluation.runner import ResultFolder, Worker, finished, visit, workers
+from captum_regioncam.evaluation.result_folder import ResultFolder
+from captum_regioncam.evaluation.runner import Worker, finished, visit, workers
 from captum_regioncam.evaluation.seed_files import save_arrays
 
 __all__ = ["LabelMaps", "run"]

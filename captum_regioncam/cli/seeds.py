@@ -12,7 +12,8 @@ from captum_regioncam.cli.photo_maps import Photo, PhotoMaps, make_photo_maps
 from captum_regioncam.errors import UsageError
 from captum_regioncam.evaluation import PhotoDataset, Seed, load_seed, save_seed
 from captum_regioncam.evaluation.maps import seed_grid
-from captum_regioncam.evaluation.runner import ResultFolder, finished, visit, workers
+from captum_regioncam.evaluation.result_folder import ResultFolder
+from captum_regioncam.evaluation.runner import finished, visit, workers
 from captum_regioncam.methods import TITLES
 
 __all__ = ["run"]

@@ -1,0 +1,117 @@
+"""A folder of results: one run at a time, one set of settings, nothing half-written."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from captum_regioncam.errors import UsageError
+from captum_regioncam.evaluation.runner import Worker
+from captum_regioncam.files import remove_unfinished, written_whole
+
+__all__ = ["ResultFolder"]
+
+
+@dataclass
+class ResultFolder:
+    """A folder that only one run at a time writes results to, with the settings they were made with.
+
+    Attributes:
+        option: of the command line, which errors name.
+        path: of the folder.
+        pattern: of the results' names.
+        settings: as JSON has them; what does not change the results is not among them.
+    """
+
+    option: str
+    path: Path
+    pattern: str
+    settings: dict[str, Any]
+    _recorded: bool = field(default=False, init=False)
+
+    @property
+    def _record(self) -> Path:
+        return self.path / "settings.json"
+
+    @contextmanager
+    def held(self, worker: Worker, prepare: Callable[[], None]) -> Iterator[None]:
+        """Keep other runs out, prepare the folder in the first worker, and remove what a killed run left half-written.
+
+        Raises:
+            UsageError: another run holds the folder, or what ``prepare`` raises.
+        """
+        lock = FileLock(self.path / ".lock")
+
+        def take() -> None:
+            if worker.rank > 0:
+                return
+            self.path.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                problem = (
+                    f"{self.option} {self.path}: another run is writing to it. Wait for it, or choose another folder."
+                )
+                raise UsageError(problem) from None
+            prepare()
+            remove_unfinished(self.path)
+
+        try:
+            worker.together(take)
+            yield
+        finally:
+            lock.release()
+
+    def results(self) -> Iterable[Path]:
+        """Return the results that are there, of whatever run."""
+        return (path for path in self.path.rglob(self.pattern) if not path.name.startswith("."))
+
+    def before(self) -> dict[str, Any] | None:
+        """Return the settings of the results that are there; None where there are none.
+
+        Raises:
+            UsageError: there are results that are not of this command.
+        """
+        if next(iter(self.results()), None) is None:  # a run that ended before its first result binds nobody
+            return None
+        if not self._record.exists():
+            raise UsageError(
+                f"{self.option} {self.path}: has {self.pattern[1:]} files that are not of this command. Choose another "
+                "folder."
+            )
+        try:
+            return dict(json.loads(self._record.read_text()))
+        except (ValueError, TypeError) as error:
+            raise UsageError(f"{self._record}: cannot be read ({error}). Choose another folder.") from error
+
+    def check(self, resume: bool) -> None:
+        """See that results of this run may join those that are there.
+
+        Raises:
+            UsageError: they were made with other settings, or there are some and ``resume`` is not asked for.
+        """
+        before = self.before()
+        if before is None:
+            return
+        changed = [name for name in {**before, **self.settings} if before.get(name) != self.settings.get(name)]
+        if changed:
+            was, now = (settings.get(changed[0]) for settings in (before, self.settings))
+            raise UsageError(
+                f"{self.option} {self.path}: was made with {changed[0]} = {was!r}, now it is {now!r}. Choose another "
+                "folder."
+            )
+        if not resume:
+            raise UsageError(
+                f"{self.option} {self.path}: has results already. Pass --resume to go on, or another folder."
+            )
+
+    def record(self) -> None:
+        """Write the settings, before the first result."""
+        if not self._recorded:
+            with written_whole(self._record) as temporary:
+                temporary.write_text(json.dumps(self.settings, indent=1))
+            self._recorded = True

@@ -1,0 +1,127 @@
+"""Photos and maps as arrays: checked, at one size, and blended."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+import torch
+from captum.attr import LayerAttribution
+from matplotlib.colors import Colormap
+from torch import Tensor
+
+from captum_regioncam.captum_private import _normalize_attr
+from captum_regioncam.grids import min_max
+
+__all__ = ["Image", "Map", "as_map", "as_photos", "overlay", "to_hwc"]
+
+Image = Tensor | npt.NDArray[Any]
+Map = Tensor | npt.NDArray[Any]
+
+
+def overlay(
+    image: Image, attribution: Map, *, cmap: str | Colormap = "jet", alpha: float = 0.5, outlier_perc: float = 2
+) -> npt.NDArray[np.uint8]:
+    """Blend a map's colours over its photo.
+
+    Args:
+        image: the photo, in any form that :func:`show_attributions` takes.
+        attribution: (h, w), (1, h, w) or (1, 1, h, w), of any size; upsampled bilinearly, cut off below 0 and stretched
+            onto [0, 1].
+        cmap: a matplotlib colour map.
+        alpha: opacity of the map in [0, 1].
+        outlier_perc: as in :func:`show_attributions`.
+
+    Returns:
+        (H, W, 3) uint8, of the photo's size.
+
+    Raises:
+        ValueError: as :func:`show_attributions`; or ``alpha`` is not in [0, 1].
+
+    Example::
+
+        >>> overlay(photo, attribution).shape
+        (375, 500, 3)
+    """
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha={alpha}: expects a number from 0 to 1.")
+    [photo] = as_photos(image)
+    values = as_map("attribution", attribution, photo.shape[:2])
+    if values.any():
+        values = _normalize_attr(values, "positive", outlier_perc)
+    colours = (mpl.colormaps[cmap] if isinstance(cmap, str) else cmap)(values)[:, :, :3]
+    blended: npt.NDArray[np.uint8] = ((1 - alpha) * photo + alpha * 255 * colours).round().astype(np.uint8)
+    return blended
+
+
+def to_hwc(attribution: Map, size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """Upsample a map bilinearly and put its channels last, as Captum's ``visualize_image_attr`` takes it.
+
+    Args:
+        attribution: (h, w), (C, h, w) or (1, C, h, w).
+        size: height and width of the photo.
+
+    Returns:
+        (height, width, C).
+
+    Raises:
+        ValueError: the attribution is of a batch, or has another shape.
+
+    Example::
+
+        >>> to_hwc(attribution, (375, 500)).shape
+        (375, 500, 1)
+    """
+    tensor = torch.as_tensor(attribution).detach().float().cpu()
+    if not 2 <= tensor.dim() <= 4 or not tensor.numel() or (tensor.dim() == 4 and len(tensor) != 1):
+        raise ValueError(f"attribution: expects (h, w), (C, h, w) or (1, C, h, w); got shape {tuple(tensor.shape)}.")
+    maps = tensor.reshape(1, -1, *tensor.shape[-2:])
+    upsampled: Tensor = LayerAttribution.interpolate(maps, size, interpolate_mode="bilinear")
+    return upsampled[0].permute(1, 2, 0).numpy()
+
+
+def as_photos(image: Image | Sequence[Image]) -> list[npt.NDArray[Any]]:
+    """Return N photos, (H, W, 3) uint8."""
+    if isinstance(image, (list, tuple)) or (isinstance(image, Tensor) and image.dim() == 4 and len(image) > 1):
+        if not len(image):
+            raise ValueError("image: expects a photo, got an empty list.")
+        return [as_photo(one) for one in image]
+    return [as_photo(image)]  # type: ignore[arg-type]
+
+
+def as_photo(image: Tensor | npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return (H, W, 3) uint8."""
+    pixels = image.detach().float().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
+    if isinstance(image, Tensor) and not image.is_floating_point() and 0 <= pixels.min() <= pixels.max() <= 255:
+        pixels = pixels.astype(np.uint8)
+    shape = pixels.shape
+    if isinstance(image, Tensor):
+        pixels = pixels[0] if pixels.ndim == 4 and len(pixels) == 1 else pixels
+        pixels = np.moveaxis(pixels, 0, -1) if pixels.ndim == 3 else pixels
+    pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or not pixels.size:
+        raise ValueError(f"image: expects (H, W, 3) or (H, W) pixels, or a (3, H, W) tensor; got shape {shape}.")
+    if pixels.dtype != np.uint8:
+        low, high = float(pixels.min()), float(pixels.max())
+        if not (low >= 0 and high <= 1):
+            raise ValueError(
+                f"image: values from {low:.3g} to {high:.3g}; expects uint8 or [0, 1]. Undo the normalisation first."
+            )
+        pixels = (pixels * 255).round().astype(np.uint8)
+    return pixels.repeat(3 // pixels.shape[2], axis=2)
+
+
+def as_map(title: str, attribution: Any, size: tuple[int, int]) -> npt.NDArray[Any]:
+    """Return (H, W) float32 at the photo's size, in [0, 1]."""
+    tensor = torch.as_tensor(attribution).detach().float().cpu()
+    if tensor.dim() < 2 or tensor.shape[:-2].numel() != 1 or not tensor.numel():
+        raise ValueError(
+            f"attributions[{title!r}]: expects one map, (h, w) or (1, 1, h, w); got shape {tuple(tensor.shape)}. "
+            "Give every example and target of a batch a title of its own."
+        )
+    if not tensor.isfinite().all():
+        raise ValueError(f"attributions[{title!r}]: the map is not finite (NaN or infinite).")
+    maps = tensor.reshape(1, 1, *tensor.shape[-2:])
+    upsampled: Tensor = LayerAttribution.interpolate(maps, size, interpolate_mode="bilinear")
+    return min_max(upsampled.clamp_min(0))[0, 0].numpy()
