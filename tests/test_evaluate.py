@@ -1,6 +1,7 @@
 """The commands ``seeds`` and ``evaluate``, in this process, in several, and after one was killed."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -283,6 +284,26 @@ def test_arguments_that_cannot_be(arguments, says, capsys):
     make_folder(Path("data"))
     assert run(*arguments) == 2
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("network", "says"),
+    [
+        ("nn.Conv2d(3, 20, 3)", r"gives scores of shape \(1, 20, 222, 222\), not \(N, classes\) scores"),
+        (
+            "nn.Sequential(nn.Flatten(), nn.Linear(9, 20))",
+            r"fails on an input of 3 x 224 x 224 \(.*\). Is --size right",
+        ),
+        ("Named()", r"gives dict of 'logits', not \(N, classes\) scores"),
+    ],
+)
+def test_networks_that_cannot_be_scored(network, says, capsys):
+    root = make_voc(Path("data"))
+    named = "class Named(nn.Module):\n    def forward(self, x):\n        return {'logits': x.mean((2, 3))}\n"
+    Path("wrong_network.py").write_text(f"from torch import nn\n{named}make = lambda: {network}\n")
+    assert run("evaluate", "voc", "--root", root, "--model", "wrong_network:make", "--device", "cpu") == 2
+    assert re.search(says, capsys.readouterr().err)
+    sys.modules.pop("wrong_network")
 
 
 def test_without_the_extra(monkeypatch, capsys):

@@ -220,6 +220,27 @@ def test_progress_that_is_broken(capsys, monkeypatch):
     assert f"{opened[0]}: cannot be read" in capsys.readouterr().err
 
 
+def test_what_is_left_may_all_be_broken(capsys, monkeypatch):
+    """Photos that an earlier session counted are not lost where all that is left fails."""
+    root = make_folder(Path("data"), photos=6)
+    command = ["evaluate", "folder", "--root", root, *MODEL, "--size", "32", "--batch", "1"]
+    monkeypatch.setattr("captum_regioncam.evaluation.progress._LEAST", 0)
+    monkeypatch.setattr("captum_regioncam.evaluation.progress._SHARE", 1e9)
+    (root / "masks" / "photo_5.png").write_bytes(b"no mask")
+
+    def stop(self):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluate_command.Progress, "finish", stop)
+        assert run(*command) == 130
+    assert run(*command, "--resume") == 1
+    captured = capsys.readouterr()
+    assert "5 photos are counted already" in captured.err
+    assert "1 of 6 photos failed" in captured.err
+    assert "5 photos" in captured.out
+
+
 def test_evaluate_where_nothing_can_be_kept(capsys, monkeypatch):
     root = make_folder(Path("data"))
     Path(".captum_regioncam").write_text("a file")

@@ -50,19 +50,19 @@ def run(options: argparse.Namespace) -> int:
             print(scoring.describe)
         settings = scoring.settings | {"limit": options.limit, "command": "evaluate"}
         progress = Progress(PROGRESS, settings, scoring.metrics, worker, resume=options.resume)
-        numbers = [number for number, name in enumerate(names) if name not in progress.done]
+        done = {number for number, name in enumerate(names) if name in progress.done}
 
         def keep(number: int, photo: Photo, maps: Any) -> None:
             scoring.count(photo.sample, maps)
             progress.add(photo.sample.name)
 
-        reader = scoring.reader(dataset)
         failures = visit(
-            [names[number] for number in numbers],
+            names,
             worker,
-            _Numbered(reader, numbers),
+            scoring.reader(dataset),
             scoring.maps_of,
             keep,
+            done=done,
             batch=options.batch,
             alike=lambda photo: photo.input_shapes,
             readers=readers_of(options),
@@ -93,18 +93,6 @@ def _check(options: argparse.Namespace) -> None:
             raise UsageError(f"--seeds {seeds}: no such folder.")
         if given := options.given(options, MAP_OPTIONS):
             raise UsageError(f"--{given[0]}: has no meaning with --seeds, which are scored as they are.")
-
-
-@dataclass(frozen=True)
-class _Numbered:
-    """Reads the photos of some numbers."""
-
-    read: Any
-    numbers: Sequence[int]
-
-    def __call__(self, number: int) -> Photo:
-        photo: Photo = self.read(self.numbers[number])
-        return photo
 
 
 class _Scoring(Protocol):

@@ -14,7 +14,7 @@ from torch.nn import Identity
 from captum_regioncam.cli.classifier import Classifier
 from captum_regioncam.cli.network import classifier_of, layers_named, probe_of, stages_of
 from captum_regioncam.cli.protocols import Protocol
-from captum_regioncam.errors import UsageError
+from captum_regioncam.errors import UsageError, describe
 from captum_regioncam.evaluation import PhotoDataset, Sample, normalize
 from captum_regioncam.evaluation.maps import input_sizes, irn_size, summed_maps
 from captum_regioncam.files import resized
@@ -147,18 +147,28 @@ def make_photo_maps(
     """
     classifier = classifier_of(options)
     probe = probe_of(classifier)
-    if classes is not None:
-        with torch.no_grad():
-            scores = classifier.model(probe)
-        if scores.dim() != 2 or scores.shape[1] != classes:
-            raise UsageError(
-                f"--model: gives scores of shape {tuple(scores.shape)}; the data set has {classes} classes, and the "
-                "network's outputs have to be these."
-            )
-    stages = stages_of(classifier.model, probe, layers_named(classifier, options.layers))
-    attributions = {
-        method: make_method(method, classifier.model, stages, probe, contrast=options.contrast) for method in methods
-    }
-    for attribute in attributions.values():
-        attribute(probe, [[0]])
+    try:
+        _check_scores(classifier, probe, classes)
+        stages = stages_of(classifier.model, probe, layers_named(classifier, options.layers))
+        attributions = {
+            method: make_method(method, classifier.model, stages, probe, contrast=options.contrast)
+            for method in methods
+        }
+        for attribute in attributions.values():
+            attribute(probe, [[0]])
+    except (RuntimeError, TypeError, IndexError) as error:
+        side = classifier.size
+        raise UsageError(f"--model: fails on an input of 3 x {side} x {side} ({error}). Is --size right?") from error
     return PhotoMaps(classifier, stages, attributions, protocol)
+
+
+def _check_scores(classifier: Classifier, probe: Tensor, classes: int | None) -> None:
+    with torch.no_grad():
+        scores = classifier.model(probe)
+    shape = f"scores of shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else describe(scores)
+    if not isinstance(scores, Tensor) or scores.dim() != 2:
+        raise UsageError(f"--model: gives {shape}, not (N, classes) scores; wrap it in a factory that does.")
+    if classes is not None and scores.shape[1] != classes:
+        raise UsageError(
+            f"--model: gives {shape}; the data set has {classes} classes, and the network's outputs have to be these."
+        )
