@@ -155,7 +155,7 @@ def test_demo_into_a_file_without_an_ending(tmp_path, capsys):
     [
         ([], "arguments are required: command"),
         (["explain"], "arguments are required: IMAGE"),
-        (["explain", "cat.png", "--method", "score-cam"], "'score-cam' is none of cam, grad-cam, layer-cam, region"),
+        (["explain", "cat.png", "--method", "score-cam"], "'score-cam' is not one of cam, grad-cam, layer-cam, region"),
         (["explain", "cat.png", "--size", "0"], "'0' is not a positive whole number"),
         (["explain", "cat.png", "--mean", "1,2"], "'1,2' is not three numbers"),
         (["explain", "cat.png", "--mean", "a,b,c"], "'a,b,c' is not three numbers"),
@@ -171,7 +171,7 @@ def test_demo_into_a_file_without_an_ending(tmp_path, capsys):
             ["explain", "cat.png", "--layers", "_blocks.x"],
             r"--layers '_blocks.x': the model has no such layer. Nearest",
         ),
-        (["explain", "cat.png", "--device", "cuda:77"], "--device cuda:77: not to be had here"),
+        (["explain", "cat.png", "--device", "cuda:77"], "--device cuda:77: is not available here"),
     ],
 )
 @pytest.mark.usefixtures("photos")

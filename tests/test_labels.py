@@ -108,6 +108,15 @@ def test_resume_makes_what_is_missing(voc):
     assert all(np.array_equal(opened("labels", name), expected(name, 0.4)) for name in NAMES)
 
 
+@pytest.mark.usefixtures("voc")
+def test_none_of_another_threshold_stays():
+    assert run("labels", "seeds", "--output", "labels", "--threshold", "0.1") == 0
+    assert run("labels", "seeds", "--output", "labels", "--threshold", "0.6", "--limit", "1") == 0
+    assert len(list(Path("labels").glob("*.png"))) == 1
+    assert run("labels", "seeds", "--output", "labels", "--threshold", "0.6", "--resume") == 0
+    assert all(np.array_equal(opened("labels", name), expected(name, 0.6)) for name in NAMES)
+
+
 def test_killed_between_two_thresholds(voc, monkeypatch):
     """Label maps of the old threshold never pass for those of the new one."""
     assert run("labels", "seeds", "--output", "labels") == 0
@@ -166,6 +175,16 @@ def test_label_maps_with_the_seeds(voc):
     command = ["seeds", "voc", "--root", voc, *VOC_MODEL, "--output", "seeds", "--label-maps", "labels"]
     assert run(*command) == 0
     assert all(np.array_equal(opened("labels", name), expected(name, 0.15)) for name in NAMES)
+    classes = {"wsol": {14}, "psa": {0}}
+    for format, alone in classes.items():  # which do not tell the class, or the size of a photo without classes
+        other = Path("other") / format
+        home = make_voc(other, classes=("person",) * 3)
+        if format == "psa":
+            (home / "Annotations" / f"{NAMES[0]}.xml").write_text("<annotation/>")
+        arguments = ["seeds", "voc", "--root", home, *VOC_MODEL, "--format", format, "--output", other / "seeds"]
+        assert run(*arguments, "--label-maps", other / "labels") == 0
+        found = {int(label) for label in np.unique(opened(other / "labels", NAMES[0]))}
+        assert found - {0} <= {key + 1 for key in alone} if format == "wsol" else found == {0}
     assert run(*command, "--resume", "--threshold", "0.3") == 0  # changes no seed
     assert all(np.array_equal(opened("labels", name), expected(name, 0.3)) for name in NAMES)
 
@@ -213,9 +232,19 @@ def test_score_maps_of_wsolevaluation(voc):
         (["data", "--output", "labels"], "data: has no seeds, NAME.npy"),
         (["seeds", "--output", "seeds"], "--output seeds: is the folder of the seeds"),
         (["seeds", "--output", "labels", "--overlay", "labels"], "--overlay labels: is the folder of --output"),
-        (["seeds", "--output", "labels", "--confident"], "--confident: goes with --crf irn"),
+        (["seeds", "--output", "labels", "--confident"], "--confident: requires --crf irn"),
         (["seeds", "--output", "labels", "--crf", "irn", "--confident", "0.3,0.1"], "the first has to be the smaller"),
         (["seeds", "--output", "labels", "--crf", "psa", "--overlay", "over"], "there is no label map with --crf psa"),
+        (["seeds", "--output", "seeds/crf", "--crf", "psa"], "--output seeds/crf: is inside the folder of the seeds"),
+        (["seeds", "--output", "labels", "--alpha", "3"], "--alpha: requires --crf psa"),
+        (["seeds", "--output", "labels", "--crf", "psa", "--threshold", "0.2"], "cannot be used with --crf psa"),
+        (["seeds", "--output", "labels", "--crf", "irn", "--confident", "--threshold", "best"], "with --confident"),
+        (["seeds", "--output", "labels", "--dataset", "coco"], "--dataset: requires --root"),
+        (["seeds", "--output", "labels", "--dataset", "folder", "--split", "x"], "--split: a folder has none"),
+        (
+            ["seeds", "--output", "labels", "--overlay", "o", "--split", "nonsense"],
+            "has no ImageSets/Segmentation/nonsense",
+        ),
         (["seeds", "--output", "labels", "--threshold", "worst"], "'worst' is not from 0 to below 1"),
         (["seeds", "--output", "labels", "--threshold", "best", "--root", "nowhere"], "--root: nowhere"),
     ],

@@ -158,11 +158,11 @@ def test_evaluate_interrupted_and_resumed_counts_every_photo_once(how, before, a
         assert resumed[method]["pxap"] == pytest.approx(figures["pxap"], abs=0.01)
 
 
-def test_progress_of_an_interrupted_evaluation_is_dropped_without_resume(capsys, monkeypatch):
+def test_progress_of_an_interrupted_evaluation(capsys, monkeypatch):
     root = make_folder(Path("data"), photos=12)
     command = ["evaluate", "folder", "--root", root, *MODEL, *SMALL, "--size", "32", "--batch", "1"]
-    monkeypatch.setattr("captum_regioncam.evaluation.progress._LEAST", 0)
-    monkeypatch.setattr("captum_regioncam.evaluation.progress._SHARE", 1e9)
+    monkeypatch.setattr(progress, "_LEAST", 0)
+    monkeypatch.setattr(progress, "_SHARE", 1e9)
     counted, count = [], evaluate_command.SegmentationScore.update
 
     def stop(self, *arguments):
@@ -189,9 +189,8 @@ def test_progress_of_an_interrupted_evaluation_is_dropped_without_resume(capsys,
     monkeypatch.setattr(evaluate_command.SegmentationScore, "update", stop)
     assert run(*command) == 130
     monkeypatch.setattr(evaluate_command.SegmentationScore, "update", count)
-    assert run(*command, "--json", "again.json") == 0
-    assert "Dropped 5 photos of an interrupted run" in capsys.readouterr().err
-    assert json.loads(Path("again.json").read_text()) == json.loads(Path("anew.json").read_text())
+    assert run(*command) == 2
+    assert "an interrupted run of this command has counted 5 photos. Pass --resume to go on" in capsys.readouterr().err
 
 
 def test_a_run_never_goes_on_with_other_weights(capsys):
@@ -224,8 +223,8 @@ def test_what_is_left_may_all_be_broken(capsys, monkeypatch):
     """Photos that an earlier session counted are not lost where all that is left fails."""
     root = make_folder(Path("data"), photos=6)
     command = ["evaluate", "folder", "--root", root, *MODEL, "--size", "32", "--batch", "1"]
-    monkeypatch.setattr("captum_regioncam.evaluation.progress._LEAST", 0)
-    monkeypatch.setattr("captum_regioncam.evaluation.progress._SHARE", 1e9)
+    monkeypatch.setattr(progress, "_LEAST", 0)
+    monkeypatch.setattr(progress, "_SHARE", 1e9)
     (root / "masks" / "photo_5.png").write_bytes(b"no mask")
 
     def stop(self):
@@ -237,8 +236,51 @@ def test_what_is_left_may_all_be_broken(capsys, monkeypatch):
     assert run(*command, "--resume") == 1
     captured = capsys.readouterr()
     assert "5 photos are counted already" in captured.err
-    assert "1 of 6 photos failed" in captured.err
+    assert "1 of 6 photos failed and were left out" in captured.err
     assert "5 photos" in captured.out
+
+
+def test_a_disk_that_is_full_costs_progress_alone(capsys, monkeypatch):
+    root = make_folder(Path("data"), photos=6)
+    command = ["evaluate", "folder", "--root", root, *MODEL, "--size", "32"]
+    assert run(*command, "--json", "kept.json") == 0
+    monkeypatch.setattr(progress, "_LEAST", 0)
+    monkeypatch.setattr(progress, "_SHARE", 1e9)
+
+    def full(*arguments):
+        raise RuntimeError("no space left")
+
+    monkeypatch.setattr(progress.torch, "save", full)
+    assert run(*command, "--json", "full.json") == 0
+    assert capsys.readouterr().err.count("Progress is no longer kept") == 1
+    assert json.loads(Path("full.json").read_text()) == json.loads(Path("kept.json").read_text())
+
+
+def test_other_seeds_in_the_same_folder_are_not_mixed(capsys, monkeypatch):
+    root = make_voc(Path("data"))
+    seeds = ["seeds", "voc", "--root", root, *VOC_MODEL, *SMALL, "--output", "seeds"]
+    command = ["evaluate", "voc", "--root", root, "--seeds", "seeds"]
+    monkeypatch.setattr(progress, "_LEAST", 0)
+    monkeypatch.setattr(progress, "_SHARE", 1e9)
+    assert run(*seeds) == 0
+    load, loaded = evaluate_command.load_seed, []
+
+    def stop(*arguments):
+        if len(loaded) == 3:
+            raise KeyboardInterrupt
+        loaded.append(load(*arguments))
+        return loaded[-1]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluate_command, "load_seed", stop)
+        assert run(*command, "--no-flip") == 2  # an option of maps
+        assert run(*command) == 130
+    for path in Path("seeds").glob("*.*"):
+        path.unlink()
+    assert run(*seeds, "--method", "layer-cam") == 0
+    capsys.readouterr()
+    assert run(*command, "--resume") == 0
+    assert "0 photos are counted already" in capsys.readouterr().err
 
 
 def test_evaluate_where_nothing_can_be_kept(capsys, monkeypatch):
@@ -316,9 +358,14 @@ def test_a_worker_that_gets_nowhere_ends_early_and_the_others_count():
             raise OSError("no such mount")
         return number
 
-    with pytest.raises(UsageError, match=r"all photos that were tried failed, one of them with: no such mount"):
+    with pytest.raises(UsageError, match=r"the first 10 photos of a process all failed, one of them with: no such mo"):
         visited([str(number) for number in range(20)], load)
     assert seen == list(range(10))
+    with pytest.raises(UsageError, match=r"all photos failed, one of them with: no such mount"):
+        visited([str(number) for number in range(7)], load)
+    # Where an earlier run got on, the broken photos that it left do not stop this one.
+    _, kept, failures = visited([str(number) for number in range(20)], load, done={19})
+    assert (list(kept), len(failures)) == (list(range(10, 19)), 10)
     _, kept, failures = visited([str(number) for number in range(20)], lambda number: load(number + 5))
     assert failures == {str(number): "no such mount" for number in range(5)}
     assert list(kept) == list(range(5, 20))

@@ -23,16 +23,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = build_parser()
     options = parser.parse_args(arguments)
+    first = os.environ.get("RANK", "0") == "0"  # of torchrun's processes, the one that prints
     try:
         if options.command in _NEED_EVALUATION:
             _check_extra()
         status: int = importlib.import_module(f"captum_regioncam.cli.{options.command}").run(options)
     except UsageError as error:
-        parser.exit(2, f"captum-regioncam {options.command}: error: {error}\n")
+        parser.exit(2, f"captum-regioncam {options.command}: error: {error}\n" if first else None)
     except KeyboardInterrupt:
         goes_on = options.command in _NEED_EVALUATION
         how = " The same command with --resume goes on from here." if goes_on else ""
-        first = os.environ.get("RANK", "0") == "0"
         parser.exit(130, f"captum-regioncam {options.command}: stopped.{how}\n" if first else None)
     return status
 

@@ -2,7 +2,8 @@
 
 import argparse
 import hashlib
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from captum_regioncam.errors import UsageError
 from captum_regioncam.evaluation import Coco, Ilsvrc2012, PhotoDataset, PhotoFolder, Voc2012
 from captum_regioncam.stages import Stages
 
-__all__ = ["made_of", "open_dataset", "protocol_of", "readers_of"]
+__all__ = ["check_contrast", "made_of", "open_dataset", "protocol_of", "readers_of", "seed_settings"]
 
 
 def open_dataset(
@@ -29,16 +30,35 @@ def open_dataset(
     try:
         return make[name]()
     except ValueError as error:
-        raise UsageError(f"--root: {error}") from error
+        lists = (
+            f"has no ImageSets/Segmentation/{split}.txt.",
+            f"has no {split}, no annotations/instances_{split}.json.",
+        )
+        option = "--split" if str(error).endswith(lists) else "--root"
+        raise UsageError(f"{option}: {error}") from error
+
+
+def check_contrast(options: argparse.Namespace, methods: Sequence[str]) -> None:
+    """See that a contrast that was given is heeded."""
+    if "region-cam" not in methods and options.given(options, ["contrast"]):
+        raise UsageError("--contrast: is Region-CAM's alone; --method names others.")
+
+
+def seed_settings(folder: Path) -> dict[str, Any] | None:
+    """Return what the seeds in a folder were made with; None for seeds of another program."""
+    record = folder / "settings.json"
+    try:
+        return dict(json.loads(record.read_text())) if record.exists() else None
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{record}: cannot be read ({error}).") from error
 
 
 def protocol_of(options: argparse.Namespace) -> Protocol:
     """Return the protocol that the options make, and see that they go together."""
     if options.size and options.resize == "keep":
-        raise UsageError("--size: has no meaning with --resize keep; give --resize squash, short or crop too.")
-    return Protocol(
-        options.scales, options.flip, options.resize, options.normalize, options.upsample, batch=options.batch
-    )
+        raise UsageError("--size: cannot be used with --resize keep; give --resize squash, short or crop too.")
+    normalize, upsample = getattr(options, "normalize", "minmax"), getattr(options, "upsample", "photo")
+    return Protocol(options.scales, options.flip, options.resize, normalize, upsample, batch=options.batch)
 
 
 def readers_of(options: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from captum_regioncam.cli.data import made_of, open_dataset, protocol_of, readers_of
+from captum_regioncam.cli.data import check_contrast, made_of, open_dataset, protocol_of, readers_of, seed_settings
 from captum_regioncam.cli.network import report_failures
 from captum_regioncam.cli.parser import MAP_OPTIONS
 from captum_regioncam.cli.photo_maps import Photo, PhotoMaps, make_photo_maps
@@ -69,13 +69,13 @@ def run(options: argparse.Namespace) -> int:
         )
         progress.finish()
         figures = scoring.figures()  # every worker takes part in the sums
+        if worker.rank == 0:
+            report_failures(failures, len(names), "photos failed and were left out")
+            for row in figures.values():
+                row.update(photos=len(names) - len(failures), failed=len(failures))
+            print_table(scoring.title, scoring.columns, figures)
+            write_figures(figures, scoring.axis, options.json, options.plot)
         progress.remove()
-    if worker.rank == 0:
-        report_failures(failures, len(names), "photos failed and count for nothing")
-        for row in figures.values():
-            row.update(photos=len(names) - len(failures), failed=len(failures))
-        print_table(scoring.title, scoring.columns, figures)
-        write_figures(figures, scoring.axis, options.json, options.plot)
     return int(bool(failures))
 
 
@@ -84,15 +84,18 @@ def _check(options: argparse.Namespace) -> None:
     for path in (options.json, options.plot):
         if path and path.is_dir():
             raise UsageError(f"{path}: is a folder; give a file to write.")
+        if path and (blocked := next((parent for parent in path.parents if parent.is_file()), None)):
+            raise UsageError(f"{path}: cannot be written, as {blocked} is a file.")
     if options.plot:
         check_picture("--plot", options.plot)
     if options.dataset == "ilsvrc" and options.resize == "crop":
         raise UsageError("--resize crop: boxes are those of whole photos; choose squash, short or keep.")
+    check_contrast(options, options.method)
     if seeds := getattr(options, "seeds", None):
         if not seeds.is_dir():
             raise UsageError(f"--seeds {seeds}: no such folder.")
         if given := options.given(options, MAP_OPTIONS):
-            raise UsageError(f"--{given[0]}: has no meaning with --seeds, which are scored as they are.")
+            raise UsageError(f"--{given[0]}: cannot be used with --seeds, which are scored as they are.")
 
 
 class _Scoring(Protocol):
@@ -173,6 +176,7 @@ class _Seeds(_Masks):
         self.settings = {
             "seeds": str(self.folder.resolve()), "root": str(Path(options.root).resolve()),
             "dataset": options.dataset, "split": getattr(options, "split", None), "threshold": options.threshold,
+            "labels": getattr(options, "labels", None), "made_of": seed_settings(self.folder),
         }  # fmt: skip
 
     def reader(self, dataset: PhotoDataset) -> Any:

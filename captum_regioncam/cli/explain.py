@@ -32,6 +32,8 @@ __all__ = ["likeliest", "run", "save_figure"]
 
 def run(options: argparse.Namespace) -> int:
     """Explain photos; return the exit status."""
+    if options.size and options.resize == "keep":
+        raise UsageError("--size: cannot be used with --resize keep.")
     images = _files(options.images)
     classifier = classifier_of(options)
     targets = list(dict.fromkeys(classifier.class_index(one) for part in options.target for one in part))

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from captum_regioncam.cli.data import open_dataset
+from captum_regioncam.cli.data import open_dataset, seed_settings
 from captum_regioncam.cli.network import report_failures
 from captum_regioncam.errors import UsageError
 from captum_regioncam.evaluation import (
@@ -32,7 +31,10 @@ from captum_regioncam.evaluation.result_folder import ResultFolder
 from captum_regioncam.evaluation.runner import Worker, finished, visit, workers
 from captum_regioncam.evaluation.seed_files import save_arrays
 
-__all__ = ["LabelMaps", "run"]
+__all__ = ["NEED_DATASET", "LabelMaps", "run"]
+
+NEED_DATASET = ("psa", "wsol")
+"""Formats of seeds that do not always tell the photo's size or class."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -76,8 +78,20 @@ def _check(options: argparse.Namespace) -> None:
             raise UsageError(f"{option} {path}: is the folder of the seeds; choose another.")
     if options.overlay and options.overlay.resolve() == options.output.resolve():
         raise UsageError(f"--overlay {options.overlay}: is the folder of --output; choose another.")
+    inside = options.output.resolve().is_relative_to(options.seeds.resolve())
+    if options.crf == "psa" and inside:
+        raise UsageError(f"--output {options.output}: is inside the folder of the seeds; choose another.")
     if options.confident and options.crf != "irn":
-        raise UsageError("--confident: goes with --crf irn.")
+        raise UsageError("--confident: requires --crf irn.")
+    if options.given(options, ["alpha"]) and options.crf != "psa":
+        raise UsageError("--alpha: requires --crf psa.")
+    if options.given(options, ["threshold"]) and (options.confident or options.crf == "psa"):
+        other = "--confident" if options.confident else "--crf psa"
+        raise UsageError(f"--threshold: cannot be used with {other}, which does not cut the maps there.")
+    if options.split and options.dataset == "folder":
+        raise UsageError("--split: a folder has none.")
+    if options.dataset and not options.root:
+        raise UsageError("--dataset: requires --root.")
     if options.crf == "psa" and options.overlay:
         raise UsageError("--overlay: there is no label map with --crf psa, which writes the classes' scores.")
     if options.crf:
@@ -89,12 +103,11 @@ def _check(options: argparse.Namespace) -> None:
 
 def _dataset(options: argparse.Namespace) -> PhotoDataset | None:
     """Open the data set that the options name, or that the seeds were made of, where it is needed."""
-    record = options.seeds / "settings.json"
-    settings: dict[str, Any] = json.loads(record.read_text()) if record.exists() else {}
+    settings = seed_settings(options.seeds) or {}
     name, root = options.dataset or settings.get("dataset"), options.root or settings.get("root")
     truth = options.threshold is None
     wanted = truth or options.overlay or options.crf or options.root
-    if not wanted and settings.get("format") not in ("psa", "wsol"):  # which do not always tell the size or the class
+    if not wanted and settings.get("format") not in NEED_DATASET:
         return None
     if not name or not root:
         raise UsageError(
@@ -205,10 +218,12 @@ class LabelMaps:
         def prepare(folder: ResultFolder) -> Callable[[], None]:
             def start() -> None:
                 before = folder.before()
-                if before is not None and (not resume or before != folder.settings):
-                    for name in names:
-                        for path in self._paths(name):
-                            path.unlink(missing_ok=True)
+                if before is not None and before != folder.settings:  # none of them may pass for one of this run
+                    for path in list(folder.results()):
+                        path.unlink()
+                elif before is not None and not resume:
+                    for path in (path for name in names for path in self._paths(name)):
+                        path.unlink(missing_ok=True)
 
             return start
 
@@ -239,14 +254,13 @@ class LabelMaps:
         return [folder / f"{name}.png" for folder in (self.output, self.overlay) if folder]
 
     def _settings(self) -> dict[str, Any]:
-        record = self.seeds / "settings.json"
         made: dict[str, Any] = {"threshold": self.threshold} if self.at_threshold else {}
         if self.crf:
             made |= {"crf": self.crf, "confident": self.confident}
         if self.crf == "psa":
             made["alphas"] = list(self.alphas)
         made["seeds"] = str(self.seeds.resolve())
-        return made | {"made_of": json.loads(record.read_text()) if record.exists() else None}
+        return made | {"made_of": seed_settings(self.seeds)}
 
     def _make(self, read: _Read) -> list[Any]:
         keys, high_res = read.seed.keys.numpy(), read.seed.high_res

@@ -39,7 +39,7 @@ def usable_device(name: str | None) -> torch.device:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.zeros(1, device=device)
     except Exception as error:
-        raise UsageError(f"--device {name}: not to be had here ({str(error).splitlines()[0]}).") from error
+        raise UsageError(f"--device {name}: is not available here ({str(error).splitlines()[0]}).") from error
     if device.type == "cuda" and device.index is None:  # a launcher may show each process one device, or all of them
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     return device

@@ -113,7 +113,7 @@ def _add_seeds(commands: Any) -> None:
         _add_maps(dataset, PROTOCOLS[name])
         dataset.add_argument(
             "--method", type=values.name_among(list(METHODS)), default="region-cam", metavar="A",
-            help=f"of {', '.join(METHODS)}; default: %(default)s",
+            help=f"one of {', '.join(METHODS)}; default: %(default)s",
         )  # fmt: skip
         dataset.add_argument(
             "--format", choices=FORMATS, default="irn",
@@ -130,6 +130,7 @@ def _add_seeds(commands: Any) -> None:
 
 def _add_labels(commands: Any) -> None:
     labels = _command(commands, "labels", "write label maps of finished seeds", _LABELS, _LABELS_EXAMPLES)
+    labels.set_defaults(given=functools.partial(_given, labels))
     labels.add_argument("seeds", type=Path, metavar="SEEDS", help="the folder of NAME.npy, in any of the formats")
     labels.add_argument("--output", type=values.folder, required=True, metavar="DIR", help="where NAME.png goes")
     labels.add_argument(
@@ -140,7 +141,7 @@ def _add_labels(commands: Any) -> None:
     labels.add_argument(
         "--overlay", type=values.folder, metavar="DIR", help="also NAME.png over the photo, half transparent"
     )
-    labels.add_argument("--limit", type=values.positive, metavar="N", help="the first N photos alone")
+    labels.add_argument("--limit", type=values.positive, metavar="N", help="only the first N photos")
     _add_resume(labels)
     photos = labels.add_argument_group(
         "photos and masks", "for --threshold best, --overlay and --crf; default: the data set that the seeds are of"
@@ -171,7 +172,7 @@ def _add_evaluate(commands: Any) -> None:
     )
     for name, dataset in _datasets(evaluate, _EVALUATE, tuple(PROTOCOLS)):
         _add_photos(dataset, name)
-        _add_maps(dataset, PROTOCOLS[name])
+        _add_maps(dataset, PROTOCOLS[name], of_masks=name != "ilsvrc")
         _add_methods(dataset)
         if name == "ilsvrc":
             dataset.add_argument(
@@ -221,7 +222,7 @@ def _add_photos(parser: Any, dataset: str) -> None:
         parser.add_argument(
             "--labels", choices=("xml", "mask"), default="xml", help="where the classes come from; default: %(default)s"
         )
-    parser.add_argument("--limit", type=values.positive, metavar="N", help="the first N photos alone")
+    parser.add_argument("--limit", type=values.positive, metavar="N", help="only the first N photos")
 
 
 def _add_network(parser: Any, protocol: Protocol) -> None:
@@ -251,7 +252,7 @@ def _add_network(parser: Any, protocol: Protocol) -> None:
     group.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 ...; default: cuda where there is one")
 
 
-def _add_maps(parser: Any, protocol: Protocol) -> None:
+def _add_maps(parser: Any, protocol: Protocol, of_masks: bool = True) -> None:
     _add_network(parser, protocol)
     scales = ",".join(f"{scale:g}" for scale in protocol.scales)
     group = parser.add_argument_group("maps")
@@ -263,15 +264,16 @@ def _add_maps(parser: Any, protocol: Protocol) -> None:
         "--flip", action=argparse.BooleanOptionalAction, default=protocol.flip,
         help=f"also of the mirrored photo; default: {'--flip' if protocol.flip else '--no-flip'}",
     )  # fmt: skip
-    group.add_argument(
-        "--upsample", choices=("irn", "photo"), default=protocol.upsample,
-        help="to the next multiples of 16 and cropped to the photo, as IRN does, or straight to the photo's size; "
-        "default: %(default)s",
-    )  # fmt: skip
-    group.add_argument(
-        "--normalize", choices=("max", "minmax"), default=protocol.normalize,
-        help="divide each map by its maximum, or stretch it from its minimum to its maximum; default: %(default)s",
-    )  # fmt: skip
+    if of_masks:  # boxes are compared on a square, where every map is stretched
+        group.add_argument(
+            "--upsample", choices=("irn", "photo"), default=protocol.upsample,
+            help="to the next multiples of 16 and cropped to the photo, as IRN does, or straight to the photo's size; "
+            "default: %(default)s",
+        )  # fmt: skip
+        group.add_argument(
+            "--normalize", choices=("max", "minmax"), default=protocol.normalize,
+            help="divide each map by its maximum, or stretch it from its minimum to its maximum; default: %(default)s",
+        )  # fmt: skip
     group.add_argument(
         "--batch", type=values.positive, default=protocol.batch, metavar="N",
         help="neighbouring photos that go through the network together where their inputs have one size; default: "
@@ -286,7 +288,7 @@ def _add_maps(parser: Any, protocol: Protocol) -> None:
 def _add_methods(parser: Any) -> None:
     parser.add_argument(
         "--method", type=values.names_among(list(METHODS)), action=_Extend, default=["region-cam"], metavar="A,B",
-        help=f"of {', '.join(METHODS)}; may be repeated; default: region-cam. CAM and Grad-CAM take the last layer",
+        help=f"some of {', '.join(METHODS)}; default: region-cam. CAM and Grad-CAM take the last layer",
     )  # fmt: skip
 
 

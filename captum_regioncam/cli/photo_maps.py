@@ -156,7 +156,7 @@ def make_photo_maps(
         }
         for attribute in attributions.values():
             attribute(probe, [[0]])
-    except (RuntimeError, TypeError, IndexError) as error:
+    except (RuntimeError, TypeError, IndexError, AttributeError) as error:
         side = classifier.size
         raise UsageError(f"--model: fails on an input of 3 x {side} x {side} ({error}). Is --size right?") from error
     return PhotoMaps(classifier, stages, attributions, protocol)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
-from captum_regioncam.cli.data import made_of, open_dataset, protocol_of, readers_of
-from captum_regioncam.cli.labels import LabelMaps
+from captum_regioncam.cli.data import check_contrast, made_of, open_dataset, protocol_of, readers_of
+from captum_regioncam.cli.labels import NEED_DATASET, LabelMaps
 from captum_regioncam.cli.network import report_failures
 from captum_regioncam.cli.photo_maps import Photo, PhotoMaps, make_photo_maps
 from captum_regioncam.errors import UsageError
@@ -24,6 +24,11 @@ def run(options: argparse.Namespace) -> int:
     protocol = protocol_of(options)
     if protocol.resize == "crop":
         raise UsageError("--resize crop: a seed has the whole photo; choose squash, short or keep.")
+    check_contrast(options, [options.method])
+    if options.label_maps is None and options.given(options, ["threshold"]):
+        raise UsageError("--threshold: is that of --label-maps; the seeds themselves are not cut.")
+    if options.label_maps and options.label_maps.resolve() == options.output.resolve():
+        raise UsageError(f"--label-maps {options.label_maps}: is the folder of the seeds; choose another.")
 
     def prepare() -> tuple[PhotoDataset, PhotoMaps]:
         dataset = open_dataset(
@@ -71,13 +76,21 @@ def run(options: argparse.Namespace) -> int:
                 alike=lambda photo: photo.input_shapes,
                 readers=readers_of(options),
             )
+        unlabelled: dict[str, str] = {}
         if options.label_maps:
-            labels = LabelMaps(options.output, options.label_maps, threshold=options.threshold, option="--label-maps")
-            labels.write([name for name in names if name not in failures], worker, resume=options.resume)
+            labels = LabelMaps(
+                options.output,
+                options.label_maps,
+                threshold=options.threshold,
+                dataset=dataset if options.format in NEED_DATASET else None,
+                option="--label-maps",
+            )
+            unlabelled = labels.write([name for name in names if name not in failures], worker, resume=options.resume)
     if worker.rank == 0:
         print(f"{len(names) - len(failures)} seeds of {TITLES[options.method]} in {options.output}")
-        report_failures(failures, len(names), "photos failed and count for nothing")
-    return int(bool(failures))
+        report_failures(failures, len(names), "photos failed and were left out")
+        report_failures(unlabelled, len(names), "label maps failed")
+    return int(bool(failures or unlabelled))
 
 
 def _path(folder: Path, name: str) -> Path:

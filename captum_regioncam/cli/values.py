@@ -40,7 +40,7 @@ def names_among(known: list[str]) -> Callable[[str], list[str]]:
         named = comma(values)
         for name in named:
             if _plain(name) not in plain:
-                raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
+                raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(known)}")
         return list(dict.fromkeys(plain[_plain(name)] for name in named))
 
     return parse

@@ -1,5 +1,6 @@
 """What an evaluation has counted, kept in files while it runs, so that it can go on after an interruption."""
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -15,7 +16,7 @@ from torchmetrics import Metric
 
 from captum_regioncam.errors import UsageError
 from captum_regioncam.evaluation.runner import Worker
-from captum_regioncam.files import written_whole
+from captum_regioncam.files import remove_unfinished, written_whole
 
 __all__ = ["Progress"]
 
@@ -31,13 +32,14 @@ class Progress:
         settings: of the run, as JSON has them. A run with others has another folder.
         metrics: what is counted, by name. Their states have to be sums.
         worker: of this process.
-        resume: go on where an earlier run with the same settings ended; otherwise what it counted is dropped.
+        resume: go on where an earlier run with the same settings ended.
 
     Attributes:
         done: the names of the photos that earlier sessions counted.
 
     Raises:
-        UsageError: another process runs the same, or a file is broken.
+        UsageError: another process is running the same; or an interrupted run has counted photos, and ``resume`` is
+            not asked for; or a file is broken.
     """
 
     def __init__(
@@ -46,7 +48,8 @@ class Progress:
         key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
         self.folder, self.metrics, self.worker = home / f"evaluate-{key}", metrics, worker
         self._lock = FileLock(self.folder / ".lock")
-        found = worker.together(lambda: self._open(resume) if worker.rank == 0 else ({}, 0, True))
+        self._before: list[dict[str, Any]] = []
+        found = worker.together(lambda: self._open(resume) if worker.rank == 0 else ([], 0, True))
         names, self._session, self._usable = worker.gather(found)[0]
         self.done: frozenset[str] = frozenset(names)
         self._names: list[str] = []
@@ -58,30 +61,27 @@ class Progress:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
         except Timeout:
-            raise UsageError(f"{self.folder}: another process runs the same evaluation. Wait for it.") from None
+            raise UsageError(
+                f"{self.folder}: another process is already running this evaluation. Wait for it."
+            ) from None
         except OSError as error:
             print(f"Progress cannot be kept in {self.folder} ({error.strerror}): no --resume.", file=sys.stderr)
             return [], 0, False
-        names = [name for content in self._contents() for name in content["names"]]
-        if names and not resume:
-            print(f"Dropped {len(names):,} photos of an interrupted run; --resume goes on instead.", file=sys.stderr)
-            for path in self._files():
-                path.unlink()
-            names = []
-        elif resume:
-            print(f"{len(names):,} photos are counted already.", file=sys.stderr)
-        return names, len(self._files()), True
-
-    def _files(self) -> list[Path]:
-        return sorted(self.folder.glob("[!.]*.pt"))
-
-    def _contents(self, before: int | None = None) -> list[dict[str, Any]]:
-        """Return what is in the files, of the sessions before one."""
-        files = [path for path in self._files() if before is None or int(path.name.split("-")[0]) < before]
+        remove_unfinished(self.folder)
+        files = sorted(self.folder.glob("[!.]*.pt"))
         try:
-            return [torch.load(path, weights_only=True) for path in files]
+            self._before = [torch.load(path, weights_only=True) for path in files]
         except Exception as error:
-            raise UsageError(f"{self.folder}: cannot be read ({error}). Remove it, and start anew.") from error
+            raise UsageError(f"{self.folder}: cannot be read ({error}). Delete it, and start again.") from error
+        names = [name for content in self._before for name in content["names"]]
+        if names and not resume:
+            raise UsageError(
+                f"an interrupted run of this command has counted {len(names):,} photos. Pass --resume to go on, or "
+                f"delete {self.folder} to start again."
+            )
+        if resume:
+            print(f"{len(names):,} photos are counted already.", file=sys.stderr)
+        return names, len(files), True
 
     def add(self, name: str) -> None:
         """Note that a photo is counted, and save all counts where the last time is long enough ago."""
@@ -89,25 +89,27 @@ class Progress:
         if self._usable and time.monotonic() - self._saved > max(_LEAST, self._cost / _SHARE):
             start = time.monotonic()
             states = {key: metric.metric_state for key, metric in self.metrics.items()}
-            with written_whole(self.folder / f"{self._session:06d}-{self.worker.rank}.pt") as temporary:
-                torch.save({"names": self._names, "states": states}, temporary)
+            try:
+                with written_whole(self.folder / f"{self._session:06d}-{self.worker.rank}.pt") as temporary:
+                    torch.save({"names": self._names, "states": states}, temporary)
+            except (OSError, RuntimeError) as error:  # torch's own, where a disk is full
+                print(f"Progress is no longer kept in {self.folder} ({error}).", file=sys.stderr)
+                self._usable = False
             self._saved = time.monotonic()
             self._cost = self._saved - start
 
     def finish(self) -> None:
-        """Add what earlier sessions counted to the metrics. All workers call this before they compute."""
-        if self.worker.rank > 0 or not self.done:
-            return
-        for content in self._contents(before=self._session):
+        """Add what earlier sessions counted to the metrics: in the first worker, before all of them compute."""
+        for content in self._before:
             for key, states in content["states"].items():
                 metric = self.metrics[key]
                 for name, value in states.items():
                     setattr(metric, name, getattr(metric, name) + value.to(metric.device))
 
     def remove(self) -> None:
-        """Remove the files: the figures are there."""
-        if self.worker.rank == 0 and self._usable:
-            self._lock.release()
+        """Remove the files: the figures are safe."""
+        if self._lock.is_locked:
             shutil.rmtree(self.folder, ignore_errors=True)
-            if not any(self.folder.parent.iterdir()):
+            self._lock.release()
+            with contextlib.suppress(OSError):  # other evaluations keep theirs there
                 self.folder.parent.rmdir()

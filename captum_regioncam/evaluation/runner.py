@@ -57,7 +57,7 @@ class Worker:
         result, problem = None, ""
         try:
             result = prepare()
-        except (UsageError, OSError, ValueError) as error:
+        except (UsageError, OSError, ValueError, TypeError) as error:
             problem = str(error) or type(error).__name__
         if problem := next(filter(None, self.gather(problem)), ""):
             raise UsageError(problem)
@@ -137,10 +137,10 @@ def visit(
         readers: processes that read photos ahead; 0 reads each when its turn comes.
 
     Returns:
-        The reasons of the photos that failed, of all workers. A worker whose first 10 photos all fail tries no others.
+        The reasons of the photos that failed, of all workers.
 
     Raises:
-        UsageError: no photo succeeded.
+        UsageError: no photo succeeded; or the first 10 of a worker all failed, and none is done from earlier.
     """
     done = set(done)
     groups = [range(start, min(start + batch, len(names))) for start in range(0, len(names), batch)]
@@ -166,15 +166,15 @@ def visit(
                     failures[names[number]] = _reason(error)
                 visited += 1
                 progress.update()
-            if len(failures) == visited >= _HOPELESS:
+            if not done and len(failures) == visited >= _HOPELESS:
                 break
-    for name in [names[number] for group in share for number in group if number not in done][visited:]:
-        failures[name] = f"not tried, as the first {visited} photos all failed"
-    last = next((reason for reason in reversed(failures.values()) if not reason.startswith("not tried")), "")
-    reasons = list(filter(None, worker.gather(last)))
+    last = next(reversed(failures.values()), "")
+    gave_up = list(filter(None, worker.gather(last if visited < total else "")))
     failures = worker.merge(failures)
+    if gave_up:
+        raise UsageError(f"the first {_HOPELESS} photos of a process all failed, one of them with: {gave_up[0]}")
     if names and len(failures) == len(names):
-        raise UsageError(f"all photos that were tried failed, one of them with: {reasons[0]}")
+        raise UsageError(f"all photos failed, one of them with: {next(reversed(failures.values()))}")
     return failures
 
 
@@ -193,14 +193,17 @@ def _computed(
         else:
             bins.setdefault(alike(photo), []).append((number, photo))
     for members in bins.values():
+        results: Sequence[Any] | None = None
+        problem = None
         try:
             results = list(compute([photo for _, photo in members]))
         except Exception as error:
-            if len(members) == 1:
-                yield members[0][0], error
-            else:
-                for member in members:
-                    yield from _computed([member], compute, alike)
-            continue
-        for (number, photo), result in zip(members, results, strict=True):
-            yield number, (photo, result)
+            problem = ValueError(_reason(error))  # without the traceback, which would keep the batch in memory
+        if results is not None:
+            for (number, photo), result in zip(members, results, strict=True):
+                yield number, (photo, result)
+        elif len(members) == 1:
+            yield members[0][0], problem
+        else:
+            for member in members:
+                yield from _computed([member], compute, alike)
