@@ -53,7 +53,7 @@ def show_attributions(
     alpha_overlay: float = 0.5,
     outlier_perc: float = 2,
     columns: int | None = None,
-    image_title: str = "photo",
+    image_title: str | Sequence[str] = "photo",
 ) -> Figure:
     """Show a photo and its maps side by side, without opening a window.
 
@@ -75,7 +75,7 @@ def show_attributions(
         outlier_perc: per cent of a map's sum that its highest values may have above the end of the colour scale, as in
             Captum, so that a few peaks do not leave the rest pale.
         columns: panels in a row; default all up to five, and of more as many as leave the fewest places empty.
-        image_title: title of the photo's panel.
+        image_title: title of the photo's panel; of a batch, one for each photo, or one that is numbered.
 
     Returns:
         The figure. A notebook shows it; ``savefig`` writes it.
@@ -92,6 +92,10 @@ def show_attributions(
         >>> figure = show_attributions(photo, rows, probabilities={"tabby": 0.93, "beagle": 0.001})
     """
     photos = as_photos(image)
+    numbered = [f"{image_title} {index + 1}" for index in range(len(photos))] if len(photos) > 1 else [str(image_title)]
+    image_titles = numbered if isinstance(image_title, str) else list(image_title)
+    if len(image_titles) != len(photos):
+        raise ValueError(f"image_title: got {len(image_titles)} titles for {len(photos)} photos.")
     titles = _titles(attributions, probabilities or {})
     if any(isinstance(value, Mapping) for value in attributions.values()):
         if len(photos) > 1:
@@ -108,7 +112,7 @@ def show_attributions(
         parts = {key: _of_batch(key, maps, len(photos)) for key, maps in attributions.items()}
         rows = [
             [
-                _Panel(f"{image_title} {index + 1}", photo),
+                _Panel(image_titles[index], photo),
                 *(_Panel(titles[key], photo, as_map(key, one[index], photo.shape[:2])) for key, one in parts.items()),
             ]
             for index, photo in enumerate(photos)
@@ -116,7 +120,7 @@ def show_attributions(
     else:
         size = photos[0].shape[:2]
         panels = [_Panel(titles[key], photos[0], as_map(key, one, size)) for key, one in attributions.items()]
-        panels.insert(0, _Panel(image_title, photos[0]))
+        panels.insert(0, _Panel(image_titles[0], photos[0]))
         count = _columns(len(panels), columns)
         rows = [panels[start : start + count] for start in range(0, len(panels), count)]
     options = {"method": method, "cmap": cmap, "alpha_overlay": alpha_overlay, "outlier_perc": outlier_perc}

@@ -150,6 +150,10 @@ def test_a_batch_has_a_row_for_each_photo(photo):
     third = panel(figure, 1).shape[1] // 3
     for index, hot in ((1, slice(0, third)), (4, slice(-third, None))):
         assert (panel(figure, index)[:, hot, 0] - panel(figure, index)[:, hot, 2]).mean() > 40
+    named = show_attributions([photo, dark], {"map": maps}, image_title=["light", "dark"])
+    assert [axis.get_title() for axis in named.axes] == ["light", "map", "dark", "map", ""]
+    with pytest.raises(ValueError, match="image_title: got 1 titles for 2 photos"):
+        show_attributions([photo, dark], {"map": maps}, image_title=["light"])
     tensor = torch.from_numpy(np.stack([photo, dark])).permute(0, 3, 1, 2)
     assert len(show_attributions(tensor, {"map": maps}).axes) == 5
     for wrong in (maps[:1], maps[0, 0]):
