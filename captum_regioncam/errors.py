@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn import Module
 
-__all__ = ["LayerError", "TargetError", "UsageError", "describe", "first_tensor", "layer_name"]
+__all__ = ["LayerError", "TargetError", "UsageError", "describe", "first_tensor", "layer_name", "reason_of"]
 
 
 _SCORES = ("logits", "out", "image_embeds", "pooler_output")
@@ -44,6 +44,11 @@ class TargetError(ValueError, IndexError, AssertionError):
 
 class UsageError(Exception):
     """Something on the command line that cannot be done; the message says what can."""
+
+
+def reason_of(error: Exception) -> str:
+    """Return what an error says, or else its type."""
+    return str(error) or type(error).__name__
 
 
 def layer_name(layer: Module, forward_func: Callable[..., Any]) -> str:

@@ -1,18 +1,31 @@
 """What the tests need before anything is imported: a torchvision that imports, and figures without a screen."""
 
 import os
+import sys
+from pathlib import Path
 
 import matplotlib as mpl
 import pytest
 import torch
 import torchvision_schemas  # noqa: F401
 from hypothesis import settings
+from made_datasets import FACTORY
 
 mpl.use("Agg")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 settings.register_profile("default", deadline=None, print_blob=True)
 settings.load_profile("default")
+
+
+@pytest.fixture
+def colour_factory(tmp_path, monkeypatch):
+    """Work in a temporary folder, where --model finds the networks of made_datasets by name."""
+    (tmp_path / "colour_factory.py").write_text(FACTORY.format(tests=str(Path(__file__).parent)))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    sys.modules.pop("colour_factory", None)
 
 
 @pytest.fixture(autouse=True)

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import run
 from PIL import Image
 from skimage.data import chelsea, coffee
 
 from captum_regioncam import LayerRegionCam, find_stages, overlay
-from captum_regioncam.cli import main
 from captum_regioncam.cli.models import load_classifier
 
 
@@ -22,13 +22,6 @@ def photos(tmp_path, monkeypatch):
     Image.fromarray(coffee()).resize((300, 200)).save("cup.jpg")
     (tmp_path / "text.jpg").write_text("no image")
     return tmp_path
-
-
-def run(*arguments):
-    try:
-        return main(list(map(str, arguments)))
-    except SystemExit as error:
-        return error.code
 
 
 def test_demo(tmp_path, monkeypatch, capsys):

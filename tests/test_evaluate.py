@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch.nn.functional as F
+from commands import MODEL, SMALL, VOC_MODEL, run
 from filelock import FileLock
-from made_datasets import FACTORY, NAMES, ColourNet, make_coco, make_folder, make_ilsvrc, make_voc, shapes
+from made_datasets import NAMES, ColourNet, make_coco, make_folder, make_ilsvrc, make_voc, shapes
 from PIL import Image
 
 from captum_regioncam import LayerRegionCam
-from captum_regioncam.cli import main
 from captum_regioncam.cli.classifier import Classifier
 from captum_regioncam.evaluation import (
     LocalizationScore,
@@ -23,26 +23,7 @@ from captum_regioncam.evaluation import (
     squash_boxes,
 )
 
-TESTS = Path(__file__).parent
-MODEL = ["--model", "colour_factory:colour_net", "--layers", "relu1,relu2", "--device", "cpu"]
-VOC_MODEL = ["--model", "colour_factory:voc_net", *MODEL[2:]]
-SMALL = ["--mean", ".5,.5,.5", "--std", ".5,.5,.5", "--scales", "1,0.5"]
-
-
-@pytest.fixture(autouse=True)
-def _factory(tmp_path, monkeypatch):
-    (tmp_path / "colour_factory.py").write_text(FACTORY.format(tests=str(TESTS)))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    yield
-    sys.modules.pop("colour_factory", None)
-
-
-def run(*arguments):
-    try:
-        return main(list(map(str, arguments)))
-    except SystemExit as error:
-        return error.code
+pytestmark = pytest.mark.usefixtures("colour_factory")
 
 
 def figures(*arguments, expect=0):

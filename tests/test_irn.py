@@ -1,39 +1,32 @@
 """Seeds and their mIoU against IRN's own steps (Ahn et al., CVPR 2019), on photos of odd sizes."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from made_datasets import FACTORY, ColourNet, make_voc, shapes
+from commands import VOC_MODEL, run
+from made_datasets import ColourNet, make_voc, shapes
 from PIL import Image
 
-from captum_regioncam.cli import main
-
-TESTS = Path(__file__).parent
 SIZES = [(61, 47), (53, 50), (64, 48), (75, 33), (50, 64), (97, 41)]  # width, height; the third are multiples of 16
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @pytest.fixture
-def voc(tmp_path, monkeypatch):
+def voc(colour_factory):
     """VOC with photos of odd sizes, in the working directory, and a network of 20 classes."""
-    (tmp_path / "colour_factory.py").write_text(FACTORY.format(tests=str(TESTS)))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
     names = [f"photo_{index}" for index in range(len(SIZES))]
-    home = make_voc(tmp_path / "data", names)
+    home = make_voc(Path("data").absolute(), names)
     for index, (name, (width, height)) in enumerate(zip(names, SIZES, strict=True)):
         photo, labels, _ = shapes(index, width, height)
         Image.fromarray(photo).save(home / "JPEGImages" / f"{name}.jpg", quality=95, subsampling=0)
         mask = Image.fromarray(labels)
         mask.putpalette(list(range(256)) * 3)
         mask.save(home / "SegmentationClass" / f"{name}.png")
-    yield home, names
-    sys.modules.pop("colour_factory", None)
+    return home, names
 
 
 def irn_make_cam(network, photo, keys):
@@ -76,8 +69,7 @@ def irn_miou(seeds, masks, threshold):
 @torch.no_grad()
 def test_seeds_and_miou_are_irn_s(voc):
     home, names = voc
-    network = ["--model", "colour_factory:voc_net", "--layers", "relu1,relu2", "--device", "cpu"]
-    assert main(["seeds", "voc", "--root", str(home), *network, "--method", "cam", "--output", "seeds"]) == 0
+    assert run("seeds", "voc", "--root", str(home), *VOC_MODEL, "--method", "cam", "--output", "seeds") == 0
     model = ColourNet(20).eval()
     seeds, masks = [], []
     for index, name in enumerate(names):
@@ -91,13 +83,13 @@ def test_seeds_and_miou_are_irn_s(voc):
         masks.append(np.asarray(Image.open(home / "SegmentationClass" / f"{name}.png")))
     for threshold in (0.15, 0.30):
         arguments = ["--seeds", "seeds", "--threshold", str(threshold), "--json", "out.json"]
-        assert main(["evaluate", "voc", "--root", str(home), *arguments]) == 0
+        assert run("evaluate", "voc", "--root", str(home), *arguments) == 0
         [result] = json.loads(Path("out.json").read_text()).values()
         assert result["miou"] == pytest.approx(100 * irn_miou(seeds, masks, threshold), rel=0, abs=1e-9)
         assert 5 < result["miou"] < 95
     # Straight to the photo's size is something else where a side is no multiple of 16, and there alone.
     other = ["--method", "cam", "--upsample", "photo", "--output", "other"]
-    assert main(["seeds", "voc", "--root", str(home), *network, *other]) == 0
+    assert run("seeds", "voc", "--root", str(home), *VOC_MODEL, *other) == 0
     apart = []
     for name, content in zip(names, seeds, strict=True):
         straight = np.load(f"other/{name}.npy", allow_pickle=True).item()

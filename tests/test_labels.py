@@ -8,36 +8,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made_datasets import FACTORY, NAMES, make_folder, make_voc, shapes
+from commands import MODEL, VOC_MODEL, run
+from made_datasets import NAMES, make_folder, make_voc, shapes
 from PIL import Image
 
 from captum_regioncam.cli import labels as labels_command
-from captum_regioncam.cli import main
 from captum_regioncam.evaluation import Seed, label_map, load_seed, save_seed
 
-TESTS = Path(__file__).parent
-MODEL = ["--model", "colour_factory:colour_net", "--layers", "relu1,relu2", "--device", "cpu"]
-VOC_MODEL = ["--model", "colour_factory:voc_net", *MODEL[2:], "--scales", "1,0.5"]
-
-
-def run(*arguments):
-    try:
-        return main(list(map(str, arguments)))
-    except SystemExit as error:
-        return error.code
+VOC_SCALES = [*VOC_MODEL, "--scales", "1,0.5"]
 
 
 @pytest.fixture
-def voc(tmp_path, monkeypatch, capsys):
+def voc(colour_factory, capsys):
     """The root of a VOC whose seeds are in seeds/."""
-    (tmp_path / "colour_factory.py").write_text(FACTORY.format(tests=str(TESTS)))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
     home = make_voc(Path("data"))
-    assert run("seeds", "voc", "--root", home, *VOC_MODEL, "--output", "seeds") == 0
+    assert run("seeds", "voc", "--root", home, *VOC_SCALES, "--output", "seeds") == 0
     capsys.readouterr()
-    yield home
-    sys.modules.pop("colour_factory", None)
+    return home
 
 
 def opened(folder, name):
@@ -103,7 +90,7 @@ def test_resume_makes_what_is_missing(voc):
     assert run(*command, "--resume", "--threshold", "0.4") == 0
     assert all(np.array_equal(opened("labels", name), expected(name, 0.4)) for name in NAMES)
     shutil.rmtree("seeds")
-    assert run("seeds", "voc", "--root", voc, *VOC_MODEL, "--output", "seeds", "--method", "layer-cam") == 0
+    assert run("seeds", "voc", "--root", voc, *VOC_SCALES, "--output", "seeds", "--method", "layer-cam") == 0
     assert run(*command, "--resume", "--threshold", "0.4") == 0
     assert all(np.array_equal(opened("labels", name), expected(name, 0.4)) for name in NAMES)
 
@@ -172,7 +159,7 @@ def test_seeds_of_another_pipeline(voc, capsys):
 
 def test_label_maps_with_the_seeds(voc):
     shutil.rmtree("seeds")
-    command = ["seeds", "voc", "--root", voc, *VOC_MODEL, "--output", "seeds", "--label-maps", "labels"]
+    command = ["seeds", "voc", "--root", voc, *VOC_SCALES, "--output", "seeds", "--label-maps", "labels"]
     assert run(*command) == 0
     assert all(np.array_equal(opened("labels", name), expected(name, 0.15)) for name in NAMES)
     classes = {"wsol": {14}, "psa": {0}}
@@ -181,7 +168,7 @@ def test_label_maps_with_the_seeds(voc):
         home = make_voc(other, classes=("person",) * 3)
         if format == "psa":
             (home / "Annotations" / f"{NAMES[0]}.xml").write_text("<annotation/>")
-        arguments = ["seeds", "voc", "--root", home, *VOC_MODEL, "--format", format, "--output", other / "seeds"]
+        arguments = ["seeds", "voc", "--root", home, *VOC_SCALES, "--format", format, "--output", other / "seeds"]
         assert run(*arguments, "--label-maps", other / "labels") == 0
         found = {int(label) for label in np.unique(opened(other / "labels", NAMES[0]))}
         assert found - {0} <= {key + 1 for key in alone} if format == "wsol" else found == {0}

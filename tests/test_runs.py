@@ -12,36 +12,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made_datasets import FACTORY, NAMES, ColourNet, make_folder, make_ilsvrc, make_voc
+from commands import MODEL, SMALL, VOC_MODEL, run
+from made_datasets import NAMES, ColourNet, make_folder, make_ilsvrc, make_voc
 from PIL import Image
 
 from captum_regioncam.cli import evaluate as evaluate_command
-from captum_regioncam.cli import main
 from captum_regioncam.cli import seeds as seeds_command
 from captum_regioncam.errors import UsageError
 from captum_regioncam.evaluation import load_seed, progress
 from captum_regioncam.evaluation.runner import Worker, finished, visit
 
 TESTS = Path(__file__).parent
-MODEL = ["--model", "colour_factory:colour_net", "--layers", "relu1,relu2", "--device", "cpu"]
-VOC_MODEL = ["--model", "colour_factory:voc_net", *MODEL[2:]]
-SMALL = ["--mean", ".5,.5,.5", "--std", ".5,.5,.5", "--scales", "1,0.5"]
-
-
-@pytest.fixture(autouse=True)
-def _factory(tmp_path, monkeypatch):
-    (tmp_path / "colour_factory.py").write_text(FACTORY.format(tests=str(TESTS)))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    yield
-    sys.modules.pop("colour_factory", None)
-
-
-def run(*arguments):
-    try:
-        return main(list(map(str, arguments)))
-    except SystemExit as error:
-        return error.code
+pytestmark = pytest.mark.usefixtures("colour_factory")
 
 
 def process(*arguments, workers=1):

@@ -116,12 +116,12 @@ def detector(monkeypatch):
     monkeypatch.setattr(torchvision.ops.boxes, "nms", nms)
     roi_align = sys.modules["torchvision.ops.roi_align"]  # which would compile what it falls back to
     monkeypatch.setattr(roi_align, "_roi_align", roi_align._roi_align.__wrapped__)
-    monkeypatch.setattr(
-        torchvision.ops.boxes, "_batched_nms_coordinate_trick", lambda b, s, i, t: nms(b + 1000.0 * i[:, None], s, t)
-    )
-    monkeypatch.setattr(
-        torchvision.ops.boxes, "_batched_nms_vanilla", lambda b, s, i, t: nms(b + 1000.0 * i[:, None], s, t)
-    )
+
+    def batched(boxes, scores, labels, iou_threshold):
+        return nms(boxes + 1000.0 * labels[:, None], scores, iou_threshold)
+
+    for name in ("_batched_nms_coordinate_trick", "_batched_nms_vanilla"):
+        monkeypatch.setattr(torchvision.ops.boxes, name, batched)
     return torchvision.models.detection.fasterrcnn_mobilenet_v3_large_320_fpn(
         weights=None, weights_backbone=None, num_classes=4, min_size=96, max_size=96, box_score_thresh=0.0
     ).eval()

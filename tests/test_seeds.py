@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from captum_regioncam.evaluation import Seed, label_map, load_seed, save_seed
+from captum_regioncam.cli import parser
+from captum_regioncam.evaluation import Seed, label_map, load_seed, save_seed, seed_files
 
 FORMATS = ["irn", "psa", "clip-es", "wsol"]
 
@@ -248,3 +249,7 @@ def test_formats_that_cannot_be(tmp_path, seed):
     with pytest.raises(ValueError, match="wsol holds one map a photo, not 2"):
         save_seed(tmp_path / "photo.npy", seed, "wsol")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_command_line_offers_every_format():
+    assert list(parser.FORMATS) == list(seed_files.FORMATS) == FORMATS

@@ -2,19 +2,20 @@
 
 import argparse
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from captum_regioncam.cli.network import check_size
+from captum_regioncam.cli.parser import SPLITS
 from captum_regioncam.cli.protocols import Protocol
 from captum_regioncam.errors import UsageError
 from captum_regioncam.evaluation import Coco, Ilsvrc2012, PhotoDataset, PhotoFolder, Voc2012
 from captum_regioncam.stages import Stages
 
-__all__ = ["check_contrast", "made_of", "open_dataset", "protocol_of", "readers_of", "seed_settings"]
+__all__ = ["check_contrast", "dataset_of", "made_of", "open_dataset", "protocol_of", "readers_of"]
 
 
 def open_dataset(
@@ -22,8 +23,8 @@ def open_dataset(
 ) -> PhotoDataset:
     """Open a data set by its name on the command line."""
     make: dict[str, Callable[[], PhotoDataset]] = {
-        "voc": lambda: Voc2012(root, split or "train", labels or "xml", ground_truth),
-        "coco": lambda: Coco(root, split or "val2014", ground_truth),
+        "voc": lambda: Voc2012(root, split or SPLITS[name], labels or "xml", ground_truth),
+        "coco": lambda: Coco(root, split or SPLITS[name], ground_truth),
         "ilsvrc": lambda: Ilsvrc2012(root),
         "folder": lambda: PhotoFolder(root, ground_truth),
     }
@@ -38,25 +39,21 @@ def open_dataset(
         raise UsageError(f"{option}: {error}") from error
 
 
+def dataset_of(options: argparse.Namespace, *, ground_truth: bool) -> PhotoDataset:
+    """Open the data set that the options of ``seeds`` or ``evaluate`` name."""
+    split, labels = getattr(options, "split", None), getattr(options, "labels", None)
+    return open_dataset(options.dataset, options.root, split, labels, ground_truth=ground_truth)
+
+
 def check_contrast(options: argparse.Namespace, methods: Sequence[str]) -> None:
     """See that a contrast that was given is heeded."""
     if "region-cam" not in methods and options.given(options, ["contrast"]):
         raise UsageError("--contrast: is Region-CAM's alone; --method names others.")
 
 
-def seed_settings(folder: Path) -> dict[str, Any] | None:
-    """Return what the seeds in a folder were made with; None for seeds of another program."""
-    record = folder / "settings.json"
-    try:
-        return dict(json.loads(record.read_text())) if record.exists() else None
-    except (ValueError, TypeError) as error:
-        raise UsageError(f"{record}: cannot be read ({error}).") from error
-
-
 def protocol_of(options: argparse.Namespace) -> Protocol:
     """Return the protocol that the options make, and see that they go together."""
-    if options.size and options.resize == "keep":
-        raise UsageError("--size: cannot be used with --resize keep; give --resize squash, short or crop too.")
+    check_size(options)
     normalize, upsample = getattr(options, "normalize", "minmax"), getattr(options, "upsample", "photo")
     return Protocol(options.scales, options.flip, options.resize, normalize, upsample, batch=options.batch)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from captum_regioncam.cli.data import check_contrast, made_of, open_dataset, protocol_of, readers_of, seed_settings
+from captum_regioncam.cli.data import check_contrast, dataset_of, made_of, protocol_of, readers_of
 from captum_regioncam.cli.network import report_failures
 from captum_regioncam.cli.parser import MAP_OPTIONS
 from captum_regioncam.cli.photo_maps import Photo, PhotoMaps, make_photo_maps
@@ -20,6 +20,7 @@ from captum_regioncam.evaluation import PhotoDataset, Sample, load_seed, squash_
 from captum_regioncam.evaluation.localization import LocalizationScore, PixelAveragePrecision
 from captum_regioncam.evaluation.progress import Progress
 from captum_regioncam.evaluation.report import Figures, computed, in_percent, print_table, write_figures
+from captum_regioncam.evaluation.result_folder import recorded
 from captum_regioncam.evaluation.runner import visit, workers
 from captum_regioncam.evaluation.segmentation import SegmentationScore
 
@@ -34,13 +35,7 @@ def run(options: argparse.Namespace) -> int:
     _check(options)
 
     def prepare() -> tuple[PhotoDataset, _Scoring]:
-        dataset = open_dataset(
-            options.dataset,
-            options.root,
-            getattr(options, "split", None),
-            getattr(options, "labels", None),
-            ground_truth=True,
-        )
+        dataset = dataset_of(options, ground_truth=True)
         return dataset, _scoring(options, dataset)
 
     with workers() as worker:
@@ -124,8 +119,7 @@ class _Scoring(Protocol):
 def _scoring(options: argparse.Namespace, dataset: PhotoDataset) -> _Scoring:
     if getattr(options, "seeds", None):
         return _Seeds(options, dataset)
-    classes = None if options.dataset == "folder" else len(dataset.classes)
-    maps = make_photo_maps(options, options.method, protocol_of(options), classes)
+    maps = make_photo_maps(options, options.method, protocol_of(options), dataset)
     return (_Localization if options.dataset == "ilsvrc" else _Segmentation)(options, dataset, maps)
 
 
@@ -176,7 +170,7 @@ class _Seeds(_Masks):
         self.settings = {
             "seeds": str(self.folder.resolve()), "root": str(Path(options.root).resolve()),
             "dataset": options.dataset, "split": getattr(options, "split", None), "threshold": options.threshold,
-            "labels": getattr(options, "labels", None), "made_of": seed_settings(self.folder),
+            "labels": getattr(options, "labels", None), "made_of": recorded(self.folder),
         }  # fmt: skip
 
     def reader(self, dataset: PhotoDataset) -> Any:

@@ -19,10 +19,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from captum_regioncam.cli.classifier import Classifier
-from captum_regioncam.cli.network import classifier_of, layers_named, report_failures, stages_of
-from captum_regioncam.errors import UsageError
+from captum_regioncam.cli.network import check_size, classifier_of, layers_named, report_failures, stages_of
+from captum_regioncam.errors import UsageError, reason_of
 from captum_regioncam.files import PHOTO_SUFFIXES, read_photo, written_whole
-from captum_regioncam.methods import TITLES, make_method
+from captum_regioncam.methods import TITLES, Attribute, make_method
 from captum_regioncam.pictures import overlay
 from captum_regioncam.stages import Stages
 from captum_regioncam.visualization import show_attributions
@@ -32,13 +32,13 @@ __all__ = ["likeliest", "run", "save_figure"]
 
 def run(options: argparse.Namespace) -> int:
     """Explain photos; return the exit status."""
-    if options.size and options.resize == "keep":
-        raise UsageError("--size: cannot be used with --resize keep.")
+    check_size(options)
     images = _files(options.images)
     classifier = classifier_of(options)
     targets = list(dict.fromkeys(classifier.class_index(one) for part in options.target for one in part))
     named = layers_named(classifier, options.layers)
     layers: Stages | None = None
+    attributions: dict[str, Attribute] = {}
     outputs = _outputs(images, options.output)
     failures: dict[str, str] = {}
     explained: dict[str, Any] = {}
@@ -49,10 +49,11 @@ def run(options: argparse.Namespace) -> int:
             probabilities = _probabilities(classifier, x)
             classes = targets or [int(probabilities.argmax())]
             layers = layers or stages_of(classifier.model, x, named)
-            maps = {
-                method: make_method(method, classifier.model, layers, x, contrast=options.contrast)(x, [classes])[0]
+            attributions = attributions or {
+                method: make_method(method, classifier.model, layers, x, contrast=options.contrast)
                 for method in options.method
             }
+            maps = {method: attribute(x, [classes])[0] for method, attribute in attributions.items()}
             found = {index: float(probabilities[index]) for index in classes}
             output = outputs[image]
             save_figure(_figure(classifier, np.asarray(seen), maps, found, Path(image).name), output)
@@ -74,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
             }
             tqdm.write(f"{image}: {', '.join(map(classifier.class_name, classes))} -> {output}")
         except Exception as error:
-            failures[image] = str(error) or type(error).__name__
+            failures[image] = reason_of(error)
     if explained and layers:
         _write_manifest(options, layers, explained)
     report_failures(failures, len(images), "images failed")

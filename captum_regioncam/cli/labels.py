@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from captum_regioncam.cli.data import open_dataset, seed_settings
+from captum_regioncam.cli.data import open_dataset
 from captum_regioncam.cli.network import report_failures
 from captum_regioncam.errors import UsageError
 from captum_regioncam.evaluation import (
@@ -27,7 +27,7 @@ from captum_regioncam.evaluation import (
 )
 from captum_regioncam.evaluation.crf import confident_labels, crf_labels, crf_scores, import_crf
 from captum_regioncam.evaluation.report import computed
-from captum_regioncam.evaluation.result_folder import ResultFolder
+from captum_regioncam.evaluation.result_folder import ResultFolder, recorded
 from captum_regioncam.evaluation.runner import Worker, finished, visit, workers
 from captum_regioncam.evaluation.seed_files import save_arrays
 
@@ -103,7 +103,7 @@ def _check(options: argparse.Namespace) -> None:
 
 def _dataset(options: argparse.Namespace) -> PhotoDataset | None:
     """Open the data set that the options name, or that the seeds were made of, where it is needed."""
-    settings = seed_settings(options.seeds) or {}
+    settings = recorded(options.seeds) or {}
     name, root = options.dataset or settings.get("dataset"), options.root or settings.get("root")
     truth = options.threshold is None
     wanted = truth or options.overlay or options.crf or options.root
@@ -211,9 +211,10 @@ class LabelMaps:
         Raises:
             UsageError: a folder is in use, or has pictures that are not of this command.
         """
-        folders = [ResultFolder(self.option, self.output, "*.npy" if self.crf == "psa" else "*.png", self._settings())]
+        settings = self._settings()
+        folders = [ResultFolder(self.option, self.output, "*.npy" if self.crf == "psa" else "*.png", settings)]
         if self.overlay:
-            folders.append(ResultFolder("--overlay", self.overlay, "*.png", self._settings()))
+            folders.append(ResultFolder("--overlay", self.overlay, "*.png", settings))
 
         def prepare(folder: ResultFolder) -> Callable[[], None]:
             def start() -> None:
@@ -230,13 +231,14 @@ class LabelMaps:
         def keep(number: int, read: _Read, made: list[Any]) -> None:
             for folder in folders:
                 folder.record()
-            output, *others = self._paths(names[number])
+            paths = self._paths(names[number])
             if self.crf == "psa":
-                for path, scores in zip([output, *others], made, strict=True):
-                    numbers = [0, *(key + 1 for key in read.seed.keys.tolist())]
+                numbers = [0, *(key + 1 for key in read.seed.keys.tolist())]
+                for path, scores in zip(paths, made, strict=True):
                     save_arrays(path, dict(zip(numbers, scores, strict=True)))
                 return
-            for path in others:
+            output, *overlays = paths
+            for path in overlays:
                 assert read.sample is not None
                 save_overlay(path, read.sample.photo, made[0])
             save_label_map(output, made[0])
@@ -260,7 +262,7 @@ class LabelMaps:
         if self.crf == "psa":
             made["alphas"] = list(self.alphas)
         made["seeds"] = str(self.seeds.resolve())
-        return made | {"made_of": seed_settings(self.seeds)}
+        return made | {"made_of": recorded(self.seeds)}
 
     def _make(self, read: _Read) -> list[Any]:
         keys, high_res = read.seed.keys.numpy(), read.seed.high_res

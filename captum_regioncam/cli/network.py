@@ -14,7 +14,21 @@ from captum_regioncam.cli.models import load_classifier
 from captum_regioncam.errors import UsageError
 from captum_regioncam.stages import Stages, find_stages
 
-__all__ = ["classifier_of", "layers_named", "probe_of", "report_failures", "stages_of", "usable_device"]
+__all__ = [
+    "check_size",
+    "classifier_of",
+    "layers_named",
+    "probe_of",
+    "report_failures",
+    "stages_of",
+    "usable_device",
+]
+
+
+def check_size(options: argparse.Namespace) -> None:
+    """See that a size that was given is heeded."""
+    if options.size and options.resize == "keep":
+        raise UsageError("--size: cannot be used with --resize keep; give --resize squash, short or crop too.")
 
 
 def classifier_of(options: argparse.Namespace) -> Classifier:

@@ -13,7 +13,7 @@ from captum_regioncam.cli.models import DEFAULT_MODEL
 from captum_regioncam.cli.protocols import PROTOCOLS, Protocol
 from captum_regioncam.methods import METHODS
 
-__all__ = ["FORMATS", "MAP_OPTIONS", "build_parser"]
+__all__ = ["FORMATS", "MAP_OPTIONS", "SPLITS", "build_parser"]
 
 FORMATS = ("irn", "psa", "clip-es", "wsol")
 MAP_OPTIONS = (
@@ -28,7 +28,7 @@ _LAYOUTS = {
     "ilsvrc": "ILSVRC2012's validation photos with boxes",
     "folder": "images/, masks/ and index.json: photos of one object each",
 }
-_SPLITS = {"voc": "train", "coco": "val2014"}
+SPLITS = {"voc": "train", "coco": "val2014"}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -216,8 +216,8 @@ def _given(parser: argparse.ArgumentParser, options: argparse.Namespace, names: 
 
 def _add_photos(parser: Any, dataset: str) -> None:
     parser.add_argument("--root", required=True, metavar="DIR", help=_LAYOUTS[dataset])
-    if dataset in _SPLITS:
-        parser.add_argument("--split", default=_SPLITS[dataset], metavar="NAME", help="default: %(default)s")
+    if dataset in SPLITS:
+        parser.add_argument("--split", default=SPLITS[dataset], metavar="NAME", help="default: %(default)s")
     if dataset == "voc":
         parser.add_argument(
             "--labels", choices=("xml", "mask"), default="xml", help="where the classes come from; default: %(default)s"

@@ -132,7 +132,7 @@ class PhotoMaps:
 
 
 def make_photo_maps(
-    options: argparse.Namespace, methods: Sequence[str], protocol: Protocol, classes: int | None
+    options: argparse.Namespace, methods: Sequence[str], protocol: Protocol, dataset: PhotoDataset
 ) -> PhotoMaps:
     """Build the network that the options name, choose its layers, and try the methods on noise of its own size.
 
@@ -140,7 +140,8 @@ def make_photo_maps(
         options: of the command line.
         methods: by name.
         protocol: for the maps.
-        classes: how many outputs the network has to have; None for any number.
+        dataset: whose classes the network's outputs have to be, except that a folder's photos say themselves which
+            output is theirs.
 
     Raises:
         UsageError: there is no such network or layer, or it does not suit the data set or the methods.
@@ -148,7 +149,7 @@ def make_photo_maps(
     classifier = classifier_of(options)
     probe = probe_of(classifier)
     try:
-        _check_scores(classifier, probe, classes)
+        _check_scores(classifier, probe, None if options.dataset == "folder" else len(dataset.classes))
         stages = stages_of(classifier.model, probe, layers_named(classifier, options.layers))
         attributions = {
             method: make_method(method, classifier.model, stages, probe, contrast=options.contrast)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from captum_regioncam.cli.data import check_contrast, made_of, open_dataset, protocol_of, readers_of
+from captum_regioncam.cli.data import check_contrast, dataset_of, made_of, protocol_of, readers_of
 from captum_regioncam.cli.labels import NEED_DATASET, LabelMaps
 from captum_regioncam.cli.network import report_failures
 from captum_regioncam.cli.photo_maps import Photo, PhotoMaps, make_photo_maps
@@ -31,16 +31,8 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"--label-maps {options.label_maps}: is the folder of the seeds; choose another.")
 
     def prepare() -> tuple[PhotoDataset, PhotoMaps]:
-        dataset = open_dataset(
-            options.dataset,
-            options.root,
-            getattr(options, "split", None),
-            getattr(options, "labels", None),
-            ground_truth=False,
-        )
-        # A folder's photos say themselves which of the network's outputs is theirs.
-        classes = None if options.dataset == "folder" else len(dataset.classes)
-        return dataset, make_photo_maps(options, [options.method], protocol, classes)
+        dataset = dataset_of(options, ground_truth=False)
+        return dataset, make_photo_maps(options, [options.method], protocol, dataset)
 
     with workers() as worker:
         dataset, maps = worker.together(prepare)

@@ -13,7 +13,22 @@ from captum_regioncam.errors import UsageError
 from captum_regioncam.evaluation.runner import Worker
 from captum_regioncam.files import remove_unfinished, written_whole
 
-__all__ = ["ResultFolder"]
+__all__ = ["ResultFolder", "recorded"]
+
+_RECORD = "settings.json"
+
+
+def recorded(folder: Path) -> dict[str, Any] | None:
+    """Return the settings that the results in a folder were made with; None where none are recorded.
+
+    Raises:
+        UsageError: the record is broken.
+    """
+    record = folder / _RECORD
+    try:
+        return dict(json.loads(record.read_text())) if record.exists() else None
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{record}: cannot be read ({error}). Choose another folder.") from error
 
 
 @dataclass
@@ -32,10 +47,6 @@ class ResultFolder:
     pattern: str
     settings: dict[str, Any]
     _recorded: bool = field(default=False, init=False)
-
-    @property
-    def _record(self) -> Path:
-        return self.path / "settings.json"
 
     @contextmanager
     def held(self, worker: Worker, prepare: Callable[[], None]) -> Iterator[None]:
@@ -78,15 +89,13 @@ class ResultFolder:
         """
         if next(iter(self.results()), None) is None:  # a run that ended before its first result binds nobody
             return None
-        if not self._record.exists():
+        settings = recorded(self.path)
+        if settings is None:
             raise UsageError(
                 f"{self.option} {self.path}: has {self.pattern[1:]} files that are not of this command. Choose another "
                 "folder."
             )
-        try:
-            return dict(json.loads(self._record.read_text()))
-        except (ValueError, TypeError) as error:
-            raise UsageError(f"{self._record}: cannot be read ({error}). Choose another folder.") from error
+        return settings
 
     def check(self, resume: bool) -> None:
         """See that results of this run may join those that are there.
@@ -112,6 +121,6 @@ class ResultFolder:
     def record(self) -> None:
         """Write the settings, before the first result."""
         if not self._recorded:
-            with written_whole(self._record) as temporary:
+            with written_whole(self.path / _RECORD) as temporary:
                 temporary.write_text(json.dumps(self.settings, indent=1))
             self._recorded = True

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from captum_regioncam.errors import UsageError
+from captum_regioncam.errors import UsageError, reason_of
 
 __all__ = ["Worker", "finished", "visit", "workers"]
 
@@ -58,7 +58,7 @@ class Worker:
         try:
             result = prepare()
         except (UsageError, OSError, ValueError, TypeError) as error:
-            problem = str(error) or type(error).__name__
+            problem = reason_of(error)
         if problem := next(filter(None, self.gather(problem)), ""):
             raise UsageError(problem)
         return cast(Result, result)
@@ -100,11 +100,7 @@ class _Groups(Dataset[list[tuple[int, Any]]], Generic[Photo]):
         try:
             return self.load(number)
         except Exception as error:
-            return ValueError(_reason(error))
-
-
-def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__
+            return ValueError(reason_of(error))
 
 
 def visit(
@@ -163,7 +159,7 @@ def visit(
                         raise result
                     keep(number, *result)
                 except Exception as error:
-                    failures[names[number]] = _reason(error)
+                    failures[names[number]] = reason_of(error)
                 visited += 1
                 progress.update()
             if not done and len(failures) == visited >= _HOPELESS:
@@ -198,7 +194,7 @@ def _computed(
         try:
             results = list(compute([photo for _, photo in members]))
         except Exception as error:
-            problem = ValueError(_reason(error))  # without the traceback, which would keep the batch in memory
+            problem = ValueError(reason_of(error))  # without the traceback, which would keep the batch in memory
         if results is not None:
             for (number, photo), result in zip(members, results, strict=True):
                 yield number, (photo, result)
