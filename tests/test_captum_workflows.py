@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from captum.attr import GuidedBackprop, LayerAttribution, LayerGradCam, NoiseTunnel
+from captum.attr import GuidedBackprop, GuidedGradCam, LayerAttribution, LayerGradCam, NoiseTunnel
 from captum.attr import visualization as viz
 from captum.concept import TCAV, Concept
 from captum.metrics import infidelity, sensitivity_max
@@ -156,19 +156,24 @@ def test_infidelity_and_sensitivity():
     change = (net(x) - net(x - 0.01))[:, 1]
     torch.testing.assert_close(score, ((attribution * 0.01).sum((1, 2, 3)) - change).square())
     # Captum wants a tuple from what explains a tuple of inputs, of LayerGradCam too.
-    sensitivity = sensitivity_max(lambda *a, **k: (cam.attribute(*a, **k),), x, target=1, perturb_radius=1e-7)
-    assert sensitivity.shape == (3,)
-    assert sensitivity.max() < 0.05
+    plain = cam.attribute(x, target=1)
+    sensitivity = sensitivity_max(lambda *a, **k: (cam.attribute(*a, **k),), x, lambda x: x + 0.1, target=1)
+    change = (cam.attribute(x + 0.1, target=1) - plain).flatten(1).norm(dim=1)
+    assert change.min() > 0
+    torch.testing.assert_close(sensitivity, change / plain.flatten(1).norm(dim=1))
 
 
-def test_guided_product():
+@pytest.mark.filterwarnings("ignore:Setting backward hooks")
+def test_guided_grad_cam_with_region_cam_in_grad_cams_place():
     net, x = small_net()
-    attribution = LayerRegionCam(net, net.relu3).attribute.__wrapped__(LayerRegionCam(net, net.relu3), x, 1)
-    upsampled = LayerAttribution.interpolate(attribution, x.shape[2:], interpolate_mode="bilinear")
-    with pytest.warns(UserWarning, match="backward hooks"):
-        guided = GuidedBackprop(net).attribute(x.clone().requires_grad_(), target=1)
-    assert (upsampled * guided).shape == x.shape
-    assert (upsampled * guided).abs().sum() > 0
+    cam = LayerRegionCam(net, [net.relu2, net.relu3])
+    captums = GuidedGradCam(net, net.relu3)
+    captums.grad_cam = cam
+    guided = captums.attribute(x.clone().requires_grad_(), target=1, interpolate_mode="bilinear")
+    upsampled = LayerAttribution.interpolate(cam.attribute(x, target=1), x.shape[2:], interpolate_mode="bilinear")
+    expected = upsampled * GuidedBackprop(net).attribute(x.clone().requires_grad_(), target=1)
+    assert expected.abs().sum() > 0
+    torch.testing.assert_close(guided, expected)
 
 
 def test_visualize_image_attr():
@@ -209,9 +214,15 @@ def test_tcav_reassigns_the_layer(tmp_path):
     net.relu1 = nn.Sequential(nn.ReLU(), nn.Conv2d(6, 1, 1), nn.ReLU(), nn.Conv2d(1, 6, 1))
     cam = LayerRegionCam(net, net.relu2)
     tcav = TCAV(net, ["relu1.1"], layer_attr_method=cam, classifier=MeanDifference(), save_path=str(tmp_path))
-    scores = tcav.interpret(x, [concepts], target=1)
+    scores = tcav.interpret(x, [concepts], target=1)["0-1"]["relu1.1"]
     assert cam.layer is net.relu1[1]  # one channel, as TCAV multiplies attributions with weights of activations
-    assert scores["0-1"]["relu1.1"]["sign_count"].shape == (2,)
+    with torch.no_grad():
+        low, high = (net.relu1[:2](net.conv1(concept.data_iter.dataset)).mean(0).flatten() for concept in concepts)
+    along = (
+        LayerRegionCam(net, net.relu1[1]).attribute(x, target=1).flatten(1) @ torch.stack([low - high, high - low]).T
+    )
+    torch.testing.assert_close(scores["sign_count"], (along > 0).float().mean(0))
+    torch.testing.assert_close(scores["magnitude"], along.mean(0))
 
 
 @pytest.mark.parametrize("method", METHODS)

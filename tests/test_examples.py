@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+from helpers import dense_region_cam, features_and_gradients
 from torch import nn
 
 from captum_regioncam import LayerRegionCam, find_stages
@@ -68,7 +69,9 @@ def test_maps_of_irn_resnet50(irn):
     x = torch.randn(1, 3, 64, 64)
     stages = find_stages(network, x)
     assert list(stages) == ["stage1.2", "stage1", "stage2", "stage3.0.4", "stage4"]
-    assert LayerRegionCam(network, stages).attribute(x, 3).shape == (1, 1, 32, 32)
+    expected = dense_region_cam(features_and_gradients(network, stages.values(), x, 3))
+    assert expected.shape == (1, 1, 32, 32)
+    torch.testing.assert_close(LayerRegionCam(network, stages).attribute(x, 3), expected.float(), atol=1e-3, rtol=0)
     # CAM is the classifier's weights times the last features.
     cam = make_method("cam", network, stages, x)(x, [[3]])[0]
     features = network.stage4(network.stage3(network.stage2(network.stage1(x))))

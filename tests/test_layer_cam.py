@@ -35,6 +35,11 @@ def test_several_layers_are_fused_by_the_maximum():
 def test_takes_what_region_cam_takes(options):
     net, x = small_net()
     ours = LayerCam(net, [net.conv2, net.conv3]).attribute(x, **options)
+    # What goes into a convolution is what comes out of the ReLU before it.
+    layers = [net.relu1, net.relu2] if "attribute_to_layer_input" in options else [net.conv2, net.conv3]
+    targets = options["target"] if isinstance(options["target"], list) else [options["target"]] * 3
+    for n, target in enumerate(targets):
+        torch.testing.assert_close(ours[n : n + 1], LayerCam(net, layers).attribute(x[n : n + 1], target))
     assert ours.shape == LayerRegionCam(net, [net.conv2, net.conv3]).attribute(x, **options).shape
     assert not ours.requires_grad
     assert ours.dtype == x.dtype

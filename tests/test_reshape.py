@@ -67,9 +67,9 @@ def test_the_grid_follows_the_inputs():
     tokens = torch.arange(24.0).view(1, 24, 1)
     for height, width in ((64, 96), (96, 64)):
         bound = tokens_to_grid(0).for_inputs([torch.zeros(1), torch.zeros(1, 3, height, width)])
-        assert bound(tokens).shape == (1, 1, height // 16, width // 16)
+        assert torch.equal(bound(tokens)[0, 0], torch.arange(24.0).view(height // 16, width // 16))
     oblong = TokensToGrid(0, patch=(16, 8))
-    assert oblong.for_inputs([torch.zeros(1, 3, 64, 48)])(tokens).shape == (1, 1, 4, 6)
+    assert torch.equal(oblong.for_inputs([torch.zeros(1, 3, 64, 48)])(tokens)[0, 0], torch.arange(24.0).view(4, 6))
     fixed = tokens_to_grid(0, grid=(2, 12))
-    assert fixed.for_inputs([torch.zeros(1, 3, 64, 96)])(tokens).shape == (1, 1, 2, 12)
+    assert torch.equal(fixed.for_inputs([torch.zeros(1, 3, 64, 96)])(tokens)[0, 0], torch.arange(24.0).view(2, 12))
     assert tokens_to_grid(0).for_inputs([torch.zeros(1, 9)]) == tokens_to_grid(0)

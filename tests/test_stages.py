@@ -4,7 +4,7 @@ import pytest
 import torch
 import torchvision
 from efficientnet_lite_pytorch import EfficientNet
-from helpers import small_net
+from helpers import dense_region_cam, features_and_gradients, small_net
 from torch import nn
 
 from captum_regioncam import LayerRegionCam, Stages, find_stages
@@ -84,11 +84,11 @@ def test_torchvision(name):
     assert [stage for stage, tensor in tensors.items() if tensor.min() < 0] == SIGNED.get(name, [])
     grids = [tensor.shape[2] for tensor in tensors.values()]
     assert all(finer == coarser or 1.7 < finer / coarser < 2.3 for finer, coarser in pairwise(grids[:-1]))
-    target = int(model(x)[0].argmax())  # a class whose score SqueezeNet's last ReLU lets pass
-    attribution = LayerRegionCam(model, stages).attribute(x, target)
-    assert attribution.shape == (1, 1, grids[0], grids[0])
-    assert attribution.isfinite().all()
-    assert attribution.std() > 0.01
+    x = torch.randn(2, 3, 64, 64)  # small enough for the affinity matrix
+    target = int(model(x).amin(0).argmax())  # a class whose scores SqueezeNet's last ReLU lets pass
+    expected = dense_region_cam(features_and_gradients(model, stages.values(), x, target))
+    assert expected.std() > 0.01
+    torch.testing.assert_close(LayerRegionCam(model, stages).attribute(x, target), expected.float(), atol=1e-3, rtol=0)
 
 
 def test_efficientnet_lite0_whose_activation_is_shared():
@@ -185,9 +185,10 @@ def test_segmentation_networks_without_their_auxiliary_classifier(name):
     stages = find_stages(model, x)
     # Of thirteen blocks at stride 8 the seventh; the logits beside the last features.
     assert list(stages) == ["backbone.relu", "backbone.layer1", "backbone.layer3.2", "backbone.layer4", "classifier"]
-    attribution = LayerRegionCam(lambda x: model(x)["out"].sum((2, 3)), stages).attribute(x, target=3)
-    assert attribution.shape == (1, 1, 32, 32)
-    assert attribution.std() > 0.01
+    score = lambda x: model(x)["out"].sum((2, 3))  # noqa: E731
+    expected = dense_region_cam(features_and_gradients(score, stages.values(), x, 3))
+    assert expected.std() > 0.01
+    torch.testing.assert_close(LayerRegionCam(score, stages).attribute(x, 3), expected.float(), atol=1e-3, rtol=0)
 
 
 class Block(nn.Module):
@@ -304,7 +305,9 @@ def test_video_whose_time_is_not_halved_like_its_picture():
     x = torch.randn(1, 3, 8, 32, 32)
     stages = find_stages(model, x)
     assert list(stages) == ["layer1", "layer2", "layer3", "layer4"]
-    assert LayerRegionCam(model, stages).attribute(x, target=1).shape == (1, 1, 8, 16, 16)
+    expected = dense_region_cam(features_and_gradients(model, stages.values(), x, 1))
+    assert expected.shape == (1, 1, 8, 16, 16)
+    torch.testing.assert_close(LayerRegionCam(model, stages).attribute(x, 1), expected.float(), atol=1e-3, rtol=0)
 
 
 def test_a_network_that_narrows_along_one_axis_is_not_read_channels_last():

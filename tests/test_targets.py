@@ -141,7 +141,10 @@ def test_layers_of_several_tensors_and_transforms():
 
     tokens = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Flatten(), nn.Linear(32, 3))
     cam = LayerRegionCam(tokens, tokens[1], reshape_transform=tokens_to_grid(0))
-    assert cam.attribute_targets(torch.randn(2, 4, 3), [0, 1, 2]).shape == (2, 3, 2, 2)
+    x = torch.randn(2, 4, 3)
+    expected = torch.cat([cam.attribute(x, target) for target in range(3)], 1)
+    assert expected.shape == (2, 3, 2, 2)
+    torch.testing.assert_close(cam.attribute_targets(x, range(3)), expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(

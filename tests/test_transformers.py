@@ -148,7 +148,9 @@ def test_convolutional_models_of_transformers(kind):
     stages = find_stages(model, x)
     assert stages.reshape_transform is None
     assert len(stages) >= 4
-    attribution = LayerRegionCam(lambda x: model(x).logits, stages).attribute(x, target=1)
-    assert attribution.std() > 0.01
+    expected = dense_region_cam(features_and_gradients(scores_of(model), stages.values(), x, 1))
+    assert expected.std() > 0.01
+    attribution = LayerRegionCam(scores_of(model), stages).attribute(x, target=1)
+    torch.testing.assert_close(attribution, expected.float(), atol=1e-3, rtol=0)
     with pytest.raises(TypeError, match=r"forward_func returned ImageClassifierOutput\w* of 'logits'.*\.logits"):
         LayerRegionCam(model, stages).attribute(x, target=1)
