@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -204,7 +205,7 @@ def test_explain_folders_overlays_and_what_was_done(photos, capsys):
     assert written == sorted([*names, "manifest.json"])
     manifest = json.loads(Path("out/manifest.json").read_text())
     assert manifest["settings"]["method"] == ["grad-cam", "region-cam"]
-    assert manifest["versions"]["torch"] == torch.__version__
+    assert manifest["versions"]["torch"] == version("torch")
     assert manifest["layers"][-1] == "_avg_pooling (input)"
     assert sorted(manifest["images"]) == ["cup.jpg", "sub/a.png", "sub/b.jpg"]
     classifier = load_classifier()

@@ -99,13 +99,13 @@ TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.bfloat16: 1e-4 + 2*
 @pytest.fixture
 def _without_mkldnn(dtype):
     """Its convolutions in bfloat16 now and then give NaN as gradients, of one and the same input."""
-    torch.backends.mkldnn.set_flags(_enabled=dtype != torch.bfloat16, _fp32_precision=None)
-    yield
-    torch.backends.mkldnn.set_flags(_enabled=True, _fp32_precision=None)
+    with torch.backends.mkldnn.flags(enabled=dtype != torch.bfloat16):
+        yield
 
 
 @pytest.mark.parametrize(("dtype", "examples"), [(torch.float32, 1200), (torch.float64, 400), (torch.bfloat16, 400)])
 @pytest.mark.usefixtures("_without_mkldnn")
+@pytest.mark.filterwarnings("ignore:TF32 acceleration on top of oneDNN")  # the flags' setter says so of itself
 def test_equals_the_dense_method(dtype, examples):
     @settings(max_examples=examples)
     @given(cases(), st.booleans(), st.sampled_from([1.0, 3.0]))
