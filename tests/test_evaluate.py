@@ -216,7 +216,7 @@ def test_seeds_of_others_stay(capsys):
     Path(f"seeds/{NAMES[0]}.npy").write_bytes(b"somebody's")
     for resume in ([], ["--resume"]):
         assert run(*command, *resume) == 2
-        assert "has .npy files that are not of this command" in capsys.readouterr().err
+        assert "has .npy files that this command did not write" in capsys.readouterr().err
     assert Path(f"seeds/{NAMES[0]}.npy").read_bytes() == b"somebody's"
     Path("seeds/settings.json").write_text("{")
     assert run(*command, "--resume") == 2
@@ -318,4 +318,4 @@ def test_torchvision_of_another_torch(monkeypatch, capsys):
     monkeypatch.delattr(sys.modules["captum_regioncam"], "evaluation", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
     assert run("evaluate", "folder", "--root", "data") == 2
-    assert "Install the torchvision of this torch, or uninstall torchvision" in capsys.readouterr().err
+    assert "Install the torchvision that matches this torch, or uninstall torchvision" in capsys.readouterr().err

@@ -126,7 +126,7 @@ def test_pictures_of_others_stay(voc, capsys):
     before = {path: path.read_bytes() for path in masks.iterdir()}
     for arguments in (["--output", masks], ["--output", "labels", "--overlay", masks]):
         assert run("labels", "seeds", *arguments) == 2
-        assert "has .png files that are not of this command" in capsys.readouterr().err
+        assert "has .png files that this command did not write" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in masks.glob("*.png")} == before
 
 
