@@ -91,7 +91,7 @@ def test_seeds_interrupted_and_resumed_are_the_undisturbed(workers, how):
     done = {path: path.stat().st_mtime_ns for path in Path("seeds").glob("photo_*.npy")}
     assert count <= len(done), err
     if workers == 1 and how == signal.SIGINT and len(done) < 60:
-        assert err.endswith("seeds: stopped. The same command with --resume goes on from here.\n")
+        assert err.endswith("seeds: stopped. Run the same command with --resume to continue from here.\n")
         assert "Traceback" not in err
     broken = sorted(done)[0]
     broken.write_bytes(broken.read_bytes()[:1000])
@@ -126,7 +126,7 @@ def test_evaluate_interrupted_and_resumed_counts_every_photo_once(how, before, a
     _, err = interrupted(child, how, lambda: list(saved.glob("*/[!.]*.pt")))
     assert not Path("resumed.json").exists(), "finished before it was interrupted"
     if how == signal.SIGINT:
-        assert err.endswith("evaluate: stopped. The same command with --resume goes on from here.\n")
+        assert err.endswith("evaluate: stopped. Run the same command with --resume to continue from here.\n")
     _, err = finished_well(process(*command, "--json", "resumed.json", "--resume", workers=after))
     already = int(next(line for line in err.splitlines() if "already counted" in line).split()[0])
     assert 0 < already < 300
@@ -154,7 +154,7 @@ def test_progress_of_an_interrupted_evaluation(capsys, monkeypatch):
 
     monkeypatch.setattr(evaluate_command.SegmentationScore, "update", stop)
     assert run(*command) == 130
-    assert capsys.readouterr().err.endswith("The same command with --resume goes on from here.\n")
+    assert capsys.readouterr().err.endswith("Run the same command with --resume to continue from here.\n")
     monkeypatch.setattr(evaluate_command.SegmentationScore, "update", count)
     assert len(list(evaluate_command.PROGRESS.glob("*/*.pt"))) == 1
     # Another command has its own progress; this one's is dropped, or gone on with.
@@ -409,7 +409,7 @@ def test_ctrl_c_says_how_to_go_on(capsys, monkeypatch):
     monkeypatch.setattr(seeds_command, "save_seed", interrupt)
     assert run(*command) == 130
     err = capsys.readouterr().err
-    assert err.endswith("captum-regioncam seeds: stopped. The same command with --resume goes on from here.\n")
+    assert err.endswith("captum-regioncam seeds: stopped. Run the same command with --resume to continue from here.\n")
     assert "Traceback" not in err
     monkeypatch.setattr(seeds_command, "save_seed", save_seed)
     assert len(list(Path("seeds").glob("[!.]*.npy"))) == 2
