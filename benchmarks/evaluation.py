@@ -1,4 +1,4 @@
-"""How long evaluating takes, what it costs on top of the maps, and how its memory grows with the number of photos.
+"""How long an evaluation takes, what it costs on top of the maps, and how its memory grows with the number of photos.
 
 python benchmarks/evaluation.py                              2,000 made-up photos at 224 px
 python benchmarks/evaluation.py --photos 100 --options=--scales=1,0.5,1.5,2 --options=--flip
@@ -25,7 +25,7 @@ from captum_regioncam.cli.photo_maps import PhotoMaps  # noqa: E402
 
 
 def make_photos(root, count, width=500, height=375):
-    """Write one photo and one mask, each under as many names."""
+    """Write one photo and one mask, each under ``count`` names."""
     for folder in ("images", "masks"):
         (root / folder).mkdir()
     generator = np.random.default_rng(0)
@@ -68,7 +68,7 @@ class Watched:
 def evaluated(arguments, photos):
     """Run ``evaluate`` and return what was watched, and the seconds that it took."""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        cli.main([*arguments, "--limit", "4"])  # the first photos' hidden costs, such as imports
+        cli.main([*arguments, "--limit", "4"])  # so that costs that arise once, such as imports, are paid
         with Watched(photos) as watched:
             start = time.perf_counter()
             status = cli.main([*arguments, "--limit", str(photos)])
@@ -83,13 +83,13 @@ def main():
     parser.add_argument("--photos", type=int, default=2000)
     parser.add_argument("--networks", nargs="+", default=["mobilenet_v2", "resnet50"])
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4])
-    parser.add_argument("--options", action="append", default=[], help="of the command evaluate")
+    parser.add_argument("--options", action="append", default=[], help="options of the command evaluate")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         make_photos(Path(folder), options.photos)
         for network in options.networks:
             for batch in options.batches:
-                # Memory is watched over all photos of the first run; the others' cost shows in a tenth of them.
+                # Memory is watched over all photos of one run. A tenth of the photos shows the cost of the others.
                 all_of_them = network == options.networks[0] and batch == options.batches[-1]
                 photos = options.photos if all_of_them else options.photos // 10
                 arguments = ["evaluate", "folder", "--root", folder, "--model", f"torchvision:{network}"]
@@ -98,7 +98,7 @@ def main():
                 maps, rest = watched.seconds, seconds - watched.seconds
                 print(
                     f"{network}, {photos:,} photos of 500 x 375, --batch {batch} {' '.join(options.options)}: "
-                    f"{seconds / photos * 1000:.1f} ms a photo, of which maps {maps / photos * 1000:.1f}, reading and "
+                    f"{seconds / photos * 1000:.1f} ms per photo: maps {maps / photos * 1000:.1f}, reading and "
                     f"scoring {rest / photos * 1000:.1f} ({rest / maps:.0%} of the maps); 10,000 photos take "
                     f"{seconds / photos * 10_000 / 60:.0f} min",
                     flush=True,

@@ -9,7 +9,7 @@ import torch
 
 
 def import_torchvision():
-    """Import torchvision, also where it was built against another torch than the one installed."""
+    """Import torchvision, even if it was built against another torch than the one installed."""
     try:
         import torchvision
     except RuntimeError:
@@ -41,7 +41,7 @@ def interleaved(functions, device, repeats=9, warmup=2):
 
 
 def peak_bytes(function, device):
-    """Return the most bytes of tensors that a call holds at once, beyond those alive before it."""
+    """Return the largest number of bytes of tensors that a call holds at once, beyond those alive before it."""
     function()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -61,16 +61,16 @@ def peak_bytes(function, device):
 
 
 def process_memory(what):
-    """Return what Linux says of this process's memory, in MiB: "VmRSS" now, "VmHWM" at its peak.
+    """Return this process's memory in MiB, according to Linux: "VmRSS" now, "VmHWM" at its peak.
 
-    Not getrusage: its peak is handed down from the parent process.
+    getrusage does not serve, as its peak is inherited from the parent process.
     """
     status = Path("/proc/self/status").read_text()
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(what)) / 1024
 
 
 def row(name, seconds, floor, memory):
-    """One line of a markdown table: median, its ratio to the floor's, the range of the ratios run by run, memory."""
+    """Return one line of a Markdown table: median, its ratio to the floor's, the range of each run's ratio, memory."""
     ratios = sorted(a / b for a, b in zip(seconds, floor, strict=True))
     median = statistics.median(seconds)
     ratio = median / statistics.median(floor)

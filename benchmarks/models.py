@@ -40,7 +40,7 @@ def of_torchvision(name):
     options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     model = torchvision.models.get_model(name, weights=None, **options)
     if name.startswith("vit"):
-        torch.nn.init.normal_(model.heads.head.weight)  # which starts from zeros
+        torch.nn.init.normal_(model.heads.head.weight)  # it starts from zeros
     return model, {"inception_v3": 299, "swin_v2_t": 256}.get(name, 224)
 
 
@@ -64,7 +64,7 @@ def row(library, name, model, size):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         scores = (lambda x: model(x).logits) if wrapped else model
-        target = int(scores(x)[0].argmax())  # not one that a last ReLU stops
+        target = int(scores(x)[0].argmax())  # not one that a final ReLU sets to 0
         attribution = LayerRegionCam(scores, stages).attribute(x, target)
     layout = {None: "channels first", channels_last: "channels last"}.get(stages.reshape_transform, "tokens to grid")
     grid = " x ".join(map(str, attribution.shape[2:]))

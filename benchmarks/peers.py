@@ -1,4 +1,4 @@
-"""What the README's table says of LayerRegionCam and its peers, checked on the releases installed.
+"""Check what the README's table says about LayerRegionCam and its peers, on the releases installed.
 
 python benchmarks/peers.py
 """

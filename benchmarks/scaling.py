@@ -1,4 +1,4 @@
-"""SIP against the dense affinity matrix it replaces, as the number of positions grows: docs/scaling.png.
+"""Compare SIP with the dense affinity matrix that it replaces, as the number of positions grows: docs/scaling.png.
 
 python benchmarks/scaling.py [--device cuda] [--channels 64]
 """

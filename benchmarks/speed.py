@@ -1,10 +1,10 @@
-"""What Region-CAM costs beyond the passes through the network, and what its peers cost.
+"""Measure the cost of Region-CAM beyond the network's own passes, and its peers' cost.
 
 python benchmarks/speed.py                     the table of the documentation
 python benchmarks/speed.py --networks resnet50 --sizes 512 --batches 1 8 --targets 1 5 20 --repeats 5
 
-Every row is interleaved with its floor: one forward pass and one backward pass a target to the first stage, no more.
-Memory is that of a fresh process for each.
+Every row is interleaved with its floor: one forward pass, and one backward pass per target to the first stage, no more.
+Memory is measured in a fresh process for each row.
 """
 
 import argparse
@@ -94,7 +94,7 @@ METHODS = {
     "Captum LayerGradCam, last stage": grad_cam,
     "pytorch-grad-cam LayerCAM": pytorch_grad_cam,
     "torch-cam LayerCAM": torch_cam,
-    "LayerRegionCam, a call a target": region_cam_calls,
+    "LayerRegionCam, one call per target": region_cam_calls,
 }
 
 
@@ -152,7 +152,7 @@ def main():
     parser.add_argument("--targets", type=int, nargs="+", default=[1])
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS)[:-1])
     parser.add_argument("--repeats", type=int, default=11)
-    parser.add_argument("--no-memory", dest="memory", action="store_false", help="leave the fresh processes out")
+    parser.add_argument("--no-memory", dest="memory", action="store_false", help="do not measure memory")
     parser.add_argument("--write", action="store_true", help=f"write {TABLE.name}, which the documentation includes")
     parser.add_argument("--alone", choices=METHODS, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -177,7 +177,7 @@ def main():
             few.memory = size == 512 and targets == 1
             methods = [FLOOR, "LayerRegionCam"]
             if size == 224 and targets == 20:
-                methods.append("LayerRegionCam, a call a target")
+                methods.append("LayerRegionCam, one call per target")
             listed = (size, batch, targets) == (224, 8, 1)
             long = batch == 8 and targets > (1 if size == 512 else 5) and network != "mobilenet_v2"
             if not listed and not long:
@@ -185,7 +185,7 @@ def main():
     lines += [
         "",
         f"{name}, torch {torch.__version__}, float32; medians of interleaved runs: {options.repeats} where all methods "
-        "are listed, else 3.",
+        "are listed, otherwise 3.",
     ]
     lines += sip_memory(device)
     print("\n".join(lines[-3:]))

@@ -23,9 +23,9 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def logged(method: Method) -> Method:
-    """Decorate an ``attribute`` with Captum's ``log_usage`` and keep its type.
+    """Decorate an attribute method with Captum's ``log_usage`` and keep its type.
 
-    NoiseTunnel, GuidedGradCam and TCAV call ``attribute.__wrapped__``, which this makes.
+    NoiseTunnel, GuidedGradCam and TCAV call ``attribute.__wrapped__``, which the decorator provides.
     """
     return cast(Method, log_usage(part_of_slo=True)(method))
 
@@ -37,11 +37,12 @@ class MultiLayerAttribution(LayerAttribution, GradientAttribution):
         forward_func: the model, or any function around it.
         layer: one module, an iterable of modules, or what :func:`~captum_regioncam.find_stages` returned.
         device_ids: the order of DataParallel's devices.
-        reshape_transform: turns a layer's tensor into (N, C, \*grid). Default: that of the stages found.
+        reshape_transform: turns a layer's tensor into (N, C, \*grid). Default: that of the stages, if ``layer`` is
+            what ``find_stages`` returned.
 
     Raises:
-        TypeError: ``layer`` has something that is no module.
-        ValueError: ``layer`` has no module, or one twice.
+        TypeError: ``layer`` contains something that is not a module.
+        ValueError: ``layer`` is empty, or contains a module twice.
     """
 
     def __init__(
@@ -79,19 +80,20 @@ class MultiLayerAttribution(LayerAttribution, GradientAttribution):
                 than two dimensions a tuple of indices, or a list of tuples. None if the model returns one score per
                 example.
             additional_forward_args: what ``forward_func`` takes after the inputs; a tuple if several.
-            attribute_to_layer_input: use what goes into the layers instead of what comes out.
-            relu_attributions: changes nothing, as the map is never negative; it is here because LayerGradCam has it.
-            attr_dim_summation: False keeps each layer's own map apart, along dim 1: LayerRegionCam's propagated one.
-            grad_kwargs: go to :func:`torch.autograd.grad`. With ``create_graph`` the result stays in the graph.
+            attribute_to_layer_input: use the layers' inputs instead of their outputs.
+            relu_attributions: has no effect, as the map is never negative; kept for compatibility with LayerGradCam.
+            attr_dim_summation: False keeps the layers' maps separate, along dim 1. For LayerRegionCam, these are the
+                propagated maps.
+            grad_kwargs: passed to :func:`torch.autograd.grad`. With ``create_graph`` the result stays in the graph.
 
         Returns:
             (N, 1, \*grid) in [0, 1], on the grid of the layer with the most positions; with
-            ``attr_dim_summation=False`` (N, L, \*grid), in the order of the layers given. Detached (but for
+            ``attr_dim_summation=False`` (N, L, \*grid), in the order of the layers given. Detached (except with
             ``create_graph``), in the dtype of ``inputs``. Each example's map is independent of the others in the
-            batch. A tuple of maps, as LayerGradCam's, where a single layer gives several tensors.
+            batch. A tuple of maps, as in LayerGradCam, if a single layer gives several tensors.
 
         Raises:
-            LayerError: a layer is never reached, not on a grid, not finite, or without influence on the score.
+            LayerError: a layer is never reached, is not on a grid, is not finite, or does not influence the score.
             TargetError: the target is missing, out of range, or does not select one score per example.
             TypeError: ``forward_func`` does not return a tensor.
 
@@ -99,7 +101,7 @@ class MultiLayerAttribution(LayerAttribution, GradientAttribution):
 
             >>> cam.attribute(x, target=[281, 207]).shape  # a class for each of two examples
             torch.Size([2, 1, 112, 112])
-            >>> cam.attribute(x, target=281, attr_dim_summation=False).shape  # five layers, each apart
+            >>> cam.attribute(x, target=281, attr_dim_summation=False).shape  # one map for each of five layers
             torch.Size([2, 5, 112, 112])
         """
         return self._attribute(
@@ -122,17 +124,17 @@ class MultiLayerAttribution(LayerAttribution, GradientAttribution):
             inputs: (N, ...) tensor or tuple of tensors, as the model takes them.
             targets: K targets, each in any form that ``attribute`` takes.
             additional_forward_args: what ``forward_func`` takes after the inputs; a tuple if several.
-            attribute_to_layer_input: use what goes into the layers instead of what comes out.
-            grad_kwargs: go to :func:`torch.autograd.grad`.
+            attribute_to_layer_input: use the layers' inputs instead of their outputs.
+            grad_kwargs: passed to :func:`torch.autograd.grad`.
             show_progress: show how many targets are done, as Captum's slow attributions do.
 
         Returns:
-            (N, K, \*grid) in [0, 1], equal to K calls of ``attribute`` side by side. A tuple of these where a single
-            layer gives several tensors.
+            (N, K, \*grid) in [0, 1], equal to the maps of K ``attribute`` calls side by side. A tuple of these if a
+            single layer gives several tensors.
 
         Raises:
-            LayerError: as ``attribute``.
-            TargetError: as ``attribute``; or there are no targets.
+            LayerError: as in ``attribute``.
+            TargetError: as in ``attribute``; or there are no targets.
 
         Example::
 
@@ -160,24 +162,23 @@ class MultiLayerAttribution(LayerAttribution, GradientAttribution):
     ) -> list[Tensor] | tuple[list[Tensor], ...]:
         r"""Attribute the scores of each example's own labels, with one forward pass for all.
 
-        There are as many backward passes as the example with the most labels has.
+        The example with the most labels sets the number of backward passes.
 
         Args:
             inputs: (N, ...) tensor or tuple of tensors, as the model takes them.
-            labels: a sequence of labels for each of the N examples, of any lengths: ints, or tuples of indices for
+            labels: N sequences of any lengths: the labels of each example, each an int, or a tuple of indices for
                 outputs of more than two dimensions.
             additional_forward_args: what ``forward_func`` takes after the inputs; a tuple if several.
-            attribute_to_layer_input: use what goes into the layers instead of what comes out.
-            grad_kwargs: go to :func:`torch.autograd.grad`.
+            attribute_to_layer_input: use the layers' inputs instead of their outputs.
+            grad_kwargs: passed to :func:`torch.autograd.grad`.
             show_progress: show how many of the backward passes are done.
 
         Returns:
-            A list of N tensors (K_n, \*grid) in [0, 1]. A tuple of such lists where a single layer gives several
-            tensors.
+            A list of N tensors (K_n, \*grid) in [0, 1]. A tuple of such lists if a single layer gives several tensors.
 
         Raises:
-            LayerError: as ``attribute``.
-            TargetError: as ``attribute``; or there is no sequence of labels for each example, or not one label.
+            LayerError: as in ``attribute``.
+            TargetError: as in ``attribute``; or an example has no sequence of labels, or there is no label at all.
 
         Example::
 
@@ -210,7 +211,7 @@ class MultiLayerAttribution(LayerAttribution, GradientAttribution):
         attr_dim_summation: bool = True,
         show_progress: bool = False,
     ) -> Tensor | tuple[Tensor, ...]:
-        """Run one forward pass and a backward pass a target, and fuse what they left at the layers."""
+        """Run one forward pass and one backward pass per target, and fuse the layers' maps."""
         grad_kwargs = grad_kwargs or {}
         create_graph = bool(grad_kwargs.get("create_graph"))
         shown = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
@@ -245,8 +246,8 @@ class MultiLayerAttribution(LayerAttribution, GradientAttribution):
                 for index, tensor in enumerate(passed.features())
             ]
             check_kinds(features)
-            reduced = []  # a target's maps, (N, 1, *grid) a layer
-            # The graph is needed until the last target, and then as long as the caller says.
+            reduced = []  # for each target, one (N, 1, *grid) map per layer
+            # The graph is needed until the last target, and after that as long as the caller says.
             ways = [{**grad_kwargs, "retain_graph": True}] * (len(targets) - 1) + [grad_kwargs]
             todo = list(zip(targets, ways, strict=True))
             for target, how in progress(todo, desc=f"{type(self).__name__} targets") if show_progress else todo:
@@ -265,5 +266,5 @@ class MultiLayerAttribution(LayerAttribution, GradientAttribution):
         raise NotImplementedError
 
     def _fuse(self, features: list[Tensor], maps: list[Tensor], attr_dim_summation: bool) -> Tensor:
-        r"""Fuse the layers' features and their K reduced maps: (N, K, \*finest grid), or one a layer along dim 1."""
+        r"""Fuse the layers' features and K reduced maps: (N, K, \*finest grid), or one map per layer along dim 1."""
         raise NotImplementedError

@@ -1,7 +1,7 @@
-"""What this package raises for input that it cannot attribute.
+"""The errors that this package raises for input that it cannot attribute.
 
 Captum reports the same mistakes as ``AssertionError`` or ``IndexError``, depending on their form. Code written for
-LayerGradCam may catch either, so these are both, and a ``ValueError`` for everybody else.
+LayerGradCam may catch either, so these errors derive from them, and from ``ValueError`` for all other code.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ _SCORES = ("logits", "out", "image_embeds", "pooler_output")
 
 
 class LayerError(ValueError, AssertionError):
-    """A layer that cannot be attributed: never reached, not spatial, not finite, without influence on the score.
+    """A layer cannot be attributed: it is never reached, not on a grid, not finite, or does not influence the score.
 
     Example::
 
@@ -30,7 +30,7 @@ class LayerError(ValueError, AssertionError):
 
 
 class TargetError(ValueError, IndexError, AssertionError):
-    """A target that does not select one score per example from what the forward function returned.
+    """A target does not select one score per example from the forward function's output.
 
     Example::
 
@@ -43,23 +43,23 @@ class TargetError(ValueError, IndexError, AssertionError):
 
 
 class UsageError(Exception):
-    """Something on the command line that cannot be done; the message says what can."""
+    """The command line asks for something that cannot be done; the message says what can."""
 
 
 def reason_of(error: Exception) -> str:
-    """Return what an error says, or else its type."""
+    """Return an error's message, or its type if it has none."""
     return str(error) or type(error).__name__
 
 
 def layer_name(layer: Module, forward_func: Callable[..., Any]) -> str:
-    """Return how errors call a layer: by its dotted name, where ``forward_func`` is a module, and its type."""
+    """Return a layer's name for errors: its dotted name, if ``forward_func`` is a module, and its type."""
     modules = forward_func.named_modules() if isinstance(forward_func, Module) else ()
     names = (f"'{name}' ({type(layer).__name__})" for name, module in modules if module is layer and name)
     return next(names, type(layer).__name__)
 
 
 def describe(output: Any) -> str:
-    """Say what a network returned: its type, and what it holds."""
+    """Describe what a network returned: its type and its contents."""
     if isinstance(output, Mapping):
         return f"{type(output).__name__} of {', '.join(map(repr, output))}"
     if isinstance(output, (list, tuple)):
@@ -70,9 +70,9 @@ def describe(output: Any) -> str:
 
 
 def first_tensor(output: Any) -> tuple[str, Tensor] | None:
-    """Find the scores in what a network returned, and how they are picked: ``["out"]``, ``.logits`` or ``[0]``.
+    """Find the scores in a network's output, and the code that picks them: ``["out"]``, ``.logits`` or ``[0]``.
 
-    The names that the models of transformers and torchvision use come first, then the first tensor that there is.
+    The names that transformers and torchvision use come first, then the first tensor.
     """
     if isinstance(output, Mapping):
         named = {

@@ -1,4 +1,4 @@
-"""Photos in, results out: upright RGB images, and files that are whole or not there."""
+"""Photos in, results out: upright RGB images, and files that are written completely or not at all."""
 
 import os
 import tempfile
@@ -19,11 +19,11 @@ def read_photo(path: str | os.PathLike[str], *, upright: bool = True) -> Image.I
     """Read an image file as 8-bit RGB, on white where it is transparent.
 
     Args:
-        path: of the file.
-        upright: turn it as its EXIF orientation says.
+        path: the file.
+        upright: turn the photo as its EXIF orientation says.
 
     Raises:
-        ValueError: the file is missing, truncated or no image.
+        ValueError: the file is missing, truncated or not an image.
     """
     try:
         with Image.open(path) as image:
@@ -36,14 +36,14 @@ def read_photo(path: str | os.PathLike[str], *, upright: bool = True) -> Image.I
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
-    """Convert to RGB what Pillow's own conversion would clip or uncover: 16 bits a pixel, and transparency."""
+    """Convert to RGB, including what Pillow itself would clip (16 bits per pixel) or uncover (transparent pixels)."""
     if image.mode.startswith("I"):
         pixels = np.asarray(image)
         if pixels.min() < 0 or pixels.max() > 0xFFFF:
-            raise ValueError(f"{pixels.min()} to {pixels.max()} are not pixels of 8 or 16 bits")
+            raise ValueError(f"{pixels.min()} to {pixels.max()} are not 8-bit or 16-bit pixels")
         return Image.fromarray((pixels // 257).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
-        raise ValueError("its pixels are floating point numbers of no known range; save it as 8 or 16 bits")
+        raise ValueError("its pixels are floating-point numbers of unknown range; save it with 8 or 16 bits")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
@@ -51,15 +51,15 @@ def _as_rgb(image: Image.Image) -> Image.Image:
 
 
 def resized(photo: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Resize a photo (bicubic) to a width and height; itself where it has them."""
+    """Resize a photo (bicubic) to a width and height; return the photo itself if it has them already."""
     return photo if photo.size == size else photo.resize(size, Image.Resampling.BICUBIC)
 
 
 @contextmanager
 def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path to write to, which takes the place of ``path`` only once it is written.
+    """Yield a temporary path to write to, which replaces ``path`` only once it is written.
 
-    Folders that are missing are made. When the body fails, nothing is left behind and an older file stays.
+    Missing folders are created. If the body fails, nothing is left behind and an older file stays.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""One forward pass over Captum's own hooks: what went through the layers, and its gradients target by target."""
+"""One forward pass with Captum's own hooks: the tensors that passed the layers, and their gradients for each target."""
 
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -28,27 +28,27 @@ from captum_regioncam.targets import select_score
 
 __all__ = ["ForwardPass", "eagerly", "forward_pass"]
 
-# Hooks see every call of their module, whichever thread makes it: threads take turns while hooks are in place.
+# Hooks see every call of their module, from any thread. Threads therefore take turns while hooks are in place.
 _HOOKED = RLock()
 
 
 @dataclass(frozen=True)
 class ForwardPass:
-    """What one forward pass left: the output, and the layers' tensors, still part of the graph."""
+    """The result of one forward pass: the output, and the layers' tensors, still part of the graph."""
 
     forward_func: Callable[..., Any]
     layers: Sequence[Module]
     output: Tensor
     tensors: Sequence[Sequence[Tensor]]
-    """Each layer's tensor on every device that ran it: one, but for DataParallel."""
+    """Each layer's tensor on every device that ran it: one, except with DataParallel."""
 
     @property
     def is_of_several_tensors(self) -> bool:
-        """Whether these are the several tensors of one layer, each of which LayerGradCam maps alone."""
+        """Whether these are several tensors of one layer, each of which LayerGradCam maps separately."""
         return len(self.tensors) != len(self.layers)
 
     def name(self, index: int) -> str:
-        """Return how errors call a layer."""
+        """Return a layer's name for errors."""
         if self.is_of_several_tensors:
             return f"{layer_name(self.layers[0], self.forward_func)}, tensor {index},"
         return layer_name(self.layers[index], self.forward_func)
@@ -62,16 +62,16 @@ class ForwardPass:
     ) -> list[Tensor]:
         """Differentiate the target's score with respect to every layer, in one backward pass.
 
-        The pass goes to the layers that depend on no other layer, and gives the other layers' gradients on its way.
+        The pass goes to the layers that depend on no other layer. The other layers' gradients arise on its way.
 
         Args:
             target: in any form that LayerGradCam takes.
             reduce: called with each layer's index and gradient during the backward pass, which then drops the gradient,
                 so that only one layer's gradient is in memory at a time. None keeps the gradients.
-            grad_kwargs: go to :func:`torch.autograd.grad`.
+            grad_kwargs: passed to :func:`torch.autograd.grad`.
 
         Returns:
-            What ``reduce`` made of each layer's gradient.
+            The result of ``reduce`` for each layer's gradient.
 
         Raises:
             TargetError: the target does not select one score per example.
@@ -83,7 +83,7 @@ class ForwardPass:
             raise LayerError(
                 f"layer: the score does not depend on {' or '.join(map(self.name, range(len(self.tensors))))} "
                 "through differentiable operations. "
-                "Choose layers whose output reaches the score, and let no detach() or no_grad() come after them."
+                "Choose layers whose output reaches the score, without detach() or no_grad() on the way."
             )
         places = [(i, j, tensor) for i, replicas in enumerate(self.tensors) for j, tensor in enumerate(replicas)]
         reduced: dict[tuple[int, int], Tensor] = {}
@@ -102,7 +102,7 @@ class ForwardPass:
             raise LayerError(
                 f"layer: the score of target {target!r} does not depend on "
                 f"{', '.join(self.name(index) for index, *_ in unused)}. Choose layers whose "
-                'output reaches the score, or pass grad_kwargs={"materialize_grads": True} to take zeros there.'
+                'output reaches the score, or pass grad_kwargs={"materialize_grads": True} to use zeros there.'
             )
         for index, replica, tensor in unused:
             receive(index, replica, torch.zeros_like(tensor))
@@ -124,27 +124,28 @@ def forward_pass(
     at_input: Collection[Module] = (),
     device_ids: list[int] | None = None,
 ) -> Iterator[ForwardPass]:
-    """Run the forward pass once, for as many backward passes as wanted while the context lasts.
+    """Run the forward pass once. Any number of backward passes can follow while the context lasts.
 
-    Captum's hooks keep the layers' own tensors and let the network go on with clones. The graph goes down to the
-    inputs, which require gradients here, so that frozen and trainable networks give the same gradients. It works
-    inside ``torch.no_grad()`` and ``torch.inference_mode()``.
+    Captum's hooks keep the layers' own tensors, and the network continues with clones. The graph reaches down to the
+    inputs, which require gradients here, so frozen and trainable networks give the same gradients. It works inside
+    ``torch.no_grad()`` and ``torch.inference_mode()``.
 
-    Threads that call it take turns. A thread that runs the same network by itself meanwhile would be seen by the hooks.
+    Threads that call it take turns. The hooks would also see a thread that runs the same network directly at the same
+    time.
 
     Args:
         forward_func: the model, or any function around it.
         layers: modules that the forward pass calls.
-        inputs: as LayerGradCam takes them. They are left as they are.
+        inputs: as LayerGradCam takes them. They are not changed.
         additional_forward_args: as LayerGradCam takes them.
-        at_input: those of the layers of which to keep what goes in, not what comes out.
-        device_ids: the order of DataParallel's devices, where ``forward_func`` does not tell it.
+        at_input: the layers whose input is kept instead of their output.
+        device_ids: the order of DataParallel's devices, needed if ``forward_func`` does not tell it.
 
     Yields:
-        What the forward pass left.
+        The result of the forward pass.
 
     Raises:
-        LayerError: a layer is never reached, gives something other than tensors of floating point, or is one of several
+        LayerError: a layer is never reached, gives something other than floating-point tensors, or is one of several
             and gives more than one tensor.
         ValueError: the batch is empty.
         TypeError: ``forward_func`` does not return a tensor.
@@ -159,7 +160,7 @@ def forward_pass(
         def check(layer: Module, passed: Any) -> None:
             name = partial(layer_name, layer, forward_func)
             for tensor in as_tensors(passed, name, at_input=layer in at_input, alone=len(layers) == 1):
-                if not tensor.requires_grad:  # Captum's hook will change that: an integer input's, a frozen parameter's
+                if not tensor.requires_grad:  # of an integer input or a frozen parameter: Captum's hook will change it
                     stack.callback(tensor.requires_grad_, False)
             reached.add(layer)
 
@@ -207,7 +208,7 @@ def _hooked(
     *,
     at_input: bool,
 ) -> Callable[..., Tensor]:
-    """Return the forward function that saves what passes the layers, through Captum's hooks."""
+    """Return a forward function that saves the tensors that pass the layers, with Captum's hooks."""
     if not layers:
         return forward
 
@@ -229,13 +230,13 @@ def _hooked(
 
 @contextmanager
 def eagerly() -> Iterator[None]:
-    """Run compiled models eagerly: what they were compiled to does not run hooks that came later."""
+    """Run compiled models eagerly: compiled code does not run hooks that were added later."""
     with torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext():
         yield
 
 
 def _differentiable(tensor: Tensor) -> Tensor:
-    """Return an input that requires gradients, and may be changed in place: the caller's own tensor stays as it is."""
+    """Return an input that requires gradients and may be changed in place; the caller's own tensor is not changed."""
     tensor = _outside_inference_mode(tensor)
     if tensor.requires_grad or not tensor.is_floating_point():
         return tensor
@@ -243,7 +244,7 @@ def _differentiable(tensor: Tensor) -> Tensor:
 
 
 def _outside_inference_mode(value: Any) -> Any:
-    """Copy a tensor that was made in inference mode, which autograd cannot save; leave everything else."""
+    """Copy a tensor that was made in inference mode, which autograd cannot save; return anything else as it is."""
     return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
 
 

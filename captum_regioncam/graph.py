@@ -1,4 +1,4 @@
-"""Which tensors of a graph depend on which, and a backward pass to those that depend on none."""
+"""Which tensors of a graph depend on which, and a backward pass to those that depend on no other."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,13 +14,13 @@ __all__ = ["differentiate", "sources"]
 
 
 def sources(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Return the tensors that depend on no other of them: a backward pass to these passes all the others."""
+    """Return the tensors that depend on none of the others. A backward pass to these passes all the others."""
     nodes = [get_gradient_edge(tensor).node for tensor in tensors]
     return [tensor for tensor, node in zip(tensors, nodes, strict=True) if not _reaches(node, set(nodes))]
 
 
 def _reaches(node: Node, others: set[Node]) -> bool:
-    """Tell whether the graph below a node has one of the others."""
+    """Return whether the graph below a node contains one of the others."""
     seen: set[Node] = set()
     pending = [node]
     while pending:
@@ -34,7 +34,7 @@ def _reaches(node: Node, others: set[Node]) -> bool:
 
 
 def differentiate(score: Tensor, tensors: Sequence[Tensor], **grad_kwargs: Any) -> None:
-    """Run a backward pass from (N,) scores to some tensors, for what hooks see on the way.
+    """Run a backward pass from (N,) scores to some tensors, so that hooks see the gradients on the way.
 
     Raises:
         LayerError: a segment under :func:`torch.utils.checkpoint.checkpoint` cannot be run again.
@@ -44,7 +44,7 @@ def differentiate(score: Tensor, tensors: Sequence[Tensor], **grad_kwargs: Any) 
         torch.autograd.grad(score, tensors, **options)
     except CheckpointError as error:
         raise LayerError(
-            "layer: a layer lies in a segment under torch.utils.checkpoint whose inputs require no gradients, so that "
-            "the segment cannot be run again as it ran with Captum's hooks. Let its parameters require gradients, pass "
-            "inputs of floating point, or switch checkpointing off."
+            "layer: a layer lies in a segment under torch.utils.checkpoint whose inputs require no gradients, so the "
+            "segment cannot be run again as it ran with Captum's hooks. Let its parameters require gradients, pass "
+            "floating-point inputs, or switch checkpointing off."
         ) from error

@@ -22,14 +22,14 @@ _POOLS: dict[int, Callable[[Tensor, Any], Tensor]] = {
 
 # Values that should be equal differ by at most this many units in the last place.
 _ROUNDING_ULPS = 64
-# A step of a reduction over channels copies at most this many elements: what a CPU's caches hold, and on an accelerator
-# enough to fill it.
+# A step of a reduction over channels copies at most this many elements: as many as a CPU's caches hold, or enough to
+# keep an accelerator busy.
 _CHUNK_ELEMENTS = {"cpu": 2**20}
 _CHUNK_ELEMENTS_ELSEWHERE = 2**25
 
 
 def rounding(dtype: torch.dtype) -> float:
-    """Return how far apart values around 1 may be by rounding alone, where a network computes in a dtype."""
+    """Return how far apart rounding alone may move values around 1 when a network computes in a dtype."""
     return _ROUNDING_ULPS * torch.finfo(torch.promote_types(dtype, torch.float32)).eps
 
 
@@ -38,8 +38,8 @@ def min_max(maps: Tensor, constant: Tensor | float | None = None) -> Tensor:
 
     Args:
         maps: (N, K, \*grid), finite.
-        constant: the range up to which a map is constant, one number or one a map. Default: what rounding makes of the
-            map's largest value.
+        constant: the range up to which a map counts as constant, one number or one per map. Default: the rounding of
+            the map's largest value.
 
     Returns:
         (N, K, \*grid): minimum 0 and maximum 1 in each map. A constant map becomes 0 everywhere.
@@ -58,10 +58,10 @@ def resize(maps: Tensor, grid: Sequence[int]) -> Tensor:
 
     Args:
         maps: (N, K, \*any grid).
-        grid: the sizes to come, as many as the maps have spatial dimensions.
+        grid: the new sizes, one for each spatial dimension.
 
     Returns:
-        (N, K, \*grid), within the range of ``maps``; ``maps`` itself where the grid is theirs already.
+        (N, K, \*grid), within the range of ``maps``; ``maps`` itself if it is on that grid already.
     """
     if tuple(maps.shape[2:]) == tuple(grid):
         return maps
@@ -73,10 +73,10 @@ def pool(maps: Tensor, grid: Sequence[int]) -> Tensor:
 
     Args:
         maps: (N, K, \*any grid).
-        grid: the sizes to come, as many as the maps have spatial dimensions.
+        grid: the new sizes, one for each spatial dimension.
 
     Returns:
-        (N, K, \*grid), within the range of ``maps``; ``maps`` itself where the grid is theirs already.
+        (N, K, \*grid), within the range of ``maps``; ``maps`` itself if it is on that grid already.
     """
     if tuple(maps.shape[2:]) == tuple(grid):
         return maps
@@ -86,16 +86,16 @@ def pool(maps: Tensor, grid: Sequence[int]) -> Tensor:
 def fuse(maps: Sequence[Tensor], grid: Sequence[int], weights: Sequence[float] | None = None) -> Tensor:
     r"""Average normalised maps: the mean of :math:`N(S_l)` over the stages *l*, each resized to one grid.
 
-    Step 3 (and, for propagated maps, step 5) of the method. A constant map carries nothing and is left out of the
-    mean, per example.
+    Step 3 (and, for propagated maps, step 5) of the method. A constant map carries no information and is left out of
+    the mean, per example.
 
     Args:
-        maps: one (N, K, \*its own grid) tensor a stage, from :func:`min_max`.
+        maps: one (N, K, \*its own grid) tensor per stage, from :func:`min_max`.
         grid: the grid of the result.
-        weights: of the stages in the mean, positive. Default: all alike.
+        weights: the stages' weights in the mean, positive. Default: all equal.
 
     Returns:
-        (N, K, \*grid) in [0, 1], on the first map's device; 0 everywhere where all maps of an example are constant.
+        (N, K, \*grid) in [0, 1], on the first map's device; 0 everywhere if all maps of an example are constant.
     """
     maps = [stage_maps.to(maps[0].device) for stage_maps in maps]
     weights = weights or [1.0] * len(maps)
@@ -103,25 +103,25 @@ def fuse(maps: Sequence[Tensor], grid: Sequence[int], weights: Sequence[float] |
     positions = tuple(range(2, total.dim()))
     varying = [(stage_maps.amax(positions, keepdim=True) > 0).to(total.dtype) for stage_maps in maps]
     weight = sum_of(varies * weight for varies, weight in zip(varying, weights, strict=True))
-    # Rounding may leave [0, 1] by one unit in the last place.
+    # Rounding may exceed [0, 1] by one unit in the last place.
     return (total / torch.where(weight > 0, weight, 1)).clamp(0, 1)
 
 
 def depth_weights(grids: Sequence[Sequence[int]]) -> list[float]:
-    """Weigh stages by the square root of their strides: the deeper, the more a stage's gradients know of the class.
+    """Weight stages by the square root of their strides: the gradients of deeper stages say more about the class.
 
     Args:
-        grids: of the stages, all of one number of dimensions.
+        grids: the stages' grids, all with the same number of dimensions.
 
     Returns:
-        A weight a stage: 1 for the finest, and 2 for a stage of a quarter of its resolution along each axis.
+        One weight per stage: 1 for the finest, and 2 for a stage with a quarter of its resolution along each axis.
     """
     finest = math.prod(finest_grid(grids))
     return [(finest / math.prod(grid)) ** (0.5 / len(grid)) for grid in grids]
 
 
 def sum_of(tensors: Iterable[Tensor]) -> Tensor:
-    """Add tensors of one shape without keeping them all."""
+    """Add tensors of one shape without keeping all of them in memory."""
     iterator = iter(tensors)
     total = next(iterator)
     for tensor in iterator:
@@ -130,24 +130,24 @@ def sum_of(tensors: Iterable[Tensor]) -> Tensor:
 
 
 def finest_grid(grids: Iterable[Sequence[int]]) -> tuple[int, ...]:
-    """Return the grid with the most positions; it does not depend on the order the grids come in."""
+    """Return the grid with the most positions, independently of the order of the grids."""
     return max((tuple(grid) for grid in grids), key=lambda grid: (math.prod(grid), grid))
 
 
 def safe_squares(squared_norm: Tensor) -> Tensor:
-    """Tell where a sum of squares has neither overflowed nor lost digits to underflow."""
+    """Return where a sum of squares has neither overflowed nor lost digits to underflow."""
     limits = torch.finfo(squared_norm.dtype)
     return (squared_norm > limits.tiny / limits.eps) & (squared_norm < limits.max)
 
 
 def channel_chunks(features: Tensor) -> Iterator[Tensor]:
-    r"""Walk over a stage's channels in chunks so small that a copy of each costs little memory and time.
+    r"""Split a stage's channels into chunks so small that copying one costs little memory and time.
 
     Args:
         features: (N, C, P).
 
     Yields:
-        (N, c, P) views, in order, that together are ``features``: one channel each at least.
+        (N, c, P) views, in order, that together are ``features``. Each has at least one channel.
     """
     batch, _, positions = features.shape
     budget = _CHUNK_ELEMENTS.get(features.device.type, _CHUNK_ELEMENTS_ELSEWHERE)

@@ -1,9 +1,9 @@
-"""What Region-CAM is compared with and Captum lacks.
+"""The methods to compare Region-CAM with that Captum lacks.
 
 **LayerCAM** is :class:`LayerCam`. **CAM** (Zhou et al., CVPR 2016) needs no class of its own: on a network that ends in
 global average pooling and a linear layer, Captum's ``LayerGradCam(model, last_layer).attribute(x, target,
-relu_attributions=True)`` is the CAM times a constant (Selvaraju et al., ICCV 2017, section 3.1), the same map once it
-is normalised.
+relu_attributions=True)`` is the CAM times a constant (Selvaraju et al., ICCV 2017, section 3.1). Normalised, the two
+maps are the same.
 """
 
 import torch
@@ -30,8 +30,8 @@ class LayerCam(MultiLayerAttribution):
         reshape_transform: turns a layer's tensor into (N, C, \*grid).
 
     Raises:
-        TypeError: ``layer`` has something that is no module.
-        ValueError: ``layer`` has no module, or one twice.
+        TypeError: ``layer`` contains something that is not a module.
+        ValueError: ``layer`` is empty, or contains a module twice.
 
     Example::
 

@@ -1,4 +1,4 @@
-"""The layers that a user names, and checks of what goes through them."""
+"""The layers that a user names, and checks of the tensors that pass them."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -11,10 +11,10 @@ from captum_regioncam.errors import LayerError, describe
 
 __all__ = ["as_layers", "as_tensors", "check_finite", "check_kinds"]
 
-_BY_NAME = "A layer known by its name is model.get_submodule(name)."
+_BY_NAME = "To get a layer by its name, use model.get_submodule(name)."
 _NOT_FINITE = {
     "features": "Check the inputs and the weights; in half precision, try float32 or bfloat16.",
-    "gradients": "Check the forward function (a log, a division, a square root at 0?); in half precision, try float32.",
+    "gradients": "Check the forward function (a log, division or square root at 0?); in half precision, try float32.",
 }
 
 
@@ -22,8 +22,8 @@ def as_layers(layer: Module | Iterable[Module] | Mapping[str, Module]) -> list[M
     """Return the layers as a list, checked.
 
     Raises:
-        TypeError: something among them is no module, or is TorchScript.
-        ValueError: there are none, or one comes twice.
+        TypeError: one of them is not a module, or is TorchScript.
+        ValueError: there are none, or one is given twice.
     """
     if isinstance(layer, Module) and not isinstance(layer, (ModuleList, ModuleDict)):
         layer = [layer]
@@ -53,19 +53,18 @@ def as_tensors(passed: Any, name: Callable[[], str], *, at_input: bool, alone: b
 
     Args:
         passed: what a hook of the layer sees.
-        name: tells how errors call the layer.
-        at_input: whether that is what goes in, or what comes out.
-        alone: whether the layer is the only one, which may have several tensors.
+        name: returns the layer's name for errors.
+        at_input: whether ``passed`` is the layer's input; otherwise it is the output.
+        alone: whether this is the only layer. Only then may it have several tensors.
 
     Raises:
-        LayerError: there are several, or something other than tensors of floating point.
+        LayerError: there are several, or something other than floating-point tensors.
     """
     tensors = tuple(passed) if isinstance(passed, (tuple, list)) else (passed,)
     does = "takes" if at_input else "gives"
     if not tensors or not all(isinstance(tensor, Tensor) and tensor.is_floating_point() for tensor in tensors):
         raise LayerError(
-            f"layer {name()} {does} {describe(passed)}, not tensors of floating point. Choose a module before or after "
-            "it."
+            f"layer {name()} {does} {describe(passed)}, not floating-point tensors. Choose a module before or after it."
         )
     if len(tensors) > 1 and not alone:
         raise LayerError(
@@ -76,10 +75,10 @@ def as_tensors(passed: Any, name: Callable[[], str], *, at_input: bool, alone: b
 
 
 def check_kinds(features: list[Tensor]) -> None:
-    """See that layers go together: one batch, and grids of as many dimensions.
+    """Check that the layers go together: they have one batch size, and grids with the same number of dimensions.
 
     Raises:
-        LayerError: they do not.
+        LayerError: they do not go together.
     """
     if len(batches := {len(stage) for stage in features}) > 1:
         raise LayerError(
@@ -88,17 +87,17 @@ def check_kinds(features: list[Tensor]) -> None:
     if len(dimensions := {stage.dim() - 2 for stage in features}) > 1:
         raise LayerError(
             f"layer: the layers are on grids of different dimensions, {sorted(dimensions)}. "
-            "Choose layers of one kind, or pass reshape_transform to bring them to one."
+            "Choose layers of one kind, or pass a reshape_transform that brings them onto grids of one kind."
         )
 
 
 def check_finite(what: str, name: Callable[[], str], tensor: Tensor) -> None:
-    """See that a layer's features or gradients are finite.
+    """Check that a layer's features or gradients are finite.
 
     Raises:
         LayerError: they are not.
     """
     tensor = tensor.detach()
-    # A sum is one fast pass, and what is not finite shows in it; it may overflow, though, where its terms do not.
+    # A sum is one fast pass, and it shows any term that is not finite. But it may also overflow when all terms are.
     if not tensor.sum().isfinite() and not tensor.isfinite().all():
         raise LayerError(f"the {what} of layer {name()} are not finite (NaN or infinite). {_NOT_FINITE[what]}")

@@ -1,4 +1,4 @@
-"""The methods that the command line compares, by their names there."""
+"""The methods that the command line compares, by name."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -24,14 +24,14 @@ Attribute = Callable[[Tensor, Sequence[Sequence[int]]], list[Tensor]]
 
 
 def _last(stages: Stages) -> tuple[Module, bool]:
-    """Return the last stage, and whether it is the input of that module."""
+    """Return the module of the last stage, and whether the stage is that module's input."""
     name, module = list(stages.items())[-1]
     return module, name in stages.at_input
 
 
 def _grad_cam(model: Module, stages: Stages, **_: Any) -> Attribute:
     if stages.reshape_transform is not None:
-        raise LayerError("grad-cam: Captum's LayerGradCam knows no tokens and no channels-last tensors.")
+        raise LayerError("grad-cam: Captum's LayerGradCam does not support tokens or channels-last tensors.")
     layer, at_input = _last(stages)
     attribute = partial(LayerGradCam(model, layer).attribute, attribute_to_layer_input=at_input, relu_attributions=True)
 
@@ -49,10 +49,11 @@ def _cam(model: Module, stages: Stages, probe: Tensor, **_: Any) -> Attribute:
     with forward_pass(model, [layer], probe, at_input=[layer] if at_input else []) as passed:
         if not is_head_stage(passed.gradients(0)[0]).all():
             raise LayerError(
-                "cam: the network does not go from the last layer to the scores by global average pooling and a "
-                "linear layer, which CAM needs. Give that layer last, or use grad-cam."
+                "cam: CAM needs global average pooling and a linear layer between the last layer and the scores, which "
+                "this network does not have. Give the layer before the pooling last, or use grad-cam."
             )
-    # Grad-CAM's weights are means of gradients over the positions, CAM's their sums: so maps of all scales add up.
+    # Grad-CAM weights by the mean of the gradients over the positions, CAM by their sum. With sums, the maps of
+    # different scales can be added.
     return lambda x, labels: [maps * maps[0].numel() for maps in grad_cam(x, labels)]
 
 
@@ -74,16 +75,16 @@ TITLES = {"cam": "CAM", "grad-cam": "Grad-CAM", "layer-cam": "LayerCAM", "region
 
 
 def make_method(name: str, model: Module, stages: Stages, probe: Tensor, *, contrast: float = 3.0) -> Attribute:
-    """Make a method: CAM and Grad-CAM take the last stage, the others all.
+    """Make a method. CAM and Grad-CAM use the last stage, the others all stages.
 
     Args:
         name: one of METHODS.
         model: (N, 3, height, width) to (N, classes) scores.
         stages: the layers.
-        probe: (1, 3, height, width) of any content, which CAM tries the network with.
+        probe: (1, 3, height, width) of any content; CAM tries the network on it.
         contrast: Region-CAM's.
 
     Raises:
-        LayerError: the method cannot be made of these layers.
+        LayerError: the method does not work with these layers.
     """
     return METHODS[name](model, stages, probe=probe, contrast=contrast)

@@ -27,17 +27,17 @@ def overlay(
 
     Args:
         image: the photo, in any form that :func:`show_attributions` takes.
-        attribution: (h, w), (1, h, w) or (1, 1, h, w), of any size; upsampled bilinearly, cut off below 0 and stretched
+        attribution: (h, w), (1, h, w) or (1, 1, h, w), of any size; upsampled bilinearly, clipped at 0 and stretched
             onto [0, 1].
         cmap: a matplotlib colour map.
         alpha: opacity of the map in [0, 1].
         outlier_perc: as in :func:`show_attributions`.
 
     Returns:
-        (H, W, 3) uint8, of the photo's size.
+        (H, W, 3) uint8, at the photo's size.
 
     Raises:
-        ValueError: as :func:`show_attributions`; or ``alpha`` is not in [0, 1].
+        ValueError: as in :func:`show_attributions`; or ``alpha`` is not in [0, 1].
 
     Example::
 
@@ -66,7 +66,7 @@ def to_hwc(attribution: Map, size: tuple[int, int]) -> npt.NDArray[np.float32]:
         (height, width, C).
 
     Raises:
-        ValueError: the attribution is of a batch, or has another shape.
+        ValueError: the attribution holds a batch, or has another shape.
 
     Example::
 
@@ -118,7 +118,7 @@ def as_map(title: str, attribution: Any, size: tuple[int, int]) -> npt.NDArray[A
     if tensor.dim() < 2 or tensor.shape[:-2].numel() != 1 or not tensor.numel():
         raise ValueError(
             f"attributions[{title!r}]: expects one map, (h, w) or (1, 1, h, w); got shape {tuple(tensor.shape)}. "
-            "Give every example and target of a batch a title of its own."
+            "Give every example and target of a batch its own title."
         )
     if not tensor.isfinite().all():
         raise ValueError(f"attributions[{title!r}]: the map is not finite (NaN or infinite).")

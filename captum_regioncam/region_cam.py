@@ -24,42 +24,42 @@ class LayerRegionCam(MultiLayerAttribution):
     Class activation maps weight features by gradients and light up the most discriminative parts. Region-CAM keeps the
     two apart. At every layer the gradients say where the class is (semantic information maps, averaged over the
     layers), and the features say which positions belong together: each position takes the average semantics of all
-    positions that look like it (semantic information propagation). The mean of the propagated maps, to a power that
-    gives it contrast, is the attribution:
+    positions that look like it (semantic information propagation). The attribution is the mean of the propagated maps,
+    raised to a power that gives it contrast:
 
     .. math:: S = \frac{\sum_l w_l N(S_l)}{\sum_l w_l}, \quad M = \frac{1}{L}\sum_l N\big(D_l^{-1} A_l S\big), \quad
         \text{attribution} = M^{\text{contrast}}
 
-    with N the min-max normalisation, w the square root of a layer's stride, A the cosine affinity of positions and D
-    its row sums. A is never built: the product is exact in time and memory linear in the number of positions.
+    N is the min-max normalisation, w the square root of a layer's stride, A the cosine affinity of positions and D its
+    row sums. A is never built: the product is exact, in time and memory linear in the number of positions.
 
-    It stands wherever ``LayerGradCam`` stood, takes one layer or several, and its maps need no ReLU. It uses Cai and
-    Abhayaratne, "Region-CAM" (arXiv 2510.25134); the documentation's page on the method says which line is the paper's
-    and which is this package's.
+    It is a drop-in replacement for ``LayerGradCam``, takes one layer or several, and its maps need no ReLU. The method
+    is based on Cai and Abhayaratne, "Region-CAM" (arXiv 2510.25134); the documentation's page on the method says which
+    line is the paper's and which is this package's.
 
-    Several threads may attribute to one network: their forward passes take turns. A thread that runs the network by
-    itself at the same time would be seen by the hooks, as with any of Captum's layer attributions.
+    Several threads may attribute to one network: their forward passes take turns. As with any of Captum's layer
+    attributions, the hooks would also see a thread that runs the network directly at the same time.
 
     Args:
         forward_func: the model, or any function around it that returns class scores before the softmax.
         layer: what :func:`~captum_regioncam.find_stages` returned, which gives the best maps; or one module or an
             iterable of modules, in any order, that give (N, C, \*grid) tensors with a grid of one, two or three
-            dimensions. A single last layer works as well.
+            dimensions. The last layer alone works as well.
         device_ids: the order of the devices, necessary only if ``forward_func`` wraps a DataParallel model.
-        reshape_transform: turns a layer's tensor into (N, C, \*grid), for layers that give something else, such as
-            :func:`~captum_regioncam.tokens_to_grid` or :func:`~captum_regioncam.channels_last`. What ``find_stages``
-            returned brings its own.
-        contrast: the power that the mean of the propagated maps is taken to. Every position shares some features with
-            the object, so that the mean is high everywhere; its third power (default) puts the background at the low
-            thresholds at which seeds and masks are cut, 0.15 to 0.3. A power changes no order within a map. 1 gives the
-            mean itself.
+        reshape_transform: a function that turns a layer's tensor into (N, C, \*grid), for layers that give something
+            else: :func:`~captum_regioncam.tokens_to_grid`, :func:`~captum_regioncam.channels_last` or your own. What
+            ``find_stages`` returned brings its own.
+        contrast: the power that the mean of the propagated maps is raised to. Every position shares some features with
+            the object, so the mean is high everywhere. Its third power (default) brings the background down to the low
+            thresholds at which seeds and masks are cut, 0.15 to 0.3. A power does not change the order of values within
+            a map. 1 gives the mean itself.
 
     Raises:
-        TypeError: ``layer`` has something that is no module.
-        ValueError: ``layer`` has no module, or one twice; or ``contrast`` is not a positive number.
+        TypeError: ``layer`` contains something that is not a module.
+        ValueError: ``layer`` is empty, or contains a module twice; or ``contrast`` is not a positive number.
 
     Warns:
-        UserWarning: in ``attribute``, where an example's gradients or features say nothing at any layer: its map is 0
+        UserWarning: in ``attribute``, if an example's gradients or features say nothing at any layer. Its map is then 0
             everywhere.
 
     Example::
@@ -108,9 +108,9 @@ class LayerRegionCam(MultiLayerAttribution):
 
 
 _UNTOLD = (
-    "at every layer the gradients of the target's score are zero or the same at every position, or where only they are "
-    "(below global pooling) nothing speaks for the class. Attribute to scores before the softmax, which saturates, and "
-    "to layers before the pooling"
+    "at every layer the gradients of the target's score are zero or the same at every position, and layers just below "
+    "global pooling show no sign of the class. Attribute to scores before the softmax, which saturates, and to layers "
+    "before the pooling"
 )
 _ALIKE = (
     "at every layer the features look alike at every position. Choose layers with more channels, or after an activation"

@@ -21,17 +21,17 @@ def to_mask(
     Args:
         attribution: (..., h, w) maps, non-negative, such as the (N, K, h, w) of
             :meth:`LayerRegionCam.attribute_targets`.
-        threshold: what is above this share of a map's maximum is the region; 0.15 is what seeds of weakly supervised
-            segmentation are cut at. Or "otsu": each map at the threshold that tells its high values best from its low
-            ones (Otsu, 1979), by OpenCV.
-        size: height and width to upsample to (bilinear) before the cut; default the map's own.
+        threshold: the region is what lies above this share of a map's maximum; seeds of weakly supervised segmentation
+            are cut at 0.15. Or "otsu": each map is cut at the threshold that best separates its high values from its
+            low ones (Otsu, 1979), found by OpenCV.
+        size: height and width to upsample to (bilinear) before the cut. Default: the map's own.
 
     Returns:
         (..., height, width) bool. A map that is 0 everywhere has no region.
 
     Raises:
-        ValueError: ``threshold`` is neither in [0, 1) nor "otsu", or the maps are not finite, or no maps.
-        ImportError: "otsu" without OpenCV.
+        ValueError: ``threshold`` is neither in [0, 1) nor "otsu", or the maps are not finite or have another shape.
+        ImportError: "otsu" needs OpenCV, which is not installed.
 
     Example::
 
@@ -40,7 +40,7 @@ def to_mask(
                 [ True,  True,  True]])
     """
     if threshold != "otsu" and (isinstance(threshold, str) or not 0 <= threshold < 1):
-        raise ValueError(f"threshold={threshold!r}: expects a number from 0 to below 1, or 'otsu'.")
+        raise ValueError(f"threshold={threshold!r}: expects a number in [0, 1), or 'otsu'.")
     maps = _upsampled(attribution, size)
     relative = maps / maps.amax((-2, -1), keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)
     if isinstance(threshold, str):
@@ -62,15 +62,15 @@ def to_boxes(
         attribution: (..., h, w) maps.
         threshold: as in :func:`to_mask`.
         size: as in :func:`to_mask`.
-        largest: the region of the largest area alone; otherwise all of them, the largest first.
+        largest: return only the region with the largest area; otherwise all regions, the largest first.
 
     Returns:
-        For each map, in order, (B, 4) boxes x0, y0, x1, y1 in pixels, of which x1 and y1 are just outside, as
-        torchvision has them. A map without a region has none: (0, 4).
+        For each map, in order, (B, 4) boxes x0, y0, x1, y1 in pixels. As in torchvision, x1 and y1 lie just outside
+        the region. A map without a region has no boxes: (0, 4).
 
     Raises:
-        ValueError: as :func:`to_mask`.
-        ImportError: there is no OpenCV.
+        ValueError: as in :func:`to_mask`.
+        ImportError: OpenCV is not installed.
 
     Example::
 

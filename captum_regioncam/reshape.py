@@ -1,4 +1,4 @@
-"""Layers that give another layout than (N, C, *grid): what turns their tensors into grids."""
+"""Layers that give another layout than (N, C, *grid): functions that bring their tensors onto grids."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -20,20 +20,20 @@ def on_grid(tensor: Tensor, name: Callable[[], str], reshape_transform: ReshapeT
 
     Args:
         tensor: a layer's output or gradient.
-        name: tells how errors call the layer.
-        reshape_transform: from the tensor to (N, C, \*grid); None where it is that already.
+        name: returns the layer's name for errors.
+        reshape_transform: from the tensor to (N, C, \*grid); None if the tensor has that layout already.
 
     Returns:
         (N, C, \*grid).
 
     Raises:
-        LayerError: that is not what ``reshape_transform`` returns, or the tensor is.
+        LayerError: ``reshape_transform`` returns something else, or the tensor is not on a grid.
     """
     if reshape_transform is not None:
         batch, tensor = len(tensor), reshape_transform(tensor)
         if not isinstance(tensor, Tensor) or tensor.shape[:1] != (batch,):
             got = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
-            raise LayerError(f"reshape_transform made {got} of layer {name()}; it must return (N={batch}, C, *grid).")
+            raise LayerError(f"reshape_transform gave {got} for layer {name()}; it must return (N={batch}, C, *grid).")
     if not 3 <= tensor.dim() <= 5:
         raise LayerError(
             f"layer {name()} gives a tensor of shape {tuple(tensor.shape)}, which is not on a grid: "
@@ -44,7 +44,7 @@ def on_grid(tensor: Tensor, name: Callable[[], str], reshape_transform: ReshapeT
 
 
 def channels_last(tensor: Tensor) -> Tensor:
-    r"""Turn the layout of Swin and its like into this package's: a ``reshape_transform``.
+    r"""Move the channels of Swin and similar networks to dim 1: a ``reshape_transform``.
 
     Args:
         tensor: (N, \*grid, C).
@@ -61,21 +61,21 @@ def channels_last(tensor: Tensor) -> Tensor:
 
 
 def tokens_to_grid(prefix_tokens: int = 1, grid: Sequence[int] | None = None) -> "TokensToGrid":
-    r"""Make the ``reshape_transform`` of a vision transformer: tokens to their places on the image.
+    r"""Make the ``reshape_transform`` of a vision transformer, which puts the tokens in their places on the image.
 
-    In an attribution, the grid follows the shape of each input: it is the one with as many positions as there are
-    patches and with the proportions of the input, so that a landscape and a portrait photo both come out right.
+    In an attribution, the grid follows the shape of each input: it has one position per patch and the proportions of
+    the input, so that a landscape and a portrait photo both come out right.
 
     Args:
         prefix_tokens: tokens before the patches (class token, distillation token, registers), which are dropped.
-        grid: how many patches the image has along each dimension, where it is always the same. Default: as told above,
-            and a square where the function is called by itself.
+        grid: the number of patches along each dimension, if it is always the same. Default: as described above, and a
+            square if the function is called by itself.
 
     Returns:
         A function from (N, prefix + P, C) to (N, C, \*grid).
 
     Raises:
-        ValueError: when it is called on tokens that are on no such grid.
+        ValueError: when called, if the tokens do not fill such a grid.
 
     Example::
 
@@ -87,12 +87,12 @@ def tokens_to_grid(prefix_tokens: int = 1, grid: Sequence[int] | None = None) ->
 
 @dataclass(frozen=True)
 class TokensToGrid:
-    """What :func:`tokens_to_grid` makes.
+    """The transform that :func:`tokens_to_grid` makes.
 
     Attributes:
         prefix_tokens: tokens before the patches.
-        grid: how many patches there are along each dimension, whatever the input.
-        sides: the proportions of the grid where ``grid`` does not tell it; None for a square.
+        grid: the number of patches along each dimension, for every input.
+        sides: the proportions of the grid if ``grid`` is None; None for a square.
         patch: the sides of a patch, up to a common factor; None for a square or a cube.
     """
 
@@ -120,22 +120,22 @@ class TokensToGrid:
             if self.grid:
                 wanted = f"{' x '.join(map(str, self.grid))} = {math.prod(self.grid)}"
             elif self.sides:
-                wanted = f"a grid of the proportions {' x '.join(f'{side:g}' for side in self.sides)}"
+                wanted = f"a grid with the proportions {' x '.join(f'{side:g}' for side in self.sides)}"
             else:
                 wanted = "a square number"
             raise ValueError(
-                f"tokens_to_grid: {tokens.shape[1]} tokens less prefix_tokens={self.prefix_tokens} leave {patches} "
+                f"tokens_to_grid: {tokens.shape[1]} tokens minus prefix_tokens={self.prefix_tokens} leave {patches} "
                 f"patches, which is not {wanted}. Pass prefix_tokens=<class, distillation and register tokens of the "
-                "model> and, where the patches do not cover the image evenly, grid=(rows, columns)."
+                "model> and, if the patches do not cover the image evenly, grid=(rows, columns)."
             )
         return tokens[:, self.prefix_tokens :].transpose(1, 2).reshape(len(tokens), -1, *grid)
 
 
 @lru_cache
 def nearest_grid(positions: int, sides: Sequence[float]) -> tuple[int, ...] | None:
-    """Return the grid of so many positions that has the proportions of an image, volume or signal, if there is one.
+    """Return the grid with this many positions and the proportions of an image, volume or signal, if there is one.
 
-    Its sides are the image's over one factor, all rounded down or all rounded up.
+    Its sides are those of the image divided by one factor, all rounded down or all rounded up.
 
     Example::
 
@@ -156,7 +156,7 @@ def nearest_grid(positions: int, sides: Sequence[float]) -> tuple[int, ...] | No
 
 
 def _grids(positions: int, dimensions: int) -> Iterator[tuple[int, ...]]:
-    """List all grids with so many positions."""
+    """List all grids with this many positions."""
     if dimensions == 1:
         yield (positions,)
         return

@@ -1,4 +1,4 @@
-"""Scores of networks that return more than (N, classes): what ``forward_func`` of a Captum attribution may be."""
+"""Scores of networks that return more than (N, classes), for use as a Captum ``forward_func``."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ __all__ = ["box_score", "class_scores", "segmentation_score", "similarity_score"
 
 
 class _Score(Module):
-    """A network and what is made of its output; its layers keep their places in the network."""
+    """A network and a score of its output. The layers are the network's own."""
 
     def __init__(self, model: Callable[..., Any], score: Callable[[Any], Tensor]) -> None:
         super().__init__()
@@ -27,15 +27,15 @@ class _Score(Module):
 
 
 def class_scores(model: Callable[..., Any]) -> Module:
-    """Take the class scores out of what a network returns.
+    """Take the class scores from a network's output.
 
     Args:
         model: returns a tensor; or an object or a dict with ``logits`` (transformers) or ``out`` (torchvision); or a
-            tuple or dict whose first tensor is the scores (Inception's and GoogLeNet's in training mode).
+            tuple or dict whose first tensor holds the scores (Inception and GoogLeNet in training mode).
 
     Returns:
-        A module that takes what ``model`` takes and returns that tensor; a ``forward_func`` for any attribution of
-        Captum. Layers are the model's own.
+        A module that takes the inputs of ``model`` and returns that tensor: a ``forward_func`` for any Captum
+        attribution. The layers to attribute to are those of ``model``.
 
     Example::
 
@@ -49,19 +49,19 @@ def class_scores(model: Callable[..., Any]) -> Module:
 
 
 def segmentation_score(model: Callable[..., Any], class_index: int, mask: Tensor | None = None) -> Module:
-    """Add a class's scores over a region, so that a segmentation network can be explained like a classifier.
+    """Sum the scores of a class over a region, so that a segmentation network can be explained like a classifier.
 
     Args:
-        model: returns (N, classes, height, width), plain or as :func:`class_scores` finds it.
+        model: returns (N, classes, height, width) scores, in any form that :func:`class_scores` takes.
         class_index: the class.
-        mask: (height, width), or (N, height, width), True where scores count. Default: where the class scores highest;
-            everywhere in examples where it does nowhere.
+        mask: (height, width), or (N, height, width), True where scores count. Default: where the class scores highest,
+            or everywhere in examples in which it does so nowhere.
 
     Returns:
         A module that returns (N,) scores: attribute without a target.
 
     Raises:
-        ValueError: on the call: the output has another shape, or no such class, or the mask does not fit.
+        ValueError: when called, if the output has another shape or no such class, or if the mask does not fit.
 
     Example::
 
@@ -98,15 +98,15 @@ def box_score(
     """Take the scores of given boxes, so that a detector's detections can be explained.
 
     Args:
-        detector: a detector of torchvision in evaluation mode: a list of images to a list of dicts of ``boxes``,
+        detector: a torchvision detector in evaluation mode, from a list of images to a list of dicts of ``boxes``,
             ``labels`` and ``scores``.
-        boxes: (B, 4) x0, y0, x1, y1, such as the detector found in the photo.
-        labels: (B,) classes that the boxes have to have; default any.
-        min_iou: a detection is the box's if their IoU is at least this much; of several the nearest.
+        boxes: (B, 4) x0, y0, x1, y1, such as those that the detector found in the photo.
+        labels: (B,) classes that the detections must have. Default: any.
+        min_iou: the IoU from which a detection belongs to a box; of several, the one with the highest IoU counts.
 
     Returns:
-        A module that takes (N, 3, height, width) and returns (N, B) scores, 0 for boxes that are not detected: the
-        target is the number of the box.
+        A module that takes (N, 3, height, width) and returns (N, B) scores, 0 for boxes that are not detected. The
+        target is the index of the box.
 
     Raises:
         ValueError: the boxes have another shape.
@@ -143,17 +143,17 @@ def box_score(
 
 
 def similarity_score(encoder: Callable[..., Any], embeddings: Tensor) -> Module:
-    """Compare images with embeddings, such as CLIP's of texts, or another photo's.
+    """Compare images with embeddings, such as CLIP's embeddings of texts, or that of another photo.
 
     Args:
-        encoder: images to (N, D) embeddings, plain or as :func:`class_scores` finds them (``image_embeds``).
+        encoder: from images to (N, D) embeddings, in any form that :func:`class_scores` takes, or ``image_embeds``.
         embeddings: (K, D) or (D,).
 
     Returns:
-        A module that returns (N, K) cosine similarities: the target is the number of the embedding.
+        A module that returns (N, K) cosine similarities. The target is the index of the embedding.
 
     Raises:
-        ValueError: on the call: the encoder's embeddings have another length.
+        ValueError: when called, if the encoder's embeddings have another length.
 
     Example::
 
@@ -176,7 +176,7 @@ def similarity_score(encoder: Callable[..., Any], embeddings: Tensor) -> Module:
 
 
 def _tensor(output: Any) -> Tensor:
-    """Find the scores in what a network returned."""
+    """Find the scores in a network's output."""
     if isinstance(output, Tensor):
         return output
     if (found := first_tensor(output)) is None:

@@ -14,12 +14,12 @@ _FEW_POSITIONS = 16
 
 
 def semantic_information(features: Tensor, gradients: Tensor) -> Tensor:
-    r"""Draw a stage's semantic information map.
+    r"""Compute a stage's semantic information map.
 
     .. math:: S_i = \sum_k \max(0, G_{ki})
 
-    (Cai and Abhayaratne, arXiv 2510.25134), and at a head stage, where that map would be flat, the stage's class
-    activation map (ours, step 2 of the method; see :func:`is_head_stage`):
+    This is the paper's map (Cai and Abhayaratne, arXiv 2510.25134). At a head stage (see :func:`is_head_stage`) it
+    would be flat; there, the stage's class activation map takes its place (ours, step 2 of the method):
 
     .. math:: S_i = \max\Big(0, \sum_k G_{ki} F_{ki}\Big)
 
@@ -54,16 +54,16 @@ def _positive_sum(gradients: Tensor, dtype: torch.dtype, exact: torch.dtype) -> 
 
     sums = summed(torch.promote_types(dtype, torch.float32))
     low, high = sums.amin(2), sums.amax(2)
-    nearly_flat = high - low < _NEARLY_FLAT * high  # there, normalising magnifies the sums' rounding
+    nearly_flat = high - low < _NEARLY_FLAT * high  # normalising such maps magnifies the rounding of the sums
     return summed(exact) if nearly_flat.any() else sums.to(exact)
 
 
 @torch.no_grad()
 def is_head_stage(gradients: Tensor) -> Tensor:
-    r"""Tell, per example, whether everything above a stage is linear at each position alike.
+    r"""Return, per example, whether everything above a stage is linear and the same at each position.
 
-    Above such a stage (global average pooling and a linear layer, or 1x1 convolutions before the pooling) all gradient
-    vectors that are not zero point the same way, so that the gradient says nothing about *where*. The test: the
+    Such a stage lies below global average pooling and a linear layer, or below 1x1 convolutions before the pooling. All
+    its gradient vectors that are not zero point the same way, so the gradient says nothing about *where*. The test: the
     smallest cosine between them and their mean direction is above 1 - 1e-3.
 
     Args:
@@ -76,8 +76,8 @@ def is_head_stage(gradients: Tensor) -> Tensor:
     if stage.shape[2] > 4 * _FEW_POSITIONS:
         few = stage[..., :: -(-stage.shape[2] // _FEW_POSITIONS)]
         few = few.to(torch.promote_types(few.dtype, torch.float32))
-        # Vectors within an angle of one direction have a sum at least as long as the cosine times their lengths' sum:
-        # a few positions tell most stages.
+        # If vectors lie within an angle of one direction, their sum is at least as long as the angle's cosine times the
+        # sum of their lengths. A few positions therefore rule most stages out.
         lengths, length = few.norm(dim=1).sum(1), few.sum(2).norm(dim=1)
         if (length < (HEAD_COSINE - _CLOSE) * lengths).all():
             return torch.zeros(len(stage), dtype=torch.bool, device=stage.device)
@@ -90,7 +90,7 @@ def is_head_stage(gradients: Tensor) -> Tensor:
 def _smallest_cosine(vectors: Tensor) -> tuple[Tensor, Tensor]:
     """Return the smallest cosine of the non-zero vectors with their mean direction, and whether there are any.
 
-    (N, C, P) to (N,) each; the cosine of none is 1.
+    (N, C, P) to (N,) each; the cosine is 1 if there are none.
     """
     squared_norm = vectors.square().sum(1, keepdim=True)
     if not safe_squares(squared_norm).all():

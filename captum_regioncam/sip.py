@@ -14,13 +14,13 @@ def propagate(features: Tensor, semantics: Tensor) -> Tensor:
     .. math:: M_i = \frac{\sum_j A_{ij} S_j}{\sum_j A_{ij}}, \quad A_{ij} = u_i \cdot u_j, \quad
         u_i = \frac{\max(0, F_i)}{\lVert \max(0, F_i) \rVert}
 
-    What is returned is M less the mean of S, which normalising takes away anyhow. Propagating S less its mean keeps
-    the rounding in proportion to the *differences* between positions, which may be far smaller than S.
+    The function returns M minus the mean of S, a constant that normalisation removes anyway. Propagating S minus its
+    mean keeps the rounding in proportion to the *differences* between positions, which may be far smaller than S.
 
     The (P, P) affinity A is never built. As :math:`u \ge 0`, the sums are :math:`u_i \cdot \sum_j S_j u_j` and
-    :math:`u_i \cdot \sum_j u_j`: exact, in O(C P) time and memory. Features are copied only where some are negative, of
-    low precision, or too large or small to be squared. The K maps share one matrix product. Sums are in float32 at
-    least; on CUDA in float64, so that they do not depend on whether float32 products may be rounded to TF32.
+    :math:`u_i \cdot \sum_j u_j`: exact, in O(C P) time and memory. Features are copied only if some are negative, of
+    low precision, or too large or small to be squared. The K maps share one matrix product. Sums are at least in
+    float32. On CUDA they are in float64, so that it does not matter whether float32 products may be rounded to TF32.
 
     Step 4 of the method (Cai and Abhayaratne, arXiv 2510.25134, propose SIP; this formulation is ours).
 
@@ -29,13 +29,13 @@ def propagate(features: Tensor, semantics: Tensor) -> Tensor:
         semantics: (N, K, \*any grid) one map per target; averaged down to the grid of ``features``.
 
     Returns:
-        (N, K, \*grid) in float32 or, where the features are float64, in float64; within the range of ``semantics`` less
+        (N, K, \*grid) in float32 or, if the features are float64, in float64; within the range of ``semantics`` minus
         its mean. Positions without positive features have M = 0.
 
     Example::
 
         >>> features = torch.tensor([[[2.0, 1.0, 0.0], [0.0, 0.0, 5.0]]])  # (1, 2, 3): positions 0 and 1 look alike
-        >>> propagate(features, torch.tensor([[[1.0, 0.0, 0.2]]]))  # M is 0.5, 0.5, 0.2 and the mean of S 0.4
+        >>> propagate(features, torch.tensor([[[1.0, 0.0, 0.2]]]))  # M is 0.5, 0.5, 0.2; S has mean 0.4
         tensor([[[ 0.1000,  0.1000, -0.2000]]])
     """
     grid = features.shape[2:]

@@ -31,7 +31,7 @@ def select_score(output: Tensor, target: Any) -> Tensor:
 
     Args:
         output: (N, ...) what the forward function returned.
-        target: by Captum's rules.
+        target: in any form that LayerGradCam takes.
 
     Returns:
         (N,) or (N, 1, ...): one number per example.
@@ -67,7 +67,7 @@ def list_targets(targets: Iterable[Any] | Tensor) -> list[TargetType]:
         targets: K targets that apply to all examples, or a (K,) tensor or array of classes.
 
     Raises:
-        TargetError: there are none, or ``targets`` is no sequence of them.
+        TargetError: there are none, or ``targets`` is not a sequence.
     """
     shape = tuple(getattr(targets, "shape", (1,)))
     if len(shape) != 1:
@@ -88,11 +88,11 @@ def spread_labels(labels: Iterable[Any], batch: int) -> tuple[list[TargetType], 
         batch: N.
 
     Returns:
-        As many targets as the longest sequence has labels, and how many labels each example has. An example with fewer
-        repeats its last label, or another example's where it has none.
+        As many targets as the longest sequence has labels, and the number of labels of each example. An example with
+        fewer labels repeats its last one; an example without labels gets another example's.
 
     Raises:
-        TargetError: there is no sequence for each example, or none of them has a label.
+        TargetError: an example has no sequence of labels, or there is no label at all.
     """
     if isinstance(labels, (str, bytes, dict)) or not isinstance(labels, Iterable):
         raise TargetError(f"labels={labels!r}: expects a list of labels for each example, such as [[281, 207], [15]].")

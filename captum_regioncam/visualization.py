@@ -1,4 +1,4 @@
-"""Figures of photos and their maps, over Captum's own visualisation."""
+"""Figures of photos and their maps, built on Captum's own visualisation."""
 
 import io
 import textwrap
@@ -17,13 +17,13 @@ from captum_regioncam.pictures import Image, Map, as_map, as_photos
 
 __all__ = ["show_attributions"]
 
-_PANEL, _GAP, _LINE, _BAR = 3.2, 0.1, 0.2, 0.75  # inches: a panel's width, between panels, a line of title, colour bar
-_LETTERS = 38  # in a line of title
+_PANEL, _GAP, _LINE, _BAR = 3.2, 0.1, 0.2, 0.75  # inches: a panel, a gap between panels, a line of title, a colour bar
+_LETTERS = 38  # per line of title
 _SEEN = 0.01  # the probability below which a panel says that the network does not see the class
 
 
 class _ShownFigure(Figure):
-    """A figure that a notebook shows, also where pyplot has not told it how."""
+    """A figure that a notebook shows, even if pyplot has not been imported."""
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
@@ -57,32 +57,33 @@ def show_attributions(
 ) -> Figure:
     """Show a photo and its maps side by side, without opening a window.
 
-    Each map is upsampled bilinearly to the photo, cut off below 0, stretched onto [0, 1] and drawn by
+    Each map is upsampled bilinearly to the photo, clipped at 0, stretched onto [0, 1] and drawn by
     :func:`captum.attr.visualization.visualize_image_attr` (``sign="positive"``). A map that is 0 or constant, which
     Captum's normaliser refuses, is drawn as zeros.
 
     Args:
-        image: the photo: (H, W, 3) or (H, W) array, uint8 or in [0, 1]; or a (3, H, W) or (1, 3, H, W) tensor likewise.
-            A list of N photos, or a (N, 3, H, W) tensor, gets a row each.
-        attributions: title and map of each panel; a map is (h, w), (1, h, w) or (1, 1, h, w) of any size, and of N
-            photos (N, h, w) or (N, 1, h, w). Or a mapping of such mappings: a row for each, such as
+        image: the photo: (H, W, 3) or (H, W) array, uint8 or in [0, 1]; or such a (3, H, W) or (1, 3, H, W) tensor. For
+            a list of N photos, or an (N, 3, H, W) tensor, each photo has its own row.
+        attributions: title and map of each panel. A map is (h, w), (1, h, w) or (1, 1, h, w) of any size; the maps of N
+            photos are (N, h, w) or (N, 1, h, w). Or a mapping of such mappings, with a row for each, such as
             {"cat": {"Grad-CAM": map, "Region-CAM": map}, "dog": {...}}.
-        probabilities: of titles of ``attributions``, in [0, 1]; they are added to the title. Maps are as confident for
-            classes that the photo does not show: below 1 % the title says that the network has not seen the class.
+        probabilities: in [0, 1], for titles of ``attributions``; they are added to the titles. A map looks just as
+            confident for a class that the photo does not show. Below 1 %, the title therefore says that the network
+            has not seen the class.
         method: any of Captum's: "blended_heat_map", "heat_map", "masked_image", "alpha_scaling".
         cmap: a matplotlib colour map.
         alpha_overlay: opacity of the map in "blended_heat_map".
-        outlier_perc: per cent of a map's sum that its highest values may have above the end of the colour scale, as in
-            Captum, so that a few peaks do not leave the rest pale.
-        columns: panels in a row; default all up to five, and of more as many as leave the fewest places empty.
-        image_title: title of the photo's panel; of a batch, one for each photo, or one that is numbered.
+        outlier_perc: the highest values, which make up this percentage of a map's sum, may exceed the end of the colour
+            scale, as in Captum, so that a few peaks do not make the rest pale.
+        columns: panels in a row. Default: all of them up to five; of more, as many as leave the fewest places empty.
+        image_title: title of the photo's panel; for a batch, one title per photo, or one title that gets numbers.
 
     Returns:
         The figure. A notebook shows it; ``savefig`` writes it.
 
     Raises:
-        ValueError: the photo is no image or not within its range, a map is not one finite 2-D map for each photo, or a
-            probability is not in [0, 1] or of no title.
+        ValueError: the photo is not an image or out of range, an attribution is not one finite 2-D map per photo, or a
+            probability is not in [0, 1] or has no title.
 
     Example::
 
@@ -128,7 +129,7 @@ def show_attributions(
 
 
 def _columns(panels: int, columns: int | None) -> int:
-    """Return how many panels a row has."""
+    """Return the number of panels in a row."""
     if columns is not None:
         if columns < 1:
             raise ValueError(f"columns={columns}: expects 1 or more.")
@@ -150,7 +151,7 @@ def _titles(attributions: Mapping[str, Any], probabilities: Mapping[str, float])
 
 
 def _drawn(rows: list[list[_Panel]], options: dict[str, Any]) -> Figure:
-    """Place the panels without a gap to spare, whatever the photos' proportions."""
+    """Place the panels without wasted space, for photos of any proportions."""
     count = max(map(len, rows))
     width = count * (_PANEL + _GAP) + _GAP + _BAR
     tops = [_LINE * max(len(panel.lines) for panel in row) + _GAP for row in rows]

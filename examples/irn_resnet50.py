@@ -1,13 +1,14 @@
 r"""The classifier that weakly supervised segmentation starts from: IRN's ResNet-50 (Ahn et al., CVPR 2019).
 
-ResNet-50 whose last stage keeps its resolution (strides 2, 2, 2, 1: a grid of 1/16), global average pooling, and a 1x1
-convolution to the 20 classes of VOC (80 of COCO). Give it to the command line by name, from the repository's root:
+It is a ResNet-50 whose last stage keeps its resolution (strides 2, 2, 2, 1: a grid of 1/16), with global average
+pooling and a 1x1 convolution to the 20 classes of VOC (80 of COCO). Name it on the command line, from the repository's
+root:
 
     captum-regioncam seeds voc --root VOCdevkit/VOC2012 --model examples.irn_resnet50:network \
         --weights res50_cam.pth --output seeds
 
-Checkpoints of IRN, and of what is built on it, load by their parameters' names: ``stage1.0.weight``, ...,
-``stage4.0.2.bn3.bias``, ``classifier.weight``. IRN keeps the same tensors under other names too, which are left out.
+Checkpoints of IRN, and of methods built on it, load by the names of their parameters: ``stage1.0.weight``, ...,
+``stage4.0.2.bn3.bias``, ``classifier.weight``. IRN also keeps the same tensors under other names, which are left out.
 """
 
 import torchvision
@@ -17,7 +18,7 @@ _ALIASES = ("resnet50.", "backbone.", "newly_added.")
 
 
 class IrnResNet50(nn.Module):
-    """(N, 3, height, width), normalised with ImageNet's mean and deviation, to (N, classes) scores."""
+    """(N, 3, height, width), normalised with ImageNet's mean and standard deviation, to (N, classes) scores."""
 
     def __init__(self, classes: int = 20) -> None:
         super().__init__()
@@ -32,7 +33,7 @@ class IrnResNet50(nn.Module):
         self.register_load_state_dict_pre_hook(_leave_aliases_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the classes' scores."""
+        """Return the class scores."""
         x = self.stage4(self.stage3(self.stage2(self.stage1(x))))
         return self.classifier(x.mean((2, 3), keepdim=True)).flatten(1)
 
@@ -43,10 +44,10 @@ def _leave_aliases_out(module, state_dict, prefix, *others):
 
 
 def network() -> IrnResNet50:
-    """VOC's 20 classes."""
+    """Return the network for VOC's 20 classes."""
     return IrnResNet50()
 
 
 def coco_network() -> IrnResNet50:
-    """COCO's 80 classes."""
+    """Return the network for COCO's 80 classes."""
     return IrnResNet50(80)

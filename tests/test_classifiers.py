@@ -75,8 +75,8 @@ def test_fits_the_photo_to_the_network():
         ("tabbi", "no such class. Nearest: tabby"),
         ("1000", "the classes are 0 to 999"),
         ("-1", "the classes are 0 to 999"),
-        ("crane", r"several classes are called that: 134 \(crane\), 517 \(crane\)"),
-        ("§§§§", "Nothing is called anything like it"),
+        ("crane", r"several classes have that name: 134 \(crane\), 517 \(crane\)"),
+        ("§§§§", "There is no similar name"),
     ],
 )
 def test_unknown_class(target, message):
@@ -119,7 +119,7 @@ def test_broken_torchvision_is_a_clear_error(monkeypatch):
 
     monkeypatch.setattr(sys, "meta_path", [Broken("broken"), *sys.meta_path])
     monkeypatch.delitem(sys.modules, "torchvision.models")
-    with pytest.raises(UsageError, match="Install a torchvision that belongs to torch"):
+    with pytest.raises(UsageError, match="Install a torchvision that matches torch"):
         load_classifier("torchvision:resnet18", "none")
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     with pytest.raises(UsageError, match=r'pip install "captum_regioncam\[demo\]"'):

@@ -154,7 +154,7 @@ def test_demo_into_a_file_without_an_ending(tmp_path, capsys):
         (["explain", "cat.png", "--mean", "1,2"], "'1,2' is not three numbers"),
         (["explain", "cat.png", "--mean", "a,b,c"], "'a,b,c' is not three numbers"),
         (["explain", "cat.png", "--mean", "nan,0,0"], "'nan,0,0' is not three numbers"),
-        (["explain", "cat.png", "--std", "0,1,1"], "has to be above 0"),
+        (["explain", "cat.png", "--std", "0,1,1"], "must be above 0"),
         (["explain", "cat.png", "--output", "cup.jpg"], "argument --output: cup.jpg is a file; give a folder"),
         (["explain", "cat.png", "--model", "./wrap.py:make"], "--model ./wrap.py:make: expects"),
         (["explain", "cat.png", "--target", "²"], "--target ²: no such class"),
@@ -181,7 +181,7 @@ def test_explain_a_transformer(photos, capsys):
     assert run("explain", "cup.jpg", *options, "--layers", "blocks.2,blocks.5,blocks.8,blocks.11.norm1") == 0
     assert np.load("cup_cam.npy").shape == found[:1].shape
     assert run("explain", "cup.jpg", *options, "--method", "grad-cam") == 1
-    assert "LayerGradCam knows no tokens" in capsys.readouterr().err
+    assert "LayerGradCam does not support tokens" in capsys.readouterr().err
 
 
 def test_a_network_without_class_scores(photos, capsys):
@@ -247,7 +247,7 @@ def test_classes_and_layers(capsys):
 def test_a_word_of_a_class_offers_every_class_with_it(photos, capsys):
     assert run("explain", "cat.png", "--target", "cat") == 2
     err = capsys.readouterr().err
-    assert "--target cat: no class is called just that. Choose from: tabby (281), tiger cat (282)" in err
+    assert "--target cat: no class has exactly that name. Choose from: tabby (281), tiger cat (282)" in err
     assert "Egyptian cat (285)" in err
     assert run("explain", "cat.png", "--layers", "_blocks.x") == 2
     assert "The stages are _blocks.0._swish, " in capsys.readouterr().err

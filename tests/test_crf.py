@@ -88,5 +88,5 @@ def test_scores_are_psa_s(dcrf, seed, alpha):
 def test_without_the_extra(monkeypatch, seed):
     monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
     photo, maps, keys = seed
-    with pytest.raises(ImportError, match=r'pip install "captum_regioncam\[crf\]".*takes a C\+\+ compiler'):
+    with pytest.raises(ImportError, match=r'pip install "captum_regioncam\[crf\]".*needs a C\+\+ compiler'):
         crf_labels(photo, maps, keys)

@@ -64,13 +64,13 @@ def test_voc_files_that_are_broken(tmp_path):
         with pytest.raises(ValueError, match=rf"{path.name}: cannot be read .No such file"):
             dataset[index]
     (home / "Annotations" / f"{NAMES[3]}.xml").write_text("<a><object><name>unicorn</name></object></a>")
-    with pytest.raises(ValueError, match=rf"{NAMES[3]}.xml: unicorn: no classes of VOC 2012"):
+    with pytest.raises(ValueError, match=rf"{NAMES[3]}.xml: unicorn: not among the classes of VOC 2012"):
         dataset[3]
     (home / "Annotations" / f"{NAMES[3]}.xml").write_text("<a><object></object></a>")
     with pytest.raises(ValueError, match=r"has an element without name"):
         dataset[3]
     Image.new("RGB", (60, 44)).save(home / "SegmentationClass" / f"{NAMES[4]}.png")
-    with pytest.raises(ValueError, match=r"one number a pixel; this is RGB"):
+    with pytest.raises(ValueError, match=r"one number per pixel; this is RGB"):
         dataset[4]
     Image.new("L", (60, 44), 99).save(home / "SegmentationClass" / f"{NAMES[4]}.png")
     with pytest.raises(ValueError, match=r"label 99 is none of 0 to 20 and 255"):

@@ -121,7 +121,7 @@ def test_cam_wants_pooling_and_a_linear_layer(capsys):
     root = make_folder(Path("data"))
     arguments = ["folder", "--root", root, "--model", "torchvision:alexnet", "--weights", "none", "--method", "cam"]
     assert run("evaluate", *arguments, "--layers", "features.11", "--size", "128") == 2
-    assert "does not go from the last layer to the scores by global average pooling" in capsys.readouterr().err
+    assert "CAM needs global average pooling and a linear layer between the last layer" in capsys.readouterr().err
 
 
 def test_coco_and_a_photo_of_nothing():
@@ -216,7 +216,7 @@ def test_seeds_of_others_stay(capsys):
     Path(f"seeds/{NAMES[0]}.npy").write_bytes(b"somebody's")
     for resume in ([], ["--resume"]):
         assert run(*command, *resume) == 2
-        assert "has .npy files that are not of this command" in capsys.readouterr().err
+        assert "has .npy files that this command did not write" in capsys.readouterr().err
     assert Path(f"seeds/{NAMES[0]}.npy").read_bytes() == b"somebody's"
     Path("seeds/settings.json").write_text("{")
     assert run(*command, "--resume") == 2
@@ -251,23 +251,23 @@ def test_outputs_have_to_be_the_classes_of_the_data_set(capsys):
             "cannot be used with --resize keep",
         ),
         (["evaluate", "ilsvrc", "--root", "data", "--step", "0"], "'0' is not above 0"),
-        (["evaluate", "folder", "--root", "data", "--threshold", ".1,.2"], "'.1,.2' is not from 0 to below 1"),
+        (["evaluate", "folder", "--root", "data", "--threshold", ".1,.2"], "'.1,.2' is not a number in [0, 1)"),
         (["evaluate", "voc", "--root", "nowhere"], "--root: nowhere: not a VOC 2012 folder"),
         (["evaluate", "folder", "--root", "data", "--method", "cams"], "'cams' is not one of cam, grad-cam"),
-        (["evaluate", "folder", "--root", "data", "--scales", "1,0"], "'1,0': has to be above 0"),
-        (["evaluate", "folder", "--root", "data", "--scales", "one"], "'one' is not numbers with commas"),
-        (["evaluate", "folder", "--root", "data", "--threshold", "1"], "'1' is not from 0 to below 1"),
+        (["evaluate", "folder", "--root", "data", "--scales", "1,0"], "'1,0': must be above 0"),
+        (["evaluate", "folder", "--root", "data", "--scales", "one"], "'one' is not a list of numbers"),
+        (["evaluate", "folder", "--root", "data", "--threshold", "1"], "'1' is not a number in [0, 1)"),
         (["evaluate", "folder", "--root", "data", "--json", "data"], "data: is a folder"),
-        (["evaluate", "ilsvrc", "--root", "data", "--resize", "crop"], "boxes are those of whole photos"),
-        (["seeds", "folder", "--root", "data", "--output", "out", "--resize", "crop"], "a seed has the whole photo"),
+        (["evaluate", "ilsvrc", "--root", "data", "--resize", "crop"], "the boxes are for whole photos"),
+        (["seeds", "folder", "--root", "data", "--output", "out", "--resize", "crop"], "a seed covers the whole photo"),
         (["seeds", "folder", "--root", "data", "--output", "data/index.json"], "is a file; give a folder"),
         (["seeds", "folder", "--root", "data"], "--output"),
         (
             ["seeds", "folder", "--root", "data", "--output", "o", "--threshold", ".3"],
-            "--threshold: is that of --label",
+            "--threshold: requires --label",
         ),
         (["seeds", "folder", "--root", "data", "--output", "o", "--label-maps", "o"], "is the folder of the seeds"),
-        (["evaluate", "folder", "--root", "data", "--method", "cam", "--contrast", "1"], "--contrast: is Region-CAM's"),
+        (["evaluate", "folder", "--root", "data", "--method", "cam", "--contrast", "1"], "applies only to region-cam"),
         (["evaluate", "folder", "--root", "data", "--json", "data/index.json/x"], "data/index.json is a file"),
         (["evaluate", "ilsvrc", "--root", "data", "--upsample", "irn"], "unrecognized arguments: --upsample"),
     ],
@@ -318,4 +318,4 @@ def test_torchvision_of_another_torch(monkeypatch, capsys):
     monkeypatch.delattr(sys.modules["captum_regioncam"], "evaluation", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
     assert run("evaluate", "folder", "--root", "data") == 2
-    assert "Install the torchvision of this torch, or uninstall torchvision" in capsys.readouterr().err
+    assert "Install the torchvision that matches this torch, or uninstall torchvision" in capsys.readouterr().err

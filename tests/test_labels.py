@@ -126,7 +126,7 @@ def test_pictures_of_others_stay(voc, capsys):
     before = {path: path.read_bytes() for path in masks.iterdir()}
     for arguments in (["--output", masks], ["--output", "labels", "--overlay", masks]):
         assert run("labels", "seeds", *arguments) == 2
-        assert "has .png files that are not of this command" in capsys.readouterr().err
+        assert "has .png files that this command did not write" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in masks.glob("*.png")} == before
 
 
@@ -138,14 +138,14 @@ def test_seeds_of_another_pipeline(voc, capsys):
     assert run("labels", "psa", "--output", "labels") == 0
     assert all(np.array_equal(opened("labels", name), expected(name, 0.15)) for name in NAMES)
     assert run("labels", "psa", "--output", "labels", "--threshold", "best") == 2
-    assert "psa: has no settings.json to tell which photos" in capsys.readouterr().err
+    assert "psa: has no settings.json that names the photos" in capsys.readouterr().err
     command = ["labels", "psa", "--output", "best", "--dataset", "voc", "--root", voc]
     assert run(*command, "--threshold", "best", "--overlay", "over") == 0
     assert len(list(Path("over").glob("*.png"))) == 6
     # A photo without classes: the file does not tell its size, the data set does.
     np.save(f"psa/{NAMES[0]}.npy", {}, allow_pickle=True)
     assert run("labels", "psa", "--output", "unknown") == 1
-    assert f"{NAMES[0]}: has no classes, and so no size; give --dataset and --root" in capsys.readouterr().err
+    assert f"{NAMES[0]}: has no classes and therefore no size; give --dataset and --root" in capsys.readouterr().err
     assert run(*command[:-4], "--dataset", "voc", "--root", voc, "--resume") == 0
     assert opened("best", NAMES[0]).shape == (44, 60)
     assert not opened("best", NAMES[0]).any()
@@ -216,23 +216,23 @@ def test_score_maps_of_wsolevaluation(voc):
     ("arguments", "says"),
     [
         (["nowhere", "--output", "labels"], "nowhere: no such folder of seeds"),
-        (["data", "--output", "labels"], "data: has no seeds, NAME.npy"),
+        (["data", "--output", "labels"], "data: has no seeds (NAME.npy)"),
         (["seeds", "--output", "seeds"], "--output seeds: is the folder of the seeds"),
         (["seeds", "--output", "labels", "--overlay", "labels"], "--overlay labels: is the folder of --output"),
         (["seeds", "--output", "labels", "--confident"], "--confident: requires --crf irn"),
-        (["seeds", "--output", "labels", "--crf", "irn", "--confident", "0.3,0.1"], "the first has to be the smaller"),
-        (["seeds", "--output", "labels", "--crf", "psa", "--overlay", "over"], "there is no label map with --crf psa"),
+        (["seeds", "--output", "labels", "--crf", "irn", "--confident", "0.3,0.1"], "the first must not be greater"),
+        (["seeds", "--output", "labels", "--crf", "psa", "--overlay", "over"], "cannot be used with --crf psa"),
         (["seeds", "--output", "seeds/crf", "--crf", "psa"], "--output seeds/crf: is inside the folder of the seeds"),
         (["seeds", "--output", "labels", "--alpha", "3"], "--alpha: requires --crf psa"),
         (["seeds", "--output", "labels", "--crf", "psa", "--threshold", "0.2"], "cannot be used with --crf psa"),
         (["seeds", "--output", "labels", "--crf", "irn", "--confident", "--threshold", "best"], "with --confident"),
         (["seeds", "--output", "labels", "--dataset", "coco"], "--dataset: requires --root"),
-        (["seeds", "--output", "labels", "--dataset", "folder", "--split", "x"], "--split: a folder has none"),
+        (["seeds", "--output", "labels", "--dataset", "folder", "--split", "x"], "--dataset folder has no splits"),
         (
             ["seeds", "--output", "labels", "--overlay", "o", "--split", "nonsense"],
             "has no ImageSets/Segmentation/nonsense",
         ),
-        (["seeds", "--output", "labels", "--threshold", "worst"], "'worst' is not from 0 to below 1"),
+        (["seeds", "--output", "labels", "--threshold", "worst"], "'worst' is not a number in [0, 1)"),
         (["seeds", "--output", "labels", "--threshold", "best", "--root", "nowhere"], "--root: nowhere"),
     ],
 )

@@ -487,7 +487,7 @@ class TestBadInput:
 
     def test_layer_input_that_comes_by_keyword(self):
         net, x = small_net()
-        with pytest.raises(LayerError, match=r"ReLU takes tuple of \[\], not tensors of floating point"):
+        with pytest.raises(LayerError, match=r"ReLU takes tuple of \[\], not floating-point tensors"):
             LayerRegionCam(lambda x: net.relu1(input=x).mean((1, 2, 3)), net.relu1).attribute(
                 x, attribute_to_layer_input=True
             )
@@ -508,7 +508,7 @@ class TestBadInput:
     )
     def test_reshape_transform_that_returns_something_else(self, transform, made):
         net, x = small_net()
-        with pytest.raises(LayerError, match=rf"reshape_transform made {made} of layer 'relu2'"):
+        with pytest.raises(LayerError, match=rf"reshape_transform gave {made} for layer 'relu2'"):
             LayerRegionCam(net, net.relu2, reshape_transform=transform).attribute(x, target=1)
 
     def test_torchscript(self):

@@ -65,7 +65,7 @@ def test_boxes_by_hand():
 @pytest.mark.parametrize(
     ("attribution", "threshold", "message"),
     [
-        (torch.rand(4, 4), 1.0, "threshold=1.0: expects a number from 0 to below 1, or 'otsu'"),
+        (torch.rand(4, 4), 1.0, r"threshold=1.0: expects a number in \[0, 1\), or 'otsu'"),
         (torch.rand(4, 4), "best", "threshold='best'"),
         (torch.rand(4), 0.15, r"attribution: expects \(..., h, w\) maps; got shape \(4,\)"),
         (torch.full((4, 4), torch.nan), 0.15, "attribution: the maps are not finite"),

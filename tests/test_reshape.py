@@ -27,7 +27,7 @@ def test_tokens_to_grid_drops_prefix_and_keeps_rows():
         (
             TokensToGrid(sides=(64, 96)),
             (1, 198, 4),
-            r"leave 197 patches, which is not a grid of the proportions 64 x 96",
+            r"leave 197 patches, which is not a grid with the proportions 64 x 96",
         ),
         (tokens_to_grid(), (1, 7), r"\(N, tokens, C\), got \(1, 7\)"),
     ],

@@ -91,7 +91,7 @@ def test_seeds_interrupted_and_resumed_are_the_undisturbed(workers, how):
     done = {path: path.stat().st_mtime_ns for path in Path("seeds").glob("photo_*.npy")}
     assert count <= len(done), err
     if workers == 1 and how == signal.SIGINT and len(done) < 60:
-        assert err.endswith("seeds: stopped. The same command with --resume goes on from here.\n")
+        assert err.endswith("seeds: stopped. Run the same command with --resume to continue from here.\n")
         assert "Traceback" not in err
     broken = sorted(done)[0]
     broken.write_bytes(broken.read_bytes()[:1000])
@@ -126,9 +126,9 @@ def test_evaluate_interrupted_and_resumed_counts_every_photo_once(how, before, a
     _, err = interrupted(child, how, lambda: list(saved.glob("*/[!.]*.pt")))
     assert not Path("resumed.json").exists(), "finished before it was interrupted"
     if how == signal.SIGINT:
-        assert err.endswith("evaluate: stopped. The same command with --resume goes on from here.\n")
+        assert err.endswith("evaluate: stopped. Run the same command with --resume to continue from here.\n")
     _, err = finished_well(process(*command, "--json", "resumed.json", "--resume", workers=after))
-    already = int(next(line for line in err.splitlines() if "counted already" in line).split()[0])
+    already = int(next(line for line in err.splitlines() if "already counted" in line).split()[0])
     assert 0 < already < 300
     assert f"{-(-(300 - already) // after)}/" in err or after > 1  # the bar and its rate count what is left to do
     assert not saved.exists()
@@ -154,15 +154,15 @@ def test_progress_of_an_interrupted_evaluation(capsys, monkeypatch):
 
     monkeypatch.setattr(evaluate_command.SegmentationScore, "update", stop)
     assert run(*command) == 130
-    assert capsys.readouterr().err.endswith("The same command with --resume goes on from here.\n")
+    assert capsys.readouterr().err.endswith("Run the same command with --resume to continue from here.\n")
     monkeypatch.setattr(evaluate_command.SegmentationScore, "update", count)
     assert len(list(evaluate_command.PROGRESS.glob("*/*.pt"))) == 1
     # Another command has its own progress; this one's is dropped, or gone on with.
     assert run(*command, "--contrast", "1", "--resume") == 0
-    assert "0 photos are counted already" in capsys.readouterr().err
+    assert "0 photos are already counted" in capsys.readouterr().err
     assert run(*command, "--resume", "--json", "resumed.json") == 0
     err = capsys.readouterr().err
-    assert "5 photos are counted already" in err
+    assert "5 photos are already counted" in err
     assert "7/7" in err
     assert not evaluate_command.PROGRESS.exists()
     assert run(*command, "--json", "anew.json") == 0
@@ -172,7 +172,7 @@ def test_progress_of_an_interrupted_evaluation(capsys, monkeypatch):
     assert run(*command) == 130
     monkeypatch.setattr(evaluate_command.SegmentationScore, "update", count)
     assert run(*command) == 2
-    assert "an interrupted run of this command has counted 5 photos. Pass --resume to go on" in capsys.readouterr().err
+    assert "an interrupted run of this command has counted 5 photos. Pass --resume" in capsys.readouterr().err
 
 
 def test_a_run_never_goes_on_with_other_weights(capsys):
@@ -217,7 +217,7 @@ def test_what_is_left_may_all_be_broken(capsys, monkeypatch):
         assert run(*command) == 130
     assert run(*command, "--resume") == 1
     captured = capsys.readouterr()
-    assert "5 photos are counted already" in captured.err
+    assert "5 photos are already counted" in captured.err
     assert "1 of 6 photos failed and were left out" in captured.err
     assert "5 photos" in captured.out
 
@@ -262,7 +262,7 @@ def test_other_seeds_in_the_same_folder_are_not_mixed(capsys, monkeypatch):
     assert run(*seeds, "--method", "layer-cam") == 0
     capsys.readouterr()
     assert run(*command, "--resume") == 0
-    assert "0 photos are counted already" in capsys.readouterr().err
+    assert "0 photos are already counted" in capsys.readouterr().err
 
 
 def test_evaluate_where_nothing_can_be_kept(capsys, monkeypatch):
@@ -409,7 +409,7 @@ def test_ctrl_c_says_how_to_go_on(capsys, monkeypatch):
     monkeypatch.setattr(seeds_command, "save_seed", interrupt)
     assert run(*command) == 130
     err = capsys.readouterr().err
-    assert err.endswith("captum-regioncam seeds: stopped. The same command with --resume goes on from here.\n")
+    assert err.endswith("captum-regioncam seeds: stopped. Run the same command with --resume to continue from here.\n")
     assert "Traceback" not in err
     monkeypatch.setattr(seeds_command, "save_seed", save_seed)
     assert len(list(Path("seeds").glob("[!.]*.npy"))) == 2

@@ -58,7 +58,7 @@ class Evil:
 def test_a_seed_runs_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     np.save("photo.npy", {"keys": Evil()}, allow_pickle=True)
-    with pytest.raises(ValueError, match=r"photo.npy: not a whole seed file \(wants \w+.mkdir"):
+    with pytest.raises(ValueError, match=r"photo.npy: not a whole seed file \(refers to \w+.mkdir"):
         load_seed("photo.npy")
     assert not os.path.exists("was_here")
 
@@ -135,8 +135,8 @@ TENSOR = torch._utils._rebuild_tensor_v2
         (Crafted(TENSOR, [1.0], 0, (1,), (1,), False, {}), "holds a tensor over list"),
         (Crafted(TENSOR, STORAGE, 0, (1000,), (1,), False, {}), r"has 4 numbers for a tensor of shape \(1000,\)"),
         (Crafted(TENSOR, STORAGE, -1, (1,), (1,), False, {}), "has 4 numbers"),
-        (Crafted(os.system, "exit 3"), r"wants \w+.system, which no seed needs"),
-        (Crafted(eval, "1"), "wants builtins.eval"),
+        (Crafted(os.system, "exit 3"), r"refers to \w+.system, which no seed needs"),
+        (Crafted(eval, "1"), "refers to builtins.eval"),
     ],
 )
 def test_crafted_seeds_are_refused(tmp_path, value, message):
@@ -246,7 +246,7 @@ def test_numpy_1_reads_every_format_as_its_pipelines_do(tmp_path, seed, format, 
 def test_formats_that_cannot_be(tmp_path, seed):
     with pytest.raises(ValueError, match=r"format='npz': expects one of irn, psa, clip-es, wsol"):
         save_seed(tmp_path / "photo.npy", seed, "npz")
-    with pytest.raises(ValueError, match="wsol holds one map a photo, not 2"):
+    with pytest.raises(ValueError, match="wsol holds one map per photo, not 2"):
         save_seed(tmp_path / "photo.npy", seed, "wsol")
     assert not list(tmp_path.iterdir())
 

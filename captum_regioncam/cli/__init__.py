@@ -1,4 +1,4 @@
-"""The command line: demo, explain, layers, classes, seeds, labels and evaluate, a module each."""
+"""The command line: demo, explain, layers, classes, seeds, labels and evaluate, one module each."""
 
 import importlib
 import os
@@ -16,10 +16,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``captum-regioncam``.
 
     Args:
-        arguments: what follows the command's name; default the process's own.
+        arguments: what follows the command's name. Default: the process's own.
 
     Returns:
-        The exit status: 0, or 1 where some images failed. Unusable arguments exit with 2, Ctrl-C with 130.
+        The exit status: 0, or 1 if some images failed. Unusable arguments exit with 2, Ctrl-C with 130.
     """
     parser = build_parser()
     options = parser.parse_args(arguments)
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.exit(2, f"captum-regioncam {options.command}: error: {error}\n" if first else None)
     except KeyboardInterrupt:
         goes_on = options.command in _NEED_EVALUATION
-        how = " The same command with --resume goes on from here." if goes_on else ""
+        how = " Run the same command with --resume to continue from here." if goes_on else ""
         parser.exit(130, f"captum-regioncam {options.command}: stopped.{how}\n" if first else None)
     return status
 

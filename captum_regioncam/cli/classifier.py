@@ -29,9 +29,9 @@ class Classifier:
         model: (N, 3, height, width) to (N, classes) scores.
         size: the side of the network's input, in pixels.
         mean, std: per channel, of pixels scaled to [0, 1].
-        class_names: one a class, synonyms separated by commas; empty where they are not known.
-        resize: "squash" the whole photo to size x size; its "short" side to size; or "crop" the centre, with the short
-            side at size * 256 / 224; or "keep" the photo's own size.
+        class_names: one per class, synonyms separated by commas; empty if they are not known.
+        resize: "squash" brings the whole photo to size x size; "short" its short side to size; "crop" takes the centre,
+            with the short side at size * 256 / 224; "keep" keeps the photo's own size.
     """
 
     model: Module
@@ -87,7 +87,7 @@ class Classifier:
         """Find a class by number, by its first name, or by any other of its names.
 
         Raises:
-            UsageError: no class, or more than one, is called that; the message has the nearest names.
+            UsageError: no class, or more than one, has that name; the message gives the nearest names.
         """
         if re.fullmatch("-?[0-9]+", target):
             index = int(target)
@@ -105,16 +105,16 @@ class Classifier:
         found = first or {index for name, index in numbered if name == wanted}
         if len(found) > 1:
             choices = ", ".join(f"{index} ({self.class_names[index]})" for index in sorted(found))
-            raise UsageError(f"--target {target}: several classes are called that: {choices}. Give the number.")
+            raise UsageError(f"--target {target}: several classes have that name: {choices}. Give the number.")
         if not found and (several := self.classes_with(target)):
             choices = ", ".join(f"{self.class_name(index)} ({index})" for index in several)
-            raise UsageError(f"--target {target}: no class is called just that. Choose from: {choices}.")
+            raise UsageError(f"--target {target}: no class has exactly that name. Choose from: {choices}.")
         if not found:
             raise UsageError(f"--target {target}: no such class. {nearest(target, (name for name, _ in numbered))}")
         return found.pop()
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
-    """Say which words are nearest to one that is not among them."""
+    """Return a sentence with the words nearest to one that is not among them."""
     close = difflib.get_close_matches(word, list(dict.fromkeys(words)), n=5, cutoff=0.4)
-    return f"Nearest: {', '.join(close)}." if close else "Nothing is called anything like it."
+    return f"Nearest: {', '.join(close)}." if close else "There is no similar name."

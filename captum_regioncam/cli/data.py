@@ -1,4 +1,4 @@
-"""What ``seeds``, ``labels`` and ``evaluate`` share: the data set, and what a run reports of itself."""
+"""What ``seeds``, ``labels`` and ``evaluate`` share: the data set, and the settings that a run records."""
 
 import argparse
 import hashlib
@@ -46,27 +46,27 @@ def dataset_of(options: argparse.Namespace, *, ground_truth: bool) -> PhotoDatas
 
 
 def check_contrast(options: argparse.Namespace, methods: Sequence[str]) -> None:
-    """See that a contrast that was given is heeded."""
+    """Check that a given contrast has an effect."""
     if "region-cam" not in methods and options.given(options, ["contrast"]):
-        raise UsageError("--contrast: is Region-CAM's alone; --method names others.")
+        raise UsageError("--contrast: applies only to region-cam, which --method does not name.")
 
 
 def protocol_of(options: argparse.Namespace) -> Protocol:
-    """Return the protocol that the options make, and see that they go together."""
+    """Return the protocol that the options define, and check that they go together."""
     check_size(options)
     normalize, upsample = getattr(options, "normalize", "minmax"), getattr(options, "upsample", "photo")
     return Protocol(options.scales, options.flip, options.resize, normalize, upsample, batch=options.batch)
 
 
 def readers_of(options: argparse.Namespace) -> int:
-    """Return how many processes read photos ahead. On a CPU they take from the network what they save."""
+    """Return how many processes read photos ahead. On a CPU, they would cost the network the time that they save."""
     if options.readers is not None:
         return int(options.readers)
     return 0 if not torch.cuda.is_available() or str(options.device).startswith("cpu") else 4
 
 
 def made_of(options: argparse.Namespace, stages: Stages) -> dict[str, Any]:
-    """Return what the maps of a run depend on, as JSON has it."""
+    """Return the settings that the maps of a run depend on, as JSON values."""
     names = ["dataset", "split", "labels", "model", "size", "mean", "std", "resize", "method", "contrast", "scales"]
     names += ["flip", "upsample", "normalize", "batch"]
     settings = {name: getattr(options, name, None) for name in names}
@@ -75,7 +75,7 @@ def made_of(options: argparse.Namespace, stages: Stages) -> dict[str, Any]:
 
 
 def _fingerprint(weights: str | None) -> str | None:
-    """Return a checkpoint's path and the hash of what is in it, so that a run never goes on with other weights."""
+    """Return a checkpoint's path and the hash of its content, so that a run never continues with other weights."""
     if weights in (None, "none"):
         return weights
     digest = hashlib.sha256()

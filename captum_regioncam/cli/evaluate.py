@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> None:
-    """See before a long run what would end it, or what would not be heeded."""
+    """Before a long run, reject options that would make it fail or that would have no effect."""
     for path in (options.json, options.plot):
         if path and path.is_dir():
             raise UsageError(f"{path}: is a folder; give a file to write.")
@@ -84,7 +84,7 @@ def _check(options: argparse.Namespace) -> None:
     if options.plot:
         check_picture("--plot", options.plot)
     if options.dataset == "ilsvrc" and options.resize == "crop":
-        raise UsageError("--resize crop: boxes are those of whole photos; choose squash, short or keep.")
+        raise UsageError("--resize crop: the boxes are for whole photos; choose squash, short or keep.")
     check_contrast(options, options.method)
     if seeds := getattr(options, "seeds", None):
         if not seeds.is_dir():
@@ -104,13 +104,13 @@ class _Scoring(Protocol):
     settings: dict[str, Any]
 
     def reader(self, dataset: PhotoDataset) -> Any:
-        """Return what reads the photo of a number."""
+        """Return a function that reads a photo by its number."""
 
     def maps_of(self, photos: list[Photo]) -> list[Any]:
-        """Return what is scored of each photo."""
+        """Return what is scored for each photo."""
 
     def count(self, sample: Sample, maps: Any) -> None:
-        """Count a photo: by all methods, or, where it fails, by none."""
+        """Count a photo for all methods or, if it fails, for none."""
 
     def figures(self) -> Figures:
         """Return the scores of all photos."""
@@ -124,7 +124,7 @@ def _scoring(options: argparse.Namespace, dataset: PhotoDataset) -> _Scoring:
 
 
 class _Masks:
-    """mIoU, and PxAP where there is one class, of whatever maps."""
+    """mIoU of any maps, and PxAP if there is one class."""
 
     columns: ClassVar = {"miou": "mIoU", "best_miou": "best mIoU", "best_threshold": "at", "pxap": "PxAP"}
     axis = "mIoU (%)"
@@ -139,7 +139,7 @@ class _Masks:
         self.metrics |= {f"pxap {row}": score for row, score in self.pixels.items()}
 
     def add(self, cams: dict[str, Tensor], keys: Tensor, labels: Any) -> None:
-        """Count a photo's (K, height, width) maps of each row."""
+        """Count a photo's (K, height, width) maps for each row."""
         if not all(maps.isfinite().all() for maps in cams.values()):
             raise ValueError("the maps are not finite")
         for row, maps in cams.items():
@@ -221,7 +221,7 @@ class _Segmentation(_Masks):
 class _Localization:
     """Maps against boxes."""
 
-    title = "Localisation (%), one box a photo at IoU 0.5"
+    title = "Localisation (%), one box per photo at IoU 0.5"
     columns: ClassVar = {
         "max_box_acc": "MaxBoxAcc",
         "max_box_acc_v2": "MaxBoxAccV2",

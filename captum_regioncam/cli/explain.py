@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _files(images: list[str]) -> list[str]:
-    """Take the image files of folders; other paths stay as they are."""
+    """Replace folders by the image files in them; other paths stay as they are."""
     files = []
     for image in images:
         if not Path(image).is_dir():
@@ -103,7 +103,7 @@ def _figure(
     found: dict[int, float],
     name: str,
 ) -> Figure:
-    """Draw the photo and its maps: a row for each class, where there are several classes and methods."""
+    """Draw the photo and its maps, with a row for each class if there are several classes and methods."""
     titles = {index: f"{classifier.class_name(index)} ({index})" for index in found}
     probabilities = {titles[index]: p for index, p in found.items()}
     if len(found) > 1 and len(maps) > 1:
@@ -120,7 +120,7 @@ def _figure(
 
 
 def _write_manifest(options: argparse.Namespace, layers: Stages, explained: dict[str, Any]) -> None:
-    """Write what the pictures were made with, so that they can be made again."""
+    """Write how the pictures were made, so that they can be made again."""
     names = ("model", "weights", "size", "mean", "std", "resize", "contrast", "method")
     content = {
         "versions": {package: version(package) for package in ("captum_regioncam", "torch", "captum")},
@@ -156,10 +156,10 @@ def _at_photo_size(maps: Tensor, size: tuple[int, int]) -> npt.NDArray[np.float3
 
 
 def _outputs(images: list[str], folder: Path) -> dict[str, Path]:
-    """Name the picture of each image: photos of one folder after themselves, others with the folders they differ in."""
+    """Name each image's picture after the image. If the images' folders differ, the pictures' folders do too."""
     parents = {image: Path(image).resolve().parent for image in images}
     common = Path(os.path.commonpath([*parents.values()]))
-    taken = {Path(image).resolve() for image in images}  # a picture never replaces a photo, nor another picture
+    taken = {Path(image).resolve() for image in images}  # a picture never replaces a photo or another picture
     outputs = {}
     for image, parent in parents.items():
         here, path = folder / parent.relative_to(common), Path(image)
@@ -171,7 +171,7 @@ def _outputs(images: list[str], folder: Path) -> dict[str, Path]:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure, in the format that the path's ending names; PNG without one."""
+    """Write a figure in the format that the path's ending names, or as PNG if it has none."""
     _save(functools.partial(figure.savefig, format=path.suffix[1:] or "png"), path)
 
 

@@ -1,4 +1,4 @@
-"""``captum-regioncam labels``: label maps of finished seeds, at any threshold, with or without dense CRF."""
+"""``captum-regioncam labels``: label maps from finished seeds, at any threshold, with or without dense CRF."""
 
 import argparse
 import contextlib
@@ -34,7 +34,7 @@ from captum_regioncam.evaluation.seed_files import save_arrays
 __all__ = ["NEED_DATASET", "LabelMaps", "run"]
 
 NEED_DATASET = ("psa", "wsol")
-"""Formats of seeds that do not always tell the photo's size or class."""
+"""Seed formats that do not always hold the photo's size or class."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
         path.relative_to(options.seeds).as_posix()[: -len(".npy")] for path in options.seeds.rglob("[!.]*.npy")
     )[: options.limit]
     if not names:
-        raise UsageError(f"{options.seeds}: has no seeds, NAME.npy.")
+        raise UsageError(f"{options.seeds}: has no seeds (NAME.npy).")
     with workers() as worker:
         dataset = worker.together(lambda: _dataset(options))
         threshold, best = options.threshold, ""
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> None:
-    """See that the options go together, before anything is read."""
+    """Check that the options go together, before anything is read."""
     if not options.seeds.is_dir():
         raise UsageError(f"{options.seeds}: no such folder of seeds.")
     for option, path in (("--output", options.output), ("--overlay", options.overlay)):
@@ -89,11 +89,11 @@ def _check(options: argparse.Namespace) -> None:
         other = "--confident" if options.confident else "--crf psa"
         raise UsageError(f"--threshold: cannot be used with {other}, which does not cut the maps there.")
     if options.split and options.dataset == "folder":
-        raise UsageError("--split: a folder has none.")
+        raise UsageError("--split: --dataset folder has no splits.")
     if options.dataset and not options.root:
         raise UsageError("--dataset: requires --root.")
     if options.crf == "psa" and options.overlay:
-        raise UsageError("--overlay: there is no label map with --crf psa, which writes the classes' scores.")
+        raise UsageError("--overlay: cannot be used with --crf psa, which writes scores and no label maps.")
     if options.crf:
         try:
             import_crf()
@@ -102,7 +102,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _dataset(options: argparse.Namespace) -> PhotoDataset | None:
-    """Open the data set that the options name, or that the seeds were made of, where it is needed."""
+    """Open the data set that the options name, or that the seeds were made from, if it is needed."""
     settings = recorded(options.seeds) or {}
     name, root = options.dataset or settings.get("dataset"), options.root or settings.get("root")
     truth = options.threshold is None
@@ -111,7 +111,7 @@ def _dataset(options: argparse.Namespace) -> PhotoDataset | None:
         return None
     if not name or not root:
         raise UsageError(
-            f"{options.seeds}: has no settings.json to tell which photos the seeds are of; give --dataset and --root."
+            f"{options.seeds}: has no settings.json that names the photos of the seeds; give --dataset and --root."
         )
     split = options.split or (settings.get("split") if name == settings.get("dataset") else None)
     return open_dataset(name, root, split, settings.get("labels"), ground_truth=truth)
@@ -119,7 +119,7 @@ def _dataset(options: argparse.Namespace) -> PhotoDataset | None:
 
 @dataclass(frozen=True)
 class _Read:
-    """A seed, and the sample that it is of, where that was asked for."""
+    """A seed, and its sample if that was asked for."""
 
     seed: Seed
     sample: Sample | None
@@ -146,7 +146,7 @@ class _SeedReader:
         size = (sample.photo.height, sample.photo.width) if sample else seed.high_res.shape[1:]
         if not len(seed.keys):
             if size == (1, 1):
-                raise ValueError(f"{name}: has no classes, and so no size; give --dataset and --root.")
+                raise ValueError(f"{name}: has no classes and therefore no size; give --dataset and --root.")
             seed = Seed(seed.keys, seed.cam, np.zeros((0, *size), dtype=np.float32))
         if seed.high_res.shape[1:] != size:
             raise ValueError(f"{name}: its maps are {seed.high_res.shape[1:]}, its photo is {size}.")
@@ -156,7 +156,7 @@ class _SeedReader:
 def _best_threshold(
     folder: Path, names: Sequence[str], dataset: PhotoDataset | None, worker: Worker
 ) -> tuple[float, float]:
-    """Return the threshold with the highest mIoU, and that."""
+    """Return the threshold with the highest mIoU, and that mIoU."""
     assert dataset is not None
     score = SegmentationScore(len(dataset.classes))
 
@@ -169,7 +169,7 @@ def _best_threshold(
 
     failures = visit(names, worker, _SeedReader(folder, names, dataset), compute, keep)
     if worker.rank == 0:
-        report_failures(failures, len(names), "seeds failed and do not count for the threshold")
+        report_failures(failures, len(names), "seeds failed and do not count towards the threshold")
     result = computed(score)
     return float(result["best_threshold"]), float(result["best_miou"])
 
@@ -181,13 +181,13 @@ class LabelMaps:
     Attributes:
         seeds: the folder of seeds.
         output: where NAME.png goes, or with ``crf="psa"`` alpha-A/NAME.npy.
-        threshold: of the background.
+        threshold: the background threshold.
         dataset: the photos, for overlays and CRF.
         overlay: where pictures over the photo go.
         crf: "irn", "psa" or None.
         confident: background and foreground thresholds of IRN's training labels, instead of ``threshold``.
-        alphas: PSA's.
-        option: what errors call ``output``.
+        alphas: PSA's powers of the background.
+        option: the name of ``output`` in errors.
     """
 
     seeds: Path
@@ -202,14 +202,14 @@ class LabelMaps:
 
     @property
     def at_threshold(self) -> bool:
-        """Whether the threshold is heeded."""
+        """Whether the threshold is used."""
         return self.crf != "psa" and not self.confident
 
     def write(self, names: Sequence[str], worker: Worker, *, resume: bool) -> dict[str, str]:
-        """Write the label maps of seeds, and return the failures. What another run made of them is made again.
+        """Write the label maps of seeds, and return the failures. Results of another run are made again.
 
         Raises:
-            UsageError: a folder is in use, or has pictures that are not of this command.
+            UsageError: a folder is in use, or has pictures that this command did not write.
         """
         settings = self._settings()
         folders = [ResultFolder(self.option, self.output, "*.npy" if self.crf == "psa" else "*.png", settings)]
@@ -219,7 +219,7 @@ class LabelMaps:
         def prepare(folder: ResultFolder) -> Callable[[], None]:
             def start() -> None:
                 before = folder.before()
-                if before is not None and before != folder.settings:  # none of them may pass for one of this run
+                if before is not None and before != folder.settings:  # none of them may pass for a result of this run
                     for path in list(folder.results()):
                         path.unlink()
                 elif before is not None and not resume:

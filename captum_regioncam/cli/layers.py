@@ -1,4 +1,4 @@
-"""``captum-regioncam layers``: a network's layers, and which are chosen."""
+"""``captum-regioncam layers``: a network's layers, and the chosen ones."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""Networks by their names on the command line."""
+"""The networks that the command line names."""
 
 import importlib
 import os
@@ -29,17 +29,16 @@ def load_classifier(
     std: Sequence[float] | None = None,
     resize: str = "squash",
 ) -> Classifier:
-    """Build the network that a name on the command line stands for.
+    """Build the network that the command line names.
 
     Args:
         name: "efficientnet-lite0", "torchvision:NAME", "timm:NAME", or "package.module:factory", where the factory
             takes no argument and returns the network.
-        weights: a checkpoint (a state dict, alone or under "state_dict" or "model"), or "none" for random weights,
-            always the same.
-            Default: the weights that the name comes with, which torchvision and timm download.
-        size: the side of the network's input; default what the model was made for, or 224.
-        mean: per channel; default the model's.
-        std: per channel; default the model's.
+        weights: a checkpoint (a state dict, alone or under "state_dict", "model_state_dict" or "model"), or "none" for
+            random weights, always the same. Default: the model's own weights, which torchvision and timm download.
+        size: the side of the network's input. Default: the size that the model was made for, or 224.
+        mean: per channel. Default: the model's.
+        std: per channel. Default: the model's.
         resize: see :class:`Classifier`.
 
     Raises:
@@ -79,8 +78,8 @@ def _import(module: str, why: str) -> ModuleType:
         raise UsageError(f"{why}: {error}.") from error
     except Exception as error:
         reason = f"{why}: {module} cannot be imported ({type(error).__name__}: {error})."
-        if isinstance(error, RuntimeError) and "torchvision::" in str(error):  # its operators are of another torch
-            reason += f" Install a torchvision that belongs to torch {torch.__version__}."
+        if isinstance(error, RuntimeError) and "torchvision::" in str(error):  # it was built for another torch
+            reason += f" Install a torchvision that matches torch {torch.__version__}."
         raise UsageError(reason) from error
 
 

@@ -26,13 +26,13 @@ __all__ = [
 
 
 def check_size(options: argparse.Namespace) -> None:
-    """See that a size that was given is heeded."""
+    """Check that a given size has an effect."""
     if options.size and options.resize == "keep":
-        raise UsageError("--size: cannot be used with --resize keep; give --resize squash, short or crop too.")
+        raise UsageError("--size: cannot be used with --resize keep; also pass --resize squash, short or crop.")
 
 
 def classifier_of(options: argparse.Namespace) -> Classifier:
-    """Build the network that the options name, on its device, and say so where its weights are random."""
+    """Build the network that the options name, on its device, and say so if its weights are random."""
     classifier = load_classifier(
         options.model,
         options.weights,
@@ -48,7 +48,7 @@ def classifier_of(options: argparse.Namespace) -> Classifier:
 
 
 def usable_device(name: str | None) -> torch.device:
-    """Return the device asked for; without a name CUDA's where there is one, and of several this process's own."""
+    """Return the named device. Without a name, it is a CUDA device if there is one: of several, this process's own."""
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.zeros(1, device=device)
@@ -72,7 +72,7 @@ def layers_named(classifier: Classifier, names: list[str] | None) -> dict[str, M
 
 
 def stages_of(model: Module, x: Tensor, named: dict[str, Module] | None) -> Stages:
-    """Return the layers asked for, or else found, with the reshape_transform that the model's layout needs."""
+    """Return the named layers, or else the stages found, with the reshape_transform that the model's layout needs."""
     if named is None:
         return find_stages(model, x)
     with contextlib.suppress(ValueError):
@@ -81,13 +81,13 @@ def stages_of(model: Module, x: Tensor, named: dict[str, Module] | None) -> Stag
 
 
 def probe_of(classifier: Classifier) -> Tensor:
-    """Return noise of the network's own size, always the same, to try the network with before the first photo."""
+    """Return noise of the network's input size, always the same, to try the network on before the first photo."""
     generator = torch.Generator().manual_seed(0)
     return torch.randn(1, 3, classifier.size, classifier.size, generator=generator).to(classifier.device)
 
 
 def report_failures(failures: dict[str, str], total: int, what: str) -> None:
-    """Say what failed, and why."""
+    """Print what failed, and why."""
     if failures:
         print(f"{len(failures)} of {total} {what}:", file=sys.stderr)
         for name, reason in failures.items():

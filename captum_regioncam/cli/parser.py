@@ -20,7 +20,7 @@ MAP_OPTIONS = (
     "model", "weights", "layers", "size", "mean", "std", "resize", "contrast", "device", "scales", "flip", "normalize",
     "upsample", "batch", "method",
 )  # fmt: skip
-"""What makes maps: options without meaning where none are made."""
+"""The options for making maps, without meaning where none are made."""
 
 _LAYOUTS = {
     "voc": "PASCAL VOC 2012: JPEGImages/, Annotations/, SegmentationClass/, ImageSets/Segmentation/",
@@ -32,7 +32,7 @@ SPLITS = {"voc": "train", "coco": "val2014"}
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Build the parser; what it returns has the command's name in ``command``, and its data set in ``dataset``."""
+    """Build the parser. Its options hold the command's name in ``command``, and its data set in ``dataset``."""
     parser = argparse.ArgumentParser(
         prog="captum-regioncam",
         description="Region-CAM: maps of whole objects, with edges where the objects' edges are.",
@@ -70,38 +70,38 @@ def _add_demo(commands: Any) -> None:
 
 def _add_explain(commands: Any) -> None:
     explain = _command(
-        commands, "explain", "explain photos of your own", _EXPLAIN, _EXPLAIN_EXAMPLES,
+        commands, "explain", "explain your own photos", _EXPLAIN, _EXPLAIN_EXAMPLES,
         usage="captum-regioncam explain IMAGE [IMAGE ...] [options]",
     )  # fmt: skip
     explain.add_argument("images", nargs="+", metavar="IMAGE", help="image files, and folders of them")
     _add_network(explain, Protocol())
     explain.add_argument(
         "--target", nargs="+", type=values.comma, default=[], metavar="CLASS",
-        help="classes by number or name, with spaces or commas between them; default: the likeliest",
+        help="classes by number or name, separated by spaces or commas; default: the likeliest",
     )  # fmt: skip
     _add_methods(explain)
     explain.add_argument(
-        "--output", type=values.folder, default=Path(), metavar="DIR", help="where IMAGE_cam.png goes; default: here"
+        "--output", type=values.folder, default=Path(), metavar="DIR", help="folder for IMAGE_cam.png; default: here"
     )
     explain.add_argument(
         "--save-npy", action="store_true",
-        help="also IMAGE_cam.npy: float32 (methods, classes, height, width), at the photo's size",
+        help="also write IMAGE_cam.npy: float32 (methods, classes, height, width), at the photo's size",
     )  # fmt: skip
     explain.add_argument(
         "--overlay", action="store_true",
-        help="also IMAGE_METHOD_CLASS.png for each method and class: the map over the photo, at the photo's size",
+        help="also write IMAGE_METHOD_CLASS.png for each method and class: the map over the photo, at its size",
     )  # fmt: skip
 
 
 def _add_layers(commands: Any) -> None:
-    layers = _command(commands, "layers", "list a network's layers, and which are chosen", _LAYERS, _LAYERS_EXAMPLES)
+    layers = _command(commands, "layers", "list a network's layers and the chosen ones", _LAYERS, _LAYERS_EXAMPLES)
     _add_network(layers, Protocol())
-    layers.add_argument("--all", action="store_true", help="also the layers inside blocks")
+    layers.add_argument("--all", action="store_true", help="also list the layers inside blocks")
 
 
 def _add_classes(commands: Any) -> None:
     classes = _command(commands, "classes", "list a network's classes", _CLASSES, _CLASSES_EXAMPLES)
-    classes.add_argument("word", nargs="?", metavar="WORD", help="the classes with this in one of their names")
+    classes.add_argument("word", nargs="?", metavar="WORD", help="only classes with this word in one of their names")
     classes.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME", help="default: %(default)s")
     classes.add_argument("--weights", default="none", help=argparse.SUPPRESS)
 
@@ -117,48 +117,48 @@ def _add_seeds(commands: Any) -> None:
         )  # fmt: skip
         dataset.add_argument(
             "--format", choices=FORMATS, default="irn",
-            help="that of IRN, ReCAM, LPCAM (default); PSA, SEAM, MCTformer; CLIP-ES; or wsolevaluation's score maps",
+            help="the format of IRN, ReCAM, LPCAM (default); PSA, SEAM, MCTformer; CLIP-ES; or wsolevaluation",
         )  # fmt: skip
-        dataset.add_argument("--output", type=values.folder, required=True, metavar="DIR", help="where NAME.npy goes")
+        dataset.add_argument("--output", type=values.folder, required=True, metavar="DIR", help="folder for NAME.npy")
         dataset.add_argument(
             "--label-maps", type=values.folder, metavar="DIR",
-            help="then write label maps at --threshold, as the command labels does",
+            help="folder for label maps at --threshold, written afterwards as by the command labels",
         )  # fmt: skip
         _add_threshold(dataset)
         _add_resume(dataset)
 
 
 def _add_labels(commands: Any) -> None:
-    labels = _command(commands, "labels", "write label maps of finished seeds", _LABELS, _LABELS_EXAMPLES)
+    labels = _command(commands, "labels", "write label maps from finished seeds", _LABELS, _LABELS_EXAMPLES)
     labels.set_defaults(given=functools.partial(_given, labels))
-    labels.add_argument("seeds", type=Path, metavar="SEEDS", help="the folder of NAME.npy, in any of the formats")
-    labels.add_argument("--output", type=values.folder, required=True, metavar="DIR", help="where NAME.png goes")
+    labels.add_argument("seeds", type=Path, metavar="SEEDS", help="the folder of NAME.npy, in any format")
+    labels.add_argument("--output", type=values.folder, required=True, metavar="DIR", help="folder for NAME.png")
     labels.add_argument(
         "--threshold", type=values.threshold, default=0.15, metavar="T",
-        help="of the background, or 'best': the one with the highest mIoU against the data set's masks; default: "
+        help="background threshold, or 'best': the one with the highest mIoU against the data set's masks; default: "
         "%(default)s",
     )  # fmt: skip
     labels.add_argument(
-        "--overlay", type=values.folder, metavar="DIR", help="also NAME.png over the photo, half transparent"
+        "--overlay", type=values.folder, metavar="DIR", help="folder for NAME.png over the photo, half transparent"
     )
     labels.add_argument("--limit", type=values.positive, metavar="N", help="only the first N photos")
     _add_resume(labels)
     photos = labels.add_argument_group(
-        "photos and masks", "for --threshold best, --overlay and --crf; default: the data set that the seeds are of"
+        "photos and masks", "for --threshold best, --overlay and --crf; default: the data set of the seeds"
     )
-    photos.add_argument("--dataset", choices=("voc", "coco", "folder"), help="which layout --root has")
+    photos.add_argument("--dataset", choices=("voc", "coco", "folder"), help="the layout of --root")
     photos.add_argument("--root", metavar="DIR", help="the data set's folder")
-    photos.add_argument("--split", metavar="NAME", help="of voc (default: train) or coco (default: val2014)")
+    photos.add_argument("--split", metavar="NAME", help="split of voc (default: train) or coco (default: val2014)")
     crf = labels.add_argument_group("dense CRF", 'needs the extra "crf"')
     crf.add_argument(
         "--crf", choices=("irn", "psa"),
-        help="refine each label map at --threshold as IRN does; or write the maps themselves, {0: background, class + "
-        "1: map}, for PSA's and SEAM's training, a folder alpha-A for each --alpha",
+        help="irn: refine each label map at --threshold as IRN does; psa: write the maps themselves, {0: background, "
+        "class + 1: map}, for training PSA and SEAM, to a folder alpha-A for each --alpha",
     )  # fmt: skip
     crf.add_argument(
         "--confident", type=values.fractions, metavar="B,F", nargs="?", const=[0.05, 0.3],
-        help="with --crf irn: instead of one threshold, background below B, classes above F and 255 in between, as "
-        "IRN trains on; 0.05,0.3 where they are left out",
+        help="with --crf irn: instead of one threshold, label background below B, classes above F and 255 in between, "
+        "as for IRN's training; default of B,F: 0.05,0.3",
     )  # fmt: skip
     crf.add_argument(
         "--alpha", type=values.numbers(None, above_zero=True), default=[4.0, 24.0], metavar="A,A",
@@ -177,18 +177,22 @@ def _add_evaluate(commands: Any) -> None:
         if name == "ilsvrc":
             dataset.add_argument(
                 "--box", choices=("contour", "rectangle"), default="contour",
-                help="of several, the contour of the largest area (default) or the largest bounding rectangle",
+                help="of several boxes, take that of the largest contour (default) or the largest bounding rectangle",
             )  # fmt: skip
-            dataset.add_argument("--box-threshold", type=values.fraction, metavar="T", help="default: the set's best")
             dataset.add_argument(
-                "--step", type=values.step, default=0.01, metavar="T", help="between thresholds; default: %(default)s"
-            )
+                "--box-threshold", type=values.fraction, metavar="T",
+                help="threshold for GT-known, Loc1 and Loc5; default: the best one",
+            )  # fmt: skip
+            dataset.add_argument(
+                "--step", type=values.step, default=0.01, metavar="T",
+                help="step between thresholds; default: %(default)s",
+            )  # fmt: skip
         else:
             _add_threshold(dataset)
             dataset.add_argument("--seeds", type=Path, metavar="DIR", help="score these seed files; no network is run")
-        dataset.add_argument("--json", type=Path, metavar="FILE", help="write the figures, in percent")
+        dataset.add_argument("--json", type=Path, metavar="FILE", help="write the scores, in percent")
         dataset.add_argument(
-            "--plot", type=Path, metavar="FILE", help="draw the score over the threshold, a curve a method"
+            "--plot", type=Path, metavar="FILE", help="draw the score over the threshold, one curve per method"
         )
         _add_resume(dataset)
 
@@ -210,7 +214,7 @@ def _datasets(command: Any, description: str, names: Sequence[str]) -> list[tupl
 
 
 def _given(parser: argparse.ArgumentParser, options: argparse.Namespace, names: Sequence[str]) -> list[str]:
-    """Return which of some options have another value than their default."""
+    """Return those of the named options whose value is not the default."""
     return [name for name in names if getattr(options, name) != parser.get_default(name)]
 
 
@@ -226,7 +230,7 @@ def _add_photos(parser: Any, dataset: str) -> None:
 
 
 def _add_network(parser: Any, protocol: Protocol) -> None:
-    """Add what says which network, and how photos come to it."""
+    """Add the options for the network and for its input."""
     group = parser.add_argument_group("network")
     group.add_argument(
         "--model", default=DEFAULT_MODEL, metavar="NAME",
@@ -241,15 +245,15 @@ def _add_network(parser: Any, protocol: Protocol) -> None:
     group.add_argument("--std", type=values.numbers(3, above_zero=True), metavar="R,G,B", help="likewise")
     group.add_argument(
         "--resize", choices=RESIZES, default=protocol.resize,
-        help="squash the whole photo to N x N, its short side to N, crop its centre, or keep its size; default: "
+        help="squash the whole photo to N x N, bring its short side to N, crop its centre, or keep its size; default: "
         "%(default)s",
     )  # fmt: skip
     group.add_argument(
         "--contrast", type=values.above_zero, default=3.0, metavar="C",
-        help="power that Region-CAM's maps are taken to; 1 gives the plain mean of the layers' maps; default: "
+        help="power that Region-CAM's maps are raised to; 1 gives the plain mean of the layers' maps; default: "
         "%(default)g",
     )  # fmt: skip
-    group.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 ...; default: cuda where there is one")
+    group.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 ...; default: cuda if available")
 
 
 def _add_maps(parser: Any, protocol: Protocol, of_masks: bool = True) -> None:
@@ -258,17 +262,17 @@ def _add_maps(parser: Any, protocol: Protocol, of_masks: bool = True) -> None:
     group = parser.add_argument_group("maps")
     group.add_argument(
         "--scales", type=values.numbers(None, above_zero=True), default=list(protocol.scales), metavar="S,S,...",
-        help=f"of the network's input, whose maps are added; default: {scales}",
+        help=f"scales of the network's input; their maps are added; default: {scales}",
     )  # fmt: skip
     group.add_argument(
         "--flip", action=argparse.BooleanOptionalAction, default=protocol.flip,
-        help=f"also of the mirrored photo; default: {'--flip' if protocol.flip else '--no-flip'}",
+        help=f"also add the maps of the mirrored photo; default: {'--flip' if protocol.flip else '--no-flip'}",
     )  # fmt: skip
     if of_masks:  # boxes are compared on a square, where every map is stretched
         group.add_argument(
             "--upsample", choices=("irn", "photo"), default=protocol.upsample,
-            help="to the next multiples of 16 and cropped to the photo, as IRN does, or straight to the photo's size; "
-            "default: %(default)s",
+            help="upsample maps to the next multiples of 16 and crop them to the photo, as IRN does, or upsample them "
+            "straight to the photo's size; default: %(default)s",
         )  # fmt: skip
         group.add_argument(
             "--normalize", choices=("max", "minmax"), default=protocol.normalize,
@@ -276,34 +280,35 @@ def _add_maps(parser: Any, protocol: Protocol, of_masks: bool = True) -> None:
         )  # fmt: skip
     group.add_argument(
         "--batch", type=values.positive, default=protocol.batch, metavar="N",
-        help="neighbouring photos that go through the network together where their inputs have one size; default: "
-        "%(default)s",
+        help="number of neighbouring photos that go through the network together if their inputs have the same size; "
+        "default: %(default)s",
     )  # fmt: skip
     group.add_argument(
         "--readers", type=values.whole, metavar="N",
-        help="processes that read photos ahead; default: 0 on the CPU, 4 beside a GPU",
+        help="number of processes that read photos ahead; default: 0 on the CPU, 4 with a GPU",
     )  # fmt: skip
 
 
 def _add_methods(parser: Any) -> None:
     parser.add_argument(
         "--method", type=values.names_among(list(METHODS)), action=_Extend, default=["region-cam"], metavar="A,B",
-        help=f"some of {', '.join(METHODS)}; default: region-cam. CAM and Grad-CAM take the last layer",
+        help=f"one or more of {', '.join(METHODS)}; default: region-cam. CAM and Grad-CAM use only the last layer",
     )  # fmt: skip
 
 
 def _add_threshold(parser: Any) -> None:
     parser.add_argument(
-        "--threshold", type=values.fraction, default=0.15, metavar="T", help="of the background; default: %(default)s"
-    )
+        "--threshold", type=values.fraction, default=0.15, metavar="T",
+        help="background threshold; default: %(default)s",
+    )  # fmt: skip
 
 
 def _add_resume(parser: Any) -> None:
-    parser.add_argument("--resume", action="store_true", help="go on where the same command was interrupted")
+    parser.add_argument("--resume", action="store_true", help="continue where the same command was interrupted")
 
 
 class _Extend(argparse.Action):
-    """Collect what an option is given, each time that it is given, in place of its default."""
+    """Collect the values of an option from each time it is given, in place of its default."""
 
     def __call__(self, parser: Any, namespace: Any, found: Any, option_string: str | None = None) -> None:
         before = getattr(namespace, self.dest)
@@ -312,27 +317,27 @@ class _Extend(argparse.Action):
 
 
 _DEMO = """Run EfficientNet-Lite0 with its ImageNet weights on scikit-image's cat and draw the photo beside its
-Grad-CAM, LayerCAM and Region-CAM. Needs the extra "demo" and no network."""
-_EXPLAIN = """Write, for every image, a picture of the photo and its class activation maps. An image that fails does not
+Grad-CAM, LayerCAM and Region-CAM. Needs the extra "demo", but no internet connection."""
+_EXPLAIN = """For every image, write a picture of the photo and its class activation maps. An image that fails does not
 stop the others; it is reported at the end, with exit status 1."""
 _EXPLAIN_EXAMPLES = """  captum-regioncam explain cat.jpg
   captum-regioncam explain photos/*.jpg --target tabby 207 --method grad-cam,region-cam --output maps --save-npy
   captum-regioncam explain cat.jpg --model torchvision:resnet50 --layers relu,layer1,layer2,layer3,layer4"""
 _LAYERS = """List the layers whose outputs are on a grid, with their shapes for one photo of the network's size. Those
-marked with * are chosen where --layers is not given."""
+marked with * are the chosen ones: those of --layers, or else the stages found."""
 _LAYERS_EXAMPLES = """  captum-regioncam layers --model torchvision:resnet50
   captum-regioncam layers --model timm:vit_tiny_patch16_224 --weights none --all"""
 _CLASSES = """List the numbers and names of a network's classes, which --target takes."""
 _CLASSES_EXAMPLES = """  captum-regioncam classes cat
   captum-regioncam classes --model torchvision:resnet50 dog"""
-_SEEDS = """Write a seed for every photo's labelled classes: NAME.npy, maps added over scales and flips.
+_SEEDS = """For every photo, write a seed, NAME.npy: the maps of its labelled classes, added over scales and flips.
 A photo that fails does not stop the others. Under torchrun, processes share the photos."""
 _SEEDS_EXAMPLES = """  captum-regioncam seeds voc --root VOCdevkit/VOC2012 --model examples.irn_resnet50:network \\
       --weights res50_cam.pth --output seeds
   torchrun --nproc-per-node 4 -m captum_regioncam seeds voc --root VOCdevkit/VOC2012 ... --output seeds --resume
   captum-regioncam seeds voc --help      the options and defaults of voc"""
-_LABELS = """Write label maps of finished seeds, with VOC's palette: each pixel's best class, or the background where no
-map is above the threshold. No network is run. Under torchrun, processes share the photos."""
+_LABELS = """Write label maps from finished seeds, with VOC's palette: each pixel's best class, or the background where
+no map is above the threshold. No network is run. Under torchrun, processes share the photos."""
 _LABELS_EXAMPLES = """  captum-regioncam labels seeds --output labels --threshold 0.3
   captum-regioncam labels seeds --output labels --threshold best --overlay overlays
   captum-regioncam labels seeds --output ir_label --crf irn --confident

@@ -28,27 +28,27 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Photo:
-    """A sample, and what the network is to see of it: (height, width, 3) uint8 pixels for each size of its input."""
+    """A sample, and what the network sees of it: (height, width, 3) uint8 pixels for each size of its input."""
 
     sample: Sample
     inputs: Sequence[npt.NDArray[np.uint8]] = ()
 
     @property
     def input_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """The shapes of the inputs; photos that have the same go through the network together."""
+        """The shapes of the inputs; photos with equal shapes go through the network together."""
         return tuple(pixels.shape for pixels in self.inputs)
 
 
 @dataclass(frozen=True)
 class PhotoReader:
-    """Reads the photo of a number and resizes it, in whatever process: it holds no network."""
+    """Reads a photo by its number and resizes it. It holds no network, so it can run in any process."""
 
     dataset: PhotoDataset
     classifier: Classifier
     scales: Sequence[float]
 
     def __call__(self, number: int) -> Photo:
-        """Read a photo; of one without classes the network sees nothing."""
+        """Read a photo; the network sees nothing of one without classes."""
         sample = self.dataset[number]
         if not sample.keys:
             return Photo(sample)
@@ -74,15 +74,15 @@ class PhotoMaps:
     protocol: Protocol
 
     def reader(self, dataset: PhotoDataset) -> PhotoReader:
-        """Return what reads the photos of a data set for these maps."""
+        """Return a reader of a data set's photos for these maps."""
         return PhotoReader(dataset, replace(self.classifier, model=Identity()), self.protocol.scales)
 
     def sums(self, method: str, photos: Sequence[Photo], sizes: Sequence[Sequence[Size] | None]) -> list[list[Tensor]]:
         """Return each photo's maps, (K, height, width) at each of its sizes, added over scales and flips.
 
         Args:
-            method: of the attributions.
-            photos: whose inputs have equal shapes.
+            method: the name of one of the attributions.
+            photos: photos whose inputs have equal shapes.
             sizes: see :func:`~captum_regioncam.evaluation.maps.summed_maps`.
         """
         if not photos[0].inputs:  # no classes, so nothing to see
@@ -105,13 +105,13 @@ class PhotoMaps:
     def finished(
         self, method: str, photos: Sequence[Photo], sizes: Sequence[Size], coarse: Sequence[Size] = ()
     ) -> list[tuple[Tensor, ...]]:
-        """Return each photo's maps in [0, 1] as the protocol upsamples and normalises them.
+        """Return each photo's maps in [0, 1], upsampled and normalised by the protocol.
 
         Args:
-            method: of the attributions.
-            photos: whose inputs have equal shapes.
+            method: the name of one of the attributions.
+            photos: photos whose inputs have equal shapes.
             sizes: the height and width of each.
-            coarse: for each a second, coarse grid.
+            coarse: a second, coarse grid for each.
         """
         upsampled = [irn_size(*size) if self.protocol.upsample == "irn" else size for size in sizes]
         grids = [list(of_photo) for of_photo in (zip(upsampled, coarse, strict=True) if coarse else zip(upsampled))]
@@ -122,7 +122,7 @@ class PhotoMaps:
 
     @contextmanager
     def scores(self) -> Iterator[list[Tensor]]:
-        """Keep what the network returns meanwhile, so that a photo's scores need no pass of their own."""
+        """Collect the network's outputs meanwhile, so that a photo's scores need no extra pass."""
         outputs: list[Tensor] = []
         handle = self.classifier.model.register_forward_hook(lambda *call: outputs.append(call[-1].detach()))
         try:
@@ -134,14 +134,13 @@ class PhotoMaps:
 def make_photo_maps(
     options: argparse.Namespace, methods: Sequence[str], protocol: Protocol, dataset: PhotoDataset
 ) -> PhotoMaps:
-    """Build the network that the options name, choose its layers, and try the methods on noise of its own size.
+    """Build the network that the options name, choose its layers, and try the methods on noise of its input size.
 
     Args:
-        options: of the command line.
-        methods: by name.
+        options: the options of the command line.
+        methods: the names of the methods.
         protocol: for the maps.
-        dataset: whose classes the network's outputs have to be, except that a folder's photos say themselves which
-            output is theirs.
+        dataset: the network's outputs must be its classes, except in a folder, where each photo names its own output.
 
     Raises:
         UsageError: there is no such network or layer, or it does not suit the data set or the methods.
@@ -171,5 +170,5 @@ def _check_scores(classifier: Classifier, probe: Tensor, classes: int | None) ->
         raise UsageError(f"--model: gives {shape}, not (N, classes) scores; wrap it in a factory that does.")
     if classes is not None and scores.shape[1] != classes:
         raise UsageError(
-            f"--model: gives {shape}; the data set has {classes} classes, and the network's outputs have to be these."
+            f"--model: gives {shape}; the data set has {classes} classes, and the network's outputs must be these."
         )

@@ -1,4 +1,4 @@
-"""How each data set's photos come to the network, and how their maps become seeds and scores: the defaults."""
+"""The defaults for each data set: how photos enter the network, and how their maps become seeds and scores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ class Protocol:
     """What ``seeds`` and ``evaluate`` do with a photo.
 
     Attributes:
-        scales: of the network's input, whose maps are added.
+        scales: scales of the network's input; their maps are added.
         flip: add the maps of the mirrored photo.
         resize: see :class:`~captum_regioncam.cli.classifier.Classifier`.
         normalize: see :func:`~captum_regioncam.evaluation.normalize`.
         upsample: "photo" upsamples maps to the photo's size; "irn" to the next multiples of 16, and crops them.
-        batch: how many neighbouring photos, of equal input sizes, the network gets at once.
+        batch: how many neighbouring photos with equal input sizes the network gets at once.
     """
 
     scales: Sequence[float] = (1.0,)

@@ -23,10 +23,10 @@ def run(options: argparse.Namespace) -> int:
     """Write seed files; return the exit status."""
     protocol = protocol_of(options)
     if protocol.resize == "crop":
-        raise UsageError("--resize crop: a seed has the whole photo; choose squash, short or keep.")
+        raise UsageError("--resize crop: a seed covers the whole photo; choose squash, short or keep.")
     check_contrast(options, [options.method])
     if options.label_maps is None and options.given(options, ["threshold"]):
-        raise UsageError("--threshold: is that of --label-maps; the seeds themselves are not cut.")
+        raise UsageError("--threshold: requires --label-maps; the seeds themselves are not cut.")
     if options.label_maps and options.label_maps.resolve() == options.output.resolve():
         raise UsageError(f"--label-maps {options.label_maps}: is the folder of the seeds; choose another.")
 

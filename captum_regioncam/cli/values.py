@@ -1,4 +1,4 @@
-"""Values of the command line: from the text of an option to what it stands for."""
+"""Parsers for the command line: from the text of an option to its value."""
 
 import argparse
 import math
@@ -33,7 +33,7 @@ def comma(values: str) -> list[str]:
 
 
 def names_among(known: list[str]) -> Callable[[str], list[str]]:
-    """Make the parser of known names, with commas between them; neither case nor hyphens matter."""
+    """Make a parser for known names, separated by commas; neither case nor hyphens matter."""
     plain = {_plain(name): name for name in known}
 
     def parse(values: str) -> list[str]:
@@ -47,7 +47,7 @@ def names_among(known: list[str]) -> Callable[[str], list[str]]:
 
 
 def name_among(known: list[str]) -> Callable[[str], str]:
-    """Make the parser of one known name; neither case nor hyphens matter."""
+    """Make a parser for one known name; neither case nor hyphens matter."""
 
     def parse(value: str) -> str:
         return names_among(known)(value.replace(",", " "))[0]
@@ -60,7 +60,7 @@ def _plain(name: str) -> str:
 
 
 def numbers(count: int | None, *, above_zero: bool = False) -> Callable[[str], list[float]]:
-    """Make the parser of so many numbers with commas between them; of at least one where ``count`` is None."""
+    """Make a parser for ``count`` numbers separated by commas, or for at least one if ``count`` is None."""
 
     def parse(values: str) -> list[float]:
         try:
@@ -69,14 +69,14 @@ def numbers(count: int | None, *, above_zero: bool = False) -> Callable[[str], l
             parsed = []
         if not parsed or len(parsed) != (count or len(parsed)) or not all(map(math.isfinite, parsed)):
             wanted = {
-                None: "numbers with commas between them",
+                None: "a list of numbers separated by commas",
                 1: "a number",
-                2: "two numbers with a comma between them",
-                3: "three numbers with commas between them",
+                2: "two numbers separated by a comma",
+                3: "three numbers separated by commas",
             }
             raise argparse.ArgumentTypeError(f"{values!r} is not {wanted[count]}")
         if above_zero and min(parsed) <= 0:
-            raise argparse.ArgumentTypeError(f"{values!r}: has to be above 0")
+            raise argparse.ArgumentTypeError(f"{values!r}: must be above 0")
         return parsed
 
     return parse
@@ -90,9 +90,9 @@ def positive(value: str) -> int:
 
 
 def whole(value: str) -> int:
-    """Parse a whole number from 0."""
+    """Parse a whole number, 0 or above."""
     if not value.isdigit():
-        raise argparse.ArgumentTypeError(f"{value!r} is not a whole number from 0")
+        raise argparse.ArgumentTypeError(f"{value!r} is not a whole number, 0 or above")
     return int(value)
 
 
@@ -102,15 +102,15 @@ def above_zero(value: str) -> float:
 
 
 def fraction(value: str) -> float:
-    """Parse a number from 0 to below 1."""
+    """Parse a number in [0, 1)."""
     return _fractions(value, 1)[0]
 
 
 def fractions(value: str) -> list[float]:
-    """Parse two numbers from 0 to below 1, the first the smaller."""
+    """Parse two numbers in [0, 1); the first must not be greater than the second."""
     found = _fractions(value, 2)
     if found[0] > found[1]:
-        raise argparse.ArgumentTypeError(f"{value!r}: the first has to be the smaller")
+        raise argparse.ArgumentTypeError(f"{value!r}: the first must not be greater than the second")
     return found
 
 
@@ -120,7 +120,7 @@ def _fractions(value: str, count: int) -> list[float]:
     except argparse.ArgumentTypeError:
         found = []
     if not found or not all(0 <= number < 1 for number in found):
-        wanted = {1: "from 0 to below 1", 2: "two numbers from 0 to below 1, with a comma between them"}
+        wanted = {1: "a number in [0, 1)", 2: "two numbers in [0, 1) separated by a comma"}
         raise argparse.ArgumentTypeError(f"{value!r} is not {wanted[count]}")
     return found
 
@@ -134,7 +134,7 @@ def step(value: str) -> float:
 
 
 def threshold(value: str) -> float | None:
-    """Parse a number from 0 to below 1, or "best", which is None."""
+    """Parse a number in [0, 1), or "best", which gives None."""
     return None if value == "best" else fraction(value)
 
 
@@ -146,6 +146,6 @@ def folder(path: str) -> Path:
 
 
 def check_picture(option: str, path: Path) -> None:
-    """See that a picture can be written to a path: a file, of a format that matplotlib has."""
+    """Check that a picture can be written to a path: a file, in a format that matplotlib writes."""
     if path.is_dir() or path.suffix.lower() not in ("", *_PICTURES):
         raise UsageError(f"{option} {path}: expects a file to write, .png, .jpg, .pdf or .svg.")

@@ -10,12 +10,12 @@ try:
     from captum_regioncam.evaluation.segmentation import SegmentationScore
 except ImportError as error:
     raise ImportError(f'captum_regioncam.evaluation needs: pip install "captum_regioncam[eval]" ({error}).') from error
-except RuntimeError as error:  # torchmetrics imports torchvision wherever there is one
+except RuntimeError as error:  # torchmetrics imports torchvision if it is installed
     if "torchvision::" not in str(error):
         raise
     raise ImportError(
-        "captum_regioncam.evaluation needs torchmetrics, which imports the torchvision that is installed here; that "
-        f"one belongs to another torch ({error}). Install the torchvision of this torch, or uninstall torchvision."
+        "captum_regioncam.evaluation needs torchmetrics, which imports torchvision. The one that is installed belongs "
+        f"to another torch ({error}). Install the torchvision that matches this torch, or uninstall torchvision."
     ) from error
 
 __all__ = [

@@ -23,15 +23,15 @@ def import_crf() -> Any:
     """Return pydensecrf.
 
     Raises:
-        ImportError: it is not installed; the message says how it is.
+        ImportError: it is not installed; the message says how to install it.
     """
     try:
         importlib.import_module("pydensecrf.densecrf")
         importlib.import_module("pydensecrf.utils")
     except ImportError as error:
         raise ImportError(
-            f'dense CRF needs: pip install "captum_regioncam[crf]" ({error}). pydensecrf2 is compiled on installation: '
-            "that takes a C++ compiler and Python's headers (Debian: g++ and python3-dev)."
+            f'dense CRF needs: pip install "captum_regioncam[crf]" ({error}). Installation compiles pydensecrf2, '
+            "which needs a C++ compiler and Python's headers (Debian: g++ and python3-dev)."
         ) from error
     return importlib.import_module("pydensecrf")
 
@@ -45,7 +45,7 @@ def crf_labels(
         photo: RGB.
         high_res: (K, height, width) in [0, 1].
         keys: (K,) classes, counted without the background.
-        threshold: of the background, before the CRF.
+        threshold: the background threshold, before the CRF.
 
     Returns:
         (height, width): 0 for the background, otherwise key + 1.
@@ -76,17 +76,17 @@ def confident_labels(
     background: float = 0.05,
     foreground: float = 0.3,
 ) -> npt.NDArray[np.uint8]:
-    """Label what is sure, as IRN's training takes it (step/cam_to_ir_label.py).
+    """Label only pixels that are certain, as for IRN's training (step/cam_to_ir_label.py).
 
     Args:
         photo: RGB.
         high_res: (K, height, width) in [0, 1].
         keys: (K,) classes, counted without the background.
-        background: what is background at this threshold, after the CRF, is background for sure.
-        foreground: what has a class at this threshold, after the CRF, has it for sure.
+        background: pixels that are background at this threshold, after the CRF, are certain background.
+        foreground: pixels that have a class at this threshold, after the CRF, are certain to have it.
 
     Returns:
-        (height, width): 0, key + 1, or 255 where neither is sure.
+        (height, width): 0, key + 1, or 255 where neither is certain.
 
     Raises:
         ImportError: pydensecrf2 is not installed.
@@ -106,12 +106,12 @@ def confident_labels(
 def crf_scores(photo: Image.Image, high_res: npt.NDArray[Any], alpha: float) -> npt.NDArray[np.float32]:
     """Refine the scores of a seed as PSA does (Ahn and Kwak, CVPR 2018, infer_cls.py).
 
-    The background's score is (1 - the highest map) to the power of ``alpha``: the higher, the less background.
+    The background's score is (1 - the highest map) to the power of ``alpha``. A higher ``alpha`` gives less background.
 
     Args:
         photo: RGB.
         high_res: (K, height, width) in [0, 1], at least one map.
-        alpha: PSA takes a low one (4) and a high one (24).
+        alpha: PSA uses a low one (4) and a high one (24).
 
     Returns:
         (K + 1, height, width) in [0, 1], the background first.

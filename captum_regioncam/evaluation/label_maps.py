@@ -1,4 +1,4 @@
-"""Label maps: from a seed to a class at each pixel, and pictures as PASCAL VOC keeps them."""
+"""Label maps: from a seed to a class at each pixel, and to pictures in the form of PASCAL VOC."""
 
 import os
 from typing import Any
@@ -26,7 +26,7 @@ def label_map(
         (height, width): 0 for the background, otherwise key + 1.
 
     Raises:
-        ValueError: a key is not within 0 to 253.
+        ValueError: a key is not in 0 to 253.
 
     Example::
 
@@ -35,14 +35,14 @@ def label_map(
     """
     classes = np.asarray(keys, dtype=np.int64) + 1
     if len(classes) and not 1 <= classes.min() <= classes.max() < 255:
-        raise ValueError(f"keys={list(classes - 1)}: a label map of 8 bits holds classes 0 to 253.")
+        raise ValueError(f"keys={list(classes - 1)}: an 8-bit label map holds classes 0 to 253.")
     planes = np.concatenate([np.full((1, *high_res.shape[1:]), threshold, dtype=high_res.dtype), high_res])
     labels: npt.NDArray[np.uint8] = np.concatenate([[0], classes]).astype(np.uint8)[planes.argmax(0)]
     return labels
 
 
 def save_label_map(path: str | os.PathLike[str], labels: npt.NDArray[np.uint8]) -> None:
-    """Write (height, width) labels as an indexed PNG with the palette of PASCAL VOC. It is whole or not there.
+    """Write (height, width) labels, completely or not at all, as an indexed PNG with the palette of PASCAL VOC.
 
     Example::
 
@@ -60,8 +60,8 @@ def save_overlay(path: str | os.PathLike[str], photo: Image.Image, labels: npt.N
     """Write labels over their photo, half transparent, in the colours of PASCAL VOC; the background stays as it is.
 
     Args:
-        path: ending in .png or .jpg. The file is whole or not there.
-        photo: of the labels' size.
+        path: ending in .png or .jpg. The file is written completely or not at all.
+        photo: the photo, at the labels' size.
         labels: (height, width), 255 for pixels that do not count.
 
     Raises:

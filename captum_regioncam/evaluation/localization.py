@@ -24,20 +24,20 @@ Boxes = npt.NDArray[np.int64]
 
 
 class LocalizationScore(Metric):
-    r"""How often the box of a map's high values is the object's box.
+    r"""How often the box around a map's high values matches the object's box.
 
-    The map is resized (cubic) to ``side`` x ``side``, min-max normalised and made whole numbers of 0 to 255. At each
-    threshold t its pixels above int(t * maximum) are outlined, and their bounding rectangles compared with the true
-    boxes; IoU counts both edges' pixels.
+    The map is resized (cubic) to ``side`` x ``side``, min-max normalised and converted to whole numbers from 0 to 255.
+    At each threshold t, the pixels above int(t * maximum) are outlined, and the outlines' bounding rectangles are
+    compared with the true boxes. IoU includes the pixels of both edges.
 
     Args:
-        step: the thresholds are 0, step, 2 step, ... below 1; final figures take 0.001.
-        threshold: the one that GT-known, Loc1 and Loc5 are taken at; default the one of the best MaxBoxAcc. LayerCAM's
-            (Jiang et al., TIP 2021) is 0.15, with ``box="rectangle"``.
+        step: the thresholds are 0, step, 2 step, ... below 1; final scores use 0.001.
+        threshold: the threshold for GT-known, Loc1 and Loc5. Default: that of the best MaxBoxAcc. LayerCAM (Jiang et
+            al., TIP 2021) uses 0.15, with ``box="rectangle"``.
         box: which contour gives the one box of MaxBoxAcc and the rest: that of the largest area ("contour"), or of the
             largest bounding rectangle ("rectangle").
-        side: of the square that map and boxes are compared on, in pixels.
-        kwargs: go to torchmetrics' Metric.
+        side: the side, in pixels, of the square on which map and boxes are compared.
+        kwargs: passed to torchmetrics' Metric.
 
     Raises:
         ValueError: ``step``, ``threshold`` or ``box`` is out of range.
@@ -69,14 +69,14 @@ class LocalizationScore(Metric):
         if not 0 < step < 1:
             raise ValueError(f"step={step}: expects a number between 0 and 1.")
         if threshold is not None and not 0 <= threshold < 1:
-            raise ValueError(f"threshold={threshold}: expects a number from 0 to below 1.")
+            raise ValueError(f"threshold={threshold}: expects a number in [0, 1).")
         if box not in BOXES:
             raise ValueError(f"box={box!r}: expects one of {', '.join(BOXES)}.")
         self.threshold, self.box, self.side = threshold, box, side
         swept = np.arange(0, 1, step)
         self.thresholds = swept if threshold is None else np.unique([*swept, threshold])
         count = len(self.thresholds)
-        # Of the one box at IoU 0.5: all, label in the top 1, label in the top 5. Of any box: at each IoU.
+        # Hits of the one box at IoU 0.5: all, label in the top 1, label in the top 5. Hits of any box: at each IoU.
         self.add_state("hits", torch.zeros(3, count, dtype=torch.int64), dist_reduce_fx="sum")
         any_hits = torch.zeros(len(_IOU_THRESHOLDS), count, dtype=torch.int64)
         self.add_state("hits_of_any", any_hits, dist_reduce_fx="sum")
@@ -112,7 +112,7 @@ class LocalizationScore(Metric):
         self.photos += 1
 
     def _boxes(self, mask: npt.NDArray[np.bool_]) -> tuple[Boxes, int]:
-        """Return the contours' bounding boxes, (B, 4), and which of them stands alone."""
+        """Return the contours' bounding boxes, (B, 4), and the index of the one box."""
         contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
         if not contours:
             return np.zeros((1, 4), dtype=np.int64), 0
@@ -127,7 +127,7 @@ class LocalizationScore(Metric):
         """Return the scores of all photos counted.
 
         Returns:
-            ``max_box_acc``, ``max_box_acc_v2``; at ``threshold`` ``gt_known``, ``loc1`` and ``loc5``; ``thresholds``
+            ``max_box_acc``, ``max_box_acc_v2``; ``gt_known``, ``loc1`` and ``loc5`` at ``threshold``; ``thresholds``
             (T,), the ``curve`` (T,) of GT-known and the ``curves_v2`` (3, T) at IoU 0.3, 0.5 and 0.7. All in [0, 1];
             NaN without photos.
         """
@@ -156,8 +156,11 @@ class PixelAveragePrecision(Metric):
     average precision is the sum of precision times the step in recall.
 
     Args:
-        bins: how many steps of the threshold.
-        kwargs: go to torchmetrics' Metric.
+        bins: the number of threshold steps.
+        kwargs: passed to torchmetrics' Metric.
+
+    Raises:
+        ValueError: ``bins`` is below 1.
 
     Example::
 
@@ -184,37 +187,37 @@ class PixelAveragePrecision(Metric):
 
         Args:
             cam: (H, W) map. A constant map, or one with a NaN, counts as zeros.
-            mask: (H, W), 1 or True on the object, 0 elsewhere, 255 for what does not count.
+            mask: (H, W), 1 or True on the object, 0 elsewhere, 255 for pixels that do not count.
 
         Raises:
-            ValueError: shapes do not fit.
+            ValueError: shapes do not fit, or the mask has other values.
         """
         truth = torch.as_tensor(np.asarray(mask)).to(self.inside.device)
         if cam.dim() != 2 or cam.shape != truth.shape:
-            raise ValueError(f"cam {tuple(cam.shape)} and mask {tuple(truth.shape)}: expects (H, W) of both.")
+            raise ValueError(f"cam {tuple(cam.shape)} and mask {tuple(truth.shape)}: expects (H, W) for both.")
         inside, ignored = truth == 1, truth == IGNORED
         bins = (_stretched(cam).to(truth.device, torch.float64) * self.bins).int()
         cells = bins.add_(inside, alpha=self.bins + 1).add_(ignored, alpha=2 * (self.bins + 1))
         counts = torch.bincount(cells.flatten(), minlength=3 * (self.bins + 1)).view(3, -1)
         if counts[0].sum() != (truth == 0).sum():
-            raise ValueError("mask: expects the values 0, 1 and 255 alone.")
+            raise ValueError("mask: expects only the values 0, 1 and 255.")
         self.outside += counts[0]
         self.inside += counts[1]
 
     def compute(self) -> Tensor:
-        """Return the average precision in [0, 1]; NaN where no pixel was the object's."""
+        """Return the average precision in [0, 1]; NaN if no pixel belonged to an object."""
         true, false = self.inside.flip(0).cumsum(0).double(), self.outside.flip(0).cumsum(0).double()
         precision, recall = true / (true + false).clamp_min(1), true / self.inside.sum()
         return (precision * recall.diff(prepend=recall.new_zeros(1))).sum()
 
 
 def squash_boxes(boxes: npt.ArrayLike, size: tuple[int, int], side: int = 224) -> Boxes:
-    """Take boxes along when a photo is squashed to a square.
+    """Scale boxes along with a photo that is squashed to a square.
 
     Args:
         boxes: (B, 4) x0, y0, x1, y1 in pixels of the photo.
         size: the photo's width and height.
-        side: the square's, in pixels.
+        side: the side of the square, in pixels.
 
     Returns:
         (B, 4), truncated to whole pixels.

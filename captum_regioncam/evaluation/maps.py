@@ -1,4 +1,4 @@
-"""Maps over scales and flips, summed as the seeds of weakly supervised segmentation are made."""
+"""Maps summed over scales and flips, as for the seeds of weakly supervised segmentation."""
 
 import math
 from collections import Counter
@@ -40,28 +40,28 @@ def multiscale_maps(
 ) -> list[Tensor]:
     r"""Sum the maps of a photo over scales and horizontal flips.
 
-    The photo is resized (bicubic) to each scale; the flipped photo's maps are flipped back; each map loses what is
-    negative in it and is resized (bilinear) to the wanted size, and all are added, as in IRN (Ahn et al., CVPR 2019).
-    A photo and its flip are one batch. Nothing is kept of a scale but its share of the sum.
+    The photo is resized (bicubic) to each scale. The flipped photo's maps are flipped back. The negative parts of each
+    map are dropped, and the map is resized (bilinear) to the requested size. All maps are added, as in IRN (Ahn et al.,
+    CVPR 2019). A photo and its flip are one batch. Of each scale, only its share of the sum is kept.
 
     Args:
-        attribution: any attribution of this package or of Captum that gives (N, C, h, w): its ``attribute_targets`` is
+        attribution: any attribution of this package or of Captum that gives (N, C, h, w). Its ``attribute_targets`` is
             called, or else its ``attribute`` for each target, and the C maps of a target are added. A function of
-            (x, targets) that returns (N, K, h, w) does as well.
-        photo: what the network is to see, at any resolution.
+            (x, targets) that returns (N, K, h, w) works as well.
+        photo: what the network sees, at any resolution.
         targets: K classes.
         preprocess: from an image to the network's input (1, 3, height, width).
         scales: factors of ``input_size``.
         flip: add the maps of the mirrored photo.
-        input_size: width and height of the network's input at scale 1; default the photo's.
-        sizes: the heights and widths to resize the maps to; default one: the grid of the map at the scale nearest
-            to 1, which comes first. IRN itself upsamples to the next multiples of 16 and crops.
+        input_size: width and height of the network's input at scale 1. Default: the photo's.
+        sizes: the heights and widths to resize the maps to. Default: one size, the grid of the map at the scale nearest
+            to 1, which is computed first. IRN itself upsamples to the next multiples of 16 and crops.
 
     Returns:
         For each size a (K, height, width) tensor, non-negative; see :func:`normalize`.
 
     Raises:
-        ValueError: there is no scale, or one is not above 0; or no target.
+        ValueError: there is no scale, or one is not above 0; or there is no target.
 
     Example::
 
@@ -82,7 +82,7 @@ def multiscale_maps(
 
 
 def input_sizes(size: tuple[int, int], scales: Sequence[float]) -> dict[tuple[int, int], int]:
-    """Count the widths and heights of the network's input over the scales, the nearest to 1 first.
+    """Count how often the scales give each width and height of the network's input, the scale nearest to 1 first.
 
     Raises:
         ValueError: there is no scale, or one is not above 0.
@@ -106,10 +106,10 @@ def summed_maps(
 
     Args:
         attribute: from (N, 3, height, width) and the classes of each to N tensors (K_n, h, w).
-        batches: for each size of the input a batch (N, 3, height, width), and how often its maps count.
+        batches: for each size of the input, a batch (N, 3, height, width) and how often its maps count.
         labels: the classes of each photo.
         flip: add the maps of the mirrored photos.
-        sizes: for each photo the heights and widths to resize its maps to; None for the first map's own grid.
+        sizes: for each photo, the heights and widths to resize its maps to; None for the first map's own grid.
 
     Returns:
         For each photo, and each of its sizes, a (K_n, height, width) tensor.
@@ -133,7 +133,7 @@ def _maps(attribution: Any, x: Tensor, targets: list[int]) -> Tensor:
     if hasattr(attribution, "attribute_targets"):
         maps = attribution.attribute_targets(x, targets)
     elif hasattr(attribution, "attribute"):
-        x.requires_grad_()  # Captum warns where it has to do this itself
+        x.requires_grad_()  # Captum warns if it has to do this itself
         maps = torch.cat([attribution.attribute(x, target=target).sum(1, keepdim=True) for target in targets], dim=1)
     else:
         maps = attribution(x, targets)

@@ -1,4 +1,4 @@
-"""What an evaluation has counted, kept in files while it runs, so that it can go on after an interruption."""
+"""The counts of an evaluation, kept in files while it runs, so that it can continue after an interruption."""
 
 import contextlib
 import hashlib
@@ -21,25 +21,25 @@ from captum_regioncam.files import remove_unfinished, written_whole
 __all__ = ["Progress"]
 
 _SHARE = 0.01  # of the time may go into saving
-_LEAST = 0.5  # seconds between savings
+_LEAST = 0.5  # seconds between saves
 
 
 class Progress:
-    """The counts of a run, in a folder that its settings name; every worker of every session has a file of its own.
+    """The counts of a run, in a folder that its settings name. Every worker of every session has its own file.
 
     Args:
-        home: where the folder goes.
-        settings: of the run, as JSON has them. A run with others has another folder.
-        metrics: what is counted, by name. Their states have to be sums.
-        worker: of this process.
-        resume: go on where an earlier run with the same settings ended.
+        home: the folder in which to make it.
+        settings: the run's settings, as JSON values. A run with other settings has another folder.
+        metrics: what is counted, by name. The metrics' states must be sums.
+        worker: this process.
+        resume: continue where an earlier run with the same settings ended.
 
     Attributes:
         done: the names of the photos that earlier sessions counted.
 
     Raises:
-        UsageError: another process is running the same; or an interrupted run has counted photos, and ``resume`` is
-            not asked for; or a file is broken.
+        UsageError: another process is running the same evaluation; or an interrupted run has counted photos, and
+            ``resume`` is False; or a file is broken.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Progress:
         self._saved, self._cost = time.monotonic(), 0.0
 
     def _open(self, resume: bool) -> tuple[list[str], int, bool]:
-        """Return the names that are counted already, this session's number, and whether the folder can be used."""
+        """Return the names that are already counted, this session's number, and whether the folder can be used."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
@@ -65,26 +65,29 @@ class Progress:
                 f"{self.folder}: another process is already running this evaluation. Wait for it."
             ) from None
         except OSError as error:
-            print(f"Progress cannot be kept in {self.folder} ({error.strerror}): no --resume.", file=sys.stderr)
+            print(
+                f"Progress cannot be kept in {self.folder} ({error.strerror}), so --resume will not work.",
+                file=sys.stderr,
+            )
             return [], 0, False
         remove_unfinished(self.folder)
         files = sorted(self.folder.glob("[!.]*.pt"))
         try:
             self._before = [torch.load(path, weights_only=True) for path in files]
         except Exception as error:
-            raise UsageError(f"{self.folder}: cannot be read ({error}). Delete it, and start again.") from error
+            raise UsageError(f"{self.folder}: cannot be read ({error}). Delete it and start again.") from error
         names = [name for content in self._before for name in content["names"]]
         if names and not resume:
             raise UsageError(
-                f"an interrupted run of this command has counted {len(names):,} photos. Pass --resume to go on, or "
+                f"an interrupted run of this command has counted {len(names):,} photos. Pass --resume to continue, or "
                 f"delete {self.folder} to start again."
             )
         if resume:
-            print(f"{len(names):,} photos are counted already.", file=sys.stderr)
+            print(f"{len(names):,} photos are already counted.", file=sys.stderr)
         return names, len(files), True
 
     def add(self, name: str) -> None:
-        """Note that a photo is counted, and save all counts where the last time is long enough ago."""
+        """Note that a photo is counted, and save all counts if the last save was long enough ago."""
         self._names.append(name)
         if self._usable and time.monotonic() - self._saved > max(_LEAST, self._cost / _SHARE):
             start = time.monotonic()
@@ -92,14 +95,14 @@ class Progress:
             try:
                 with written_whole(self.folder / f"{self._session:06d}-{self.worker.rank}.pt") as temporary:
                     torch.save({"names": self._names, "states": states}, temporary)
-            except (OSError, RuntimeError) as error:  # torch's own, where a disk is full
+            except (OSError, RuntimeError) as error:  # torch raises its own if the disk is full
                 print(f"Progress is no longer kept in {self.folder} ({error}).", file=sys.stderr)
                 self._usable = False
             self._saved = time.monotonic()
             self._cost = self._saved - start
 
     def finish(self) -> None:
-        """Add what earlier sessions counted to the metrics: in the first worker, before all of them compute."""
+        """Add the counts of earlier sessions to the metrics, in the first worker, before all workers compute."""
         for content in self._before:
             for key, states in content["states"].items():
                 metric = self.metrics[key]
@@ -107,9 +110,9 @@ class Progress:
                     setattr(metric, name, getattr(metric, name) + value.to(metric.device))
 
     def remove(self) -> None:
-        """Remove the files: the figures are safe."""
+        """Remove the files once the scores are safe."""
         if self._lock.is_locked:
             shutil.rmtree(self.folder, ignore_errors=True)
             self._lock.release()
-            with contextlib.suppress(OSError):  # other evaluations keep theirs there
+            with contextlib.suppress(OSError):  # other evaluations keep their folders there
                 self.folder.parent.rmdir()

@@ -1,4 +1,4 @@
-"""Figures of an evaluation: computed, in percent, as a table, a file and a plot."""
+"""The scores of an evaluation: computed, in percent, as a table, a file and a plot."""
 
 import json
 import sys
@@ -19,18 +19,18 @@ from captum_regioncam.methods import TITLES
 __all__ = ["Figures", "computed", "in_percent", "print_table", "write_figures"]
 
 Figures = dict[str, dict[str, Any]]
-"""Scores by name, by method."""
+"""For each method, its scores by name."""
 
 
 def computed(metric: Metric) -> Any:
-    """Compute a metric over all workers, of which some may have had no photos."""
+    """Compute a metric over all workers, some of which may have had no photos."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The ``compute`` method of metric")
         return metric.compute()
 
 
 def in_percent(scores: dict[str, Tensor]) -> dict[str, Any]:
-    """Turn scores to percent, lists and None for NaN, as JSON has them; thresholds stay what they are."""
+    """Turn scores into JSON values in percent, with None for NaN; thresholds stay as they are."""
 
     def plain(values: Any) -> Any:
         return [plain(value) for value in values] if isinstance(values, list) else None if values != values else values
@@ -41,7 +41,7 @@ def in_percent(scores: dict[str, Tensor]) -> dict[str, Any]:
 
 
 def print_table(title: str, columns: dict[str, str], figures: Figures) -> None:
-    """Print a line a method."""
+    """Print one line per method."""
     photos = next(iter(figures.values()))["photos"]
     table = Table()
     table.add_column("method")
@@ -59,7 +59,7 @@ def print_table(title: str, columns: dict[str, str], figures: Figures) -> None:
 
 
 def write_figures(figures: Figures, axis: str, json_path: Path | None = None, plot_path: Path | None = None) -> None:
-    """Write figures as JSON, and their curves over the threshold as a plot."""
+    """Write the scores as JSON, and their curves over the threshold as a plot."""
     if json_path:
         with written_whole(json_path) as temporary:
             temporary.write_text(json.dumps(figures, indent=1) + "\n")

@@ -19,7 +19,7 @@ _RECORD = "settings.json"
 
 
 def recorded(folder: Path) -> dict[str, Any] | None:
-    """Return the settings that the results in a folder were made with; None where none are recorded.
+    """Return the settings that the results in a folder were made with; None if none are recorded.
 
     Raises:
         UsageError: the record is broken.
@@ -36,10 +36,10 @@ class ResultFolder:
     """A folder that only one run at a time writes results to, with the settings they were made with.
 
     Attributes:
-        option: of the command line, which errors name.
-        path: of the folder.
-        pattern: of the results' names.
-        settings: as JSON has them; what does not change the results is not among them.
+        option: the command line's option, for errors.
+        path: the folder.
+        pattern: the pattern of the results' names.
+        settings: as JSON values, without those that do not change the results.
     """
 
     option: str
@@ -78,30 +78,30 @@ class ResultFolder:
             lock.release()
 
     def results(self) -> Iterable[Path]:
-        """Return the results that are there, of whatever run."""
+        """Return the results in the folder, of any run."""
         return (path for path in self.path.rglob(self.pattern) if not path.name.startswith("."))
 
     def before(self) -> dict[str, Any] | None:
-        """Return the settings of the results that are there; None where there are none.
+        """Return the settings of the results in the folder; None if there are no results.
 
         Raises:
-            UsageError: there are results that are not of this command.
+            UsageError: there are results that this command did not write.
         """
-        if next(iter(self.results()), None) is None:  # a run that ended before its first result binds nobody
+        if next(iter(self.results()), None) is None:  # the settings of a run without results do not matter
             return None
         settings = recorded(self.path)
         if settings is None:
             raise UsageError(
-                f"{self.option} {self.path}: has {self.pattern[1:]} files that are not of this command. Choose another "
-                "folder."
+                f"{self.option} {self.path}: has {self.pattern[1:]} files that this command did not write. Choose "
+                "another folder."
             )
         return settings
 
     def check(self, resume: bool) -> None:
-        """See that results of this run may join those that are there.
+        """Check that this run may add its results to those in the folder.
 
         Raises:
-            UsageError: they were made with other settings, or there are some and ``resume`` is not asked for.
+            UsageError: those were made with other settings, or there are some and ``resume`` is False.
         """
         before = self.before()
         if before is None:
@@ -115,7 +115,7 @@ class ResultFolder:
             )
         if not resume:
             raise UsageError(
-                f"{self.option} {self.path}: has results already. Pass --resume to go on, or another folder."
+                f"{self.option} {self.path}: has results already. Pass --resume to continue, or choose another folder."
             )
 
     def record(self) -> None:

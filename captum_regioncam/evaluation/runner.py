@@ -1,4 +1,4 @@
-"""Runs over many photos: shared out to processes, resumed, and never lost to one photo."""
+"""Runs over many photos: shared among processes, resumed, and not stopped by one photo that fails."""
 
 import os
 import sys
@@ -34,22 +34,22 @@ class Worker:
     count: int = 1
 
     def share(self, photos: int) -> range:
-        """Return the numbers of the photos that are this worker's: every photo is exactly one's."""
+        """Return the numbers of this worker's photos. Every photo belongs to exactly one worker."""
         return range(self.rank, photos, self.count)
 
     def gather(self, value: Result) -> list[Result]:
-        """Return every worker's value, in all of them."""
+        """Return the values of all workers, in every worker."""
         gathered = [value] * self.count
         if self.count > 1:
             dist.all_gather_object(gathered, value)
         return gathered
 
     def merge(self, value: dict[str, str]) -> dict[str, str]:
-        """Merge a dict of every worker's."""
+        """Merge the dicts of all workers."""
         return {key: item for part in self.gather(value) for key, item in part.items()}
 
     def together(self, prepare: Callable[[], Result]) -> Result:
-        """Prepare something in every worker; where it fails in one, all of them end with its reason.
+        """Prepare something in every worker; if it fails in one, all of them end with its reason.
 
         Raises:
             UsageError: it failed.
@@ -66,12 +66,12 @@ class Worker:
 
 @contextmanager
 def workers() -> Iterator[Worker]:
-    """Join the other processes where torchrun (or what sets its variables) started several."""
+    """Join the other processes if torchrun (or a launcher that sets its variables) started several."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         yield Worker()
         return
-    dist.init_process_group("gloo", timeout=timedelta(days=7))  # a worker may wait long for the slowest
+    dist.init_process_group("gloo", timeout=timedelta(days=7))  # a worker may wait a long time for the slowest
     try:
         yield Worker(dist.get_rank(), count)
     finally:
@@ -79,13 +79,13 @@ def workers() -> Iterator[Worker]:
 
 
 def finished(names: Sequence[str], worker: Worker, is_whole: Callable[[int], bool]) -> set[int]:
-    """Return the numbers of the photos whose results are there and whole; the workers share the checking."""
+    """Return the numbers of the photos whose results exist and are complete; the workers share the checking."""
     return {number for part in worker.gather(list(filter(is_whole, worker.share(len(names))))) for number in part}
 
 
 @dataclass(frozen=True)
 class _Groups(Dataset[list[tuple[int, Any]]], Generic[Photo]):
-    """Groups of photos, read together: (number, what was read) or (number, the error) of each."""
+    """Groups of photos, read together: (number, what was read) or (number, the error) for each."""
 
     load: Callable[[int], Photo]
     groups: Sequence[Sequence[int]]
@@ -117,26 +117,26 @@ def visit(
 ) -> dict[str, str]:
     """Visit this worker's photos; one that fails does not stop the others.
 
-    Photos are visited in groups of neighbours, always the same, so that what is computed does not depend on the number
-    of workers, nor on where an earlier run ended.
+    Photos are visited in groups of neighbours. The groups are always the same, so that the results do not depend on the
+    number of workers, nor on where an earlier run ended.
 
     Args:
-        names: of all photos.
-        worker: whose share to visit.
-        load: reads the photo of a number.
-        compute: from photos to a result for each; gets those of a group that are alike at once, and where that fails,
-            one after the other.
-        keep: writes or counts a result; not called for what is done.
-        done: the numbers of photos whose results are there. A group that is done is not visited.
+        names: the names of all photos.
+        worker: the worker whose share is visited.
+        load: reads a photo by its number.
+        compute: from photos to a result for each. It gets all photos of a group that are alike or, if that fails, one
+            after the other.
+        keep: writes or counts a result; not called for photos that are done.
+        done: the numbers of photos whose results exist. A group that is done is not visited.
         batch: how many photos make a group.
-        alike: what photos have to have in common to be computed at once.
+        alike: what photos must have in common to be computed together.
         readers: processes that read photos ahead; 0 reads each when its turn comes.
 
     Returns:
-        The reasons of the photos that failed, of all workers.
+        {name: reason} of the photos that failed, from all workers.
 
     Raises:
-        UsageError: no photo succeeded; or the first 10 of a worker all failed, and none is done from earlier.
+        UsageError: no photo succeeded; or the first 10 of a worker all failed, and none was done earlier.
     """
     done = set(done)
     groups = [range(start, min(start + batch, len(names))) for start in range(0, len(names), batch)]
@@ -181,7 +181,7 @@ def _as_it_is(group: Any) -> Any:
 def _computed(
     group: list[tuple[int, Any]], compute: Callable[[list[Any]], Sequence[Any]], alike: Callable[[Any], Hashable]
 ) -> Iterator[tuple[int, Any]]:
-    """Give (number, (photo, result)) or (number, error) for each photo of a group."""
+    """Yield (number, (photo, result)) or (number, error) for each photo of a group."""
     bins: dict[Hashable, list[tuple[int, Any]]] = {}
     for number, photo in group:
         if isinstance(photo, Exception):

@@ -1,7 +1,7 @@
 """Seed files: a photo's maps in the formats that the pipelines of weakly supervised segmentation and localisation read.
 
-What is written names only what NumPy 1.17 to 2.x all have, so that pipelines of any age open it. What is read is never
-run.
+Files that are written refer only to names that all of NumPy 1.17 to 2.x have, so that pipelines of any age can open
+them. Files that are read are never executed.
 """
 
 import io
@@ -62,19 +62,19 @@ def _clip_es(seed: Seed) -> dict[str, Any]:
 
 def _wsol(seed: Seed) -> npt.NDArray[np.float32]:
     if len(seed.keys) != 1:
-        raise ValueError(f"seed: the format wsol holds one map a photo, not {len(seed.keys)}.")
+        raise ValueError(f"seed: the format wsol holds one map per photo, not {len(seed.keys)}.")
     return _float32(seed.high_res[0])
 
 
 FORMATS: dict[str, Callable[[Seed], Any]] = {"irn": _irn, "psa": _psa, "clip-es": _clip_es, "wsol": _wsol}
-"""What a file holds, by the name of its format."""
+"""The content of a file, by the name of its format."""
 
 
 def save_seed(path: str | os.PathLike[str], seed: Seed, format: str = "irn") -> None:
-    """Write a seed. The file is whole or not there.
+    """Write a seed. The file is written completely or not at all.
 
     Args:
-        path: ending in .npy; missing folders are made.
+        path: ending in .npy; missing folders are created.
         seed: what to write.
         format: "irn" (IRN, ReCAM, LPCAM, ToCo): a dict of ``keys`` and ``cam`` as tensors and ``high_res`` as an array;
             "psa" (PSA, SEAM, MCTformer, S2C): a dict of an (H, W) array for each class, counted from 0 without the
@@ -82,7 +82,7 @@ def save_seed(path: str | os.PathLike[str], seed: Seed, format: str = "irn") -> 
             (wsolevaluation): the one map, (H, W).
 
     Raises:
-        ValueError: the format is none of these, the shapes do not go together, or "wsol" has several maps.
+        ValueError: the format is none of these, the shapes do not go together, or "wsol" does not get one map.
 
     Example::
 
@@ -103,7 +103,7 @@ def save_seed(path: str | os.PathLike[str], seed: Seed, format: str = "irn") -> 
 
 
 def save_arrays(path: str | os.PathLike[str], arrays: Mapping[int, npt.NDArray[np.float32]]) -> None:
-    """Write {number: (H, W) float32}, as PSA keeps its maps: 0 for the background and class + 1 where there is one."""
+    """Write {number: (H, W) float32}, as PSA keeps its maps: 0 is the background, class + 1 is a class."""
     _save(path, {number: _float32(array) for number, array in arrays.items()})
 
 
@@ -111,7 +111,7 @@ def _save(path: str | os.PathLike[str], content: Any) -> None:
     with written_whole(path) as temporary, open(temporary, "wb") as file:
         if isinstance(content, np.ndarray):
             np.save(file, content)
-        else:  # an array of no dimensions that holds the dict, as numpy.save would make it
+        else:  # a 0-dimensional array that holds the dict, as numpy.save would write it
             header = {"descr": "|O", "fortran_order": False, "shape": ()}
             np.lib.format.write_array_header_1_0(file, header)
             file.write(b"\x80\x03" + _call("numpy", "array", content) + b".")
@@ -122,7 +122,7 @@ def _float32(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
 
 
 def _pickled(value: Any) -> bytes:
-    """Pickle a value (protocol 3): NumPy's own pickles name modules that other versions of it do not have."""
+    """Pickle a value (protocol 3). NumPy's own pickles name modules that other versions of NumPy do not have."""
     if isinstance(value, dict):
         return b"}(" + b"".join(_pickled(part) for item in value.items() for part in item) + b"u"
     if isinstance(value, tuple):
@@ -139,7 +139,7 @@ def _pickled(value: Any) -> bytes:
     if isinstance(value, _Raw):
         array = value.array
         return _call("numpy", "ndarray", array.shape, array.dtype.str, array.tobytes())
-    return _call("numpy", "array", _Raw(value))  # a copy, as an array over bytes cannot be written to
+    return _call("numpy", "array", _Raw(value))  # a copy, as an array over bytes is read-only
 
 
 @dataclass(frozen=True)
@@ -152,18 +152,18 @@ def _call(module: str, name: str, *arguments: Any) -> bytes:
 
 
 def load_seed(path: str | os.PathLike[str], keys: Sequence[int] | None = None) -> Seed:
-    """Read a seed in any of the formats, ours or the pipelines' own. Nothing that a pickle may name is ever called.
+    """Read a seed in any of the formats, ours or the pipelines' own. Nothing that a pickle names is ever called.
 
     Args:
-        path: of the file.
-        keys: the class of the map in a file of the format "wsol", which does not tell it. Default: class 0.
+        path: the file.
+        keys: the class of the map in a "wsol" file, which does not hold it. Default: class 0.
 
     Returns:
-        The seed. In formats that have no ``cam``, it is made of ``high_res``. A file of the format "psa" without
-        classes does not tell the photo's size: its maps are (0, 1, 1).
+        The seed. If the format has no ``cam``, it is made from ``high_res``. A "psa" file without classes does not hold
+        the photo's size: its maps are (0, 1, 1).
 
     Raises:
-        ValueError: the file is missing, truncated, or no seed.
+        ValueError: the file is missing, truncated, or not a seed.
 
     Example::
 
@@ -217,7 +217,7 @@ def _complete(keys: Any, high_res: Any, cam: Any = None) -> Seed:
 
 
 class _Named:
-    """Stands for what a pickle names, and is called in its place: it keeps the arguments, and does nothing."""
+    """Stands in for an object that a pickle names. It is called in its place, keeps the arguments and does nothing."""
 
     def __init__(self, name: str, arguments: tuple[Any, ...] | None = None, state: Any = None) -> None:
         self.name, self.arguments, self.state = name, arguments, state
@@ -230,17 +230,17 @@ class _Named:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Read a pickle into dicts, lists, numbers and what stands for the rest."""
+    """Read a pickle into dicts, lists, numbers, and stand-ins for the rest."""
 
     def find_class(self, module: str, name: str) -> Any:
         known = f"{module.replace('numpy._core', 'numpy.core')}.{name}"
         if known not in _BUILDERS:
-            raise ValueError(f"wants {module}.{name}, which no seed needs")
+            raise ValueError(f"refers to {module}.{name}, which no seed needs")
         return _Named(known)
 
 
 def _built(value: Any) -> Any:
-    """Build arrays, tensors and numbers of what a pickle says of them."""
+    """Build arrays, tensors and numbers from what a pickle says about them."""
     if isinstance(value, _Named):
         if value.arguments is None:  # a class that is named as an argument
             return value
@@ -263,7 +263,7 @@ def _array(shape: Sequence[int], dtype: str, content: bytes, order: str = "C") -
 
 def _reconstructed(*_: Any, state: Any) -> Any:
     _, shape, dtype, is_fortran, content = state
-    if isinstance(content, list):  # an array of no dimensions that holds the dict
+    if isinstance(content, list):  # a 0-dimensional array that holds the dict
         (alone,) = content
         return alone
     return _array(shape, dtype, content, "F" if is_fortran else "C")

@@ -15,18 +15,19 @@ IGNORED = 255
 
 
 class SegmentationScore(Metric):
-    r"""IoU of label maps made of class activation maps, at every background threshold.
+    r"""IoU of label maps made from class activation maps, at every background threshold.
 
-    At a threshold t a pixel gets the class of its highest map where that map is above t, and else the background, as
-    the field makes label maps of seeds (IRN: t = 0.15; later work sweeps t). Per pixel only the best class and its
-    score matter, so counts by (true label, best class, thresholds below the score) hold the confusion matrices of all
-    thresholds at once, exactly. They are whole numbers, which merge over processes without rounding.
+    At a threshold t, a pixel gets the class of its highest map if that map is above t, and otherwise the background.
+    This is how the field makes label maps from seeds (IRN: t = 0.15; later work sweeps t). For each pixel, only the
+    best class and its score matter. Counts by (true label, best class, thresholds below the score) therefore hold the
+    exact confusion matrices of all thresholds at once. They are whole numbers, which merge over processes without
+    rounding.
 
     Args:
         num_classes: C, without the background.
-        threshold: the fixed one; it joins the swept.
-        thresholds: the swept ones; default 0, 0.01, ... 1.
-        kwargs: go to torchmetrics' Metric.
+        threshold: the fixed threshold; it is swept as well.
+        thresholds: the thresholds to sweep. Default: 0, 0.01, ... 1.
+        kwargs: passed to torchmetrics' Metric.
 
     Raises:
         ValueError: ``num_classes`` is not positive.
@@ -64,9 +65,9 @@ class SegmentationScore(Metric):
         """Count the pixels of one photo.
 
         Args:
-            cams: (K, H, W), one map a class of the photo; of equal scores the first class wins.
+            cams: (K, H, W), one map per class of the photo; of equal scores, the first class wins.
             keys: (K,) their classes, counted without the background. K = 0 is all background.
-            labels: (H, W) truth: 0 for the background, class + 1, and 255 for what does not count.
+            labels: (H, W) ground truth: 0 for the background, class + 1, and 255 for pixels that do not count.
 
         Raises:
             ValueError: shapes do not fit, a class is out of range, or a score is NaN.
@@ -93,7 +94,7 @@ class SegmentationScore(Metric):
         else:
             best = passed = torch.zeros_like(truth)
         rows, *others = self.histogram.shape
-        truth = truth.masked_fill(ignored, rows)  # one row more, which is dropped
+        truth = truth.masked_fill(ignored, rows)  # one extra row, which is dropped
         cells = truth.mul_(others[0]).add_(best).mul_(others[1]).add_(passed)
         counts = torch.bincount(cells.flatten(), minlength=(rows + 1) * others[0] * others[1])
         self.histogram += counts.view(rows + 1, *others)[:rows]
@@ -111,8 +112,8 @@ class SegmentationScore(Metric):
         Returns:
             ``miou`` at the fixed threshold; ``best_miou`` and ``best_threshold``, the lowest of several;
             ``per_class`` (C + 1,) at the fixed threshold and ``best_per_class`` at the best, background first;
-            ``thresholds`` (T,) and ``curve`` (T,), the mIoU at each. All in [0, 1]. A class that is nowhere in truth
-            and prediction is NaN and left out of the means.
+            ``thresholds`` (T,) and ``curve`` (T,), the mIoU at each. All in [0, 1]. A class that occurs in neither
+            ground truth nor prediction is NaN and left out of the means.
         """
         counts = self.histogram.double()
         labels = counts.sum((1, 2))  # (C + 1,)

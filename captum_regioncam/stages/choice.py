@@ -15,7 +15,7 @@ _FEWEST_BLOCKS = 3
 
 @dataclass(frozen=True)
 class Choice:
-    """A module whose output, or else whose input, is a stage."""
+    """A module whose output, or with ``at_input`` whose input, is a stage."""
 
     name: str
     at_input: bool = False
@@ -25,11 +25,11 @@ def choose(layout: Layout, scores: int | None) -> list[Choice]:
     r"""Choose the stages of a network of (N, C, \*grid) tensors, shallow to deep.
 
     They are: the rectified features that end each resolution; at the resolution that has more blocks than any other,
-    the middle one too, where blocks end in rectified features; and, beside the last features, a map of the scores.
+    also the middle block, if its blocks end in rectified features; and, besides the last features, a map of the scores.
 
     Args:
         layout: how the network is read.
-        scores: how many scores the network gives; None where that is not known.
+        scores: how many scores the network gives; None if that is not known.
     """
     candidates = [call for call in layout.candidates if not _AUXILIARY.search(call.name)]
     score_map = _score_map(layout, candidates, scores)
@@ -37,7 +37,7 @@ def choose(layout: Layout, scores: int | None) -> list[Choice]:
     blocks = {octave: _blocks(layout, candidates, end) for octave, end in ends.items()}
     most = max(map(len, blocks.values()), default=0)
     fullest = [octave for octave, alike in blocks.items() if len(alike) == most >= _FEWEST_BLOCKS]
-    chosen: list[tuple[Choice, Choice]] = []  # with what takes its place where a module is chosen twice
+    chosen: list[tuple[Choice, Choice]] = []  # with the choice that replaces it if a module is chosen twice
     for octave, end in ends.items():
         if fullest == [octave]:
             chosen.append((middle := Choice(blocks[octave][(most - 1) // 2].name), middle))
@@ -50,7 +50,7 @@ def choose(layout: Layout, scores: int | None) -> list[Choice]:
 
 
 def _score_map(layout: Layout, candidates: list[Call], scores: int | None) -> list[Call]:
-    """Find the calls in a row that give a map of the scores: with as many channels, and after the last features."""
+    """Find the consecutive calls after the last features that give a map of the scores: one channel for each score."""
     features = layout.ends_among(call for call in candidates if call.shape[1] != scores)
     if not features:
         return []
@@ -65,7 +65,10 @@ def _score_map(layout: Layout, candidates: list[Call], scores: int | None) -> li
 
 
 def _blocks(layout: Layout, candidates: list[Call], end: Call) -> list[Call]:
-    """List the blocks of a resolution: what ends it, or what that consists of, and its like. None that are signed."""
+    """List the blocks of a resolution: the one that ends it (or the last one inside that) and its like.
+
+    The list is empty if a block does not end in rectified features.
+    """
     block, children = end, _children(candidates, end)
     while block.is_sequential and children and _children(candidates, children[-1]):
         block = children[-1]
@@ -82,8 +85,8 @@ def _blocks(layout: Layout, candidates: list[Call], end: Call) -> list[Call]:
 def _rectified(layout: Layout, end: Call) -> Choice:
     """Choose the rectified features of the block that ends a resolution.
 
-    They are its output; else what an activation makes of its output; else the widest inside it, and of those the last;
-    else the last beside it. A block without any is taken as it is.
+    They are its output; else what an activation makes of its output; else the widest features inside it, the last of
+    them if there are several; else the last features beside it. A block without any is taken as it is.
     """
     if end.rectified:
         return Choice(end.name)
@@ -94,7 +97,8 @@ def _rectified(layout: Layout, end: Call) -> Choice:
         return Choice(block.name)
     if (after := _activation_after(layout, block)) is not None:
         return after
-    # By width, then by time; of one tensor, a module's output before the next one's input, and the outermost module.
+    # By width, then by time. For one tensor, a module's output comes before the next module's input, and the outermost
+    # module comes first.
     inside: dict[tuple[int, int, bool, int], Choice] = {}
     for call in layout.calls:
         if block.name in call.parents and call.computes:
@@ -113,10 +117,10 @@ def _rectified(layout: Layout, end: Call) -> Choice:
 
 
 def _activation_after(layout: Layout, block: Call) -> Choice | None:
-    """Choose what an activation makes of a block's output, perhaps behind a normalisation.
+    """Choose what an activation makes of a block's output, perhaps after a normalisation.
 
-    Where the activation is called as a function, or is a module that runs several times, the next module's input shows
-    it.
+    If the activation is called as a function, or is a module that runs several times, the next module's input shows
+    its output.
     """
     later = [call for call in layout.calls if call.started >= block.ended and call.name not in block.parents]
     for call in sorted(later, key=lambda call: (call.started, len(call.parents))):

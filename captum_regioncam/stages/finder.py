@@ -21,13 +21,13 @@ _TRANSFORMER_STAGES = 4
 
 
 class Stages(Mapping[str, Module]):
-    r"""What :func:`find_stages` found: {dotted name: module}, shallow to deep. It cannot be changed.
+    r"""The stages that :func:`find_stages` found: {dotted name: module}, shallow to deep. It cannot be changed.
 
     Attributes:
-        reshape_transform: turns the modules' tensors into (N, C, \*grid) where they are something else, such as the
-            tokens of a transformer; else None.
-        at_input: the names of the modules whose input is the stage, not the output: what goes into a convolution or a
-            pooling is the only place to see what an activation made that is called as a function, or shared.
+        reshape_transform: turns the modules' tensors into (N, C, \*grid) if they have another layout, such as the
+            tokens of a transformer; otherwise None.
+        at_input: the names of the modules whose input, not output, is the stage. If an activation is called as a
+            function, or is shared, its output shows only in the input of the next convolution or pooling.
 
     Example::
 
@@ -71,51 +71,50 @@ class Stages(Mapping[str, Module]):
         return f"Stages({self.describe()})"
 
     def describe(self) -> str:
-        """Return the names, and say which modules' input is meant."""
+        """Return the names, and mark the modules whose input is meant."""
         return ", ".join(name + " (input)" * (name in self.at_input) for name in self)
 
 
 def find_stages(model: Module, *inputs: Any, min_stride: int = 2) -> Stages:
     r"""Find a network's stages, shallow to deep: the features that say what is where at each resolution.
 
-    One forward pass, in evaluation mode and without gradients, watches which module puts out which grid. It does not
-    run on ``inputs`` but on noise like them, of 224 x 224 positions (4,096 for signals, 48 x 48 x 48 for volumes), so
-    that the stages do not depend on the photo that comes first. A network that takes no input of that size runs on
-    ``inputs``.
+    One forward pass, in evaluation mode and without gradients, shows which module puts out which grid. It does not run
+    on ``inputs`` but on similar noise, of 224 x 224 positions (4,096 for signals, 48 x 48 x 48 for volumes), so that
+    the stages do not depend on the first photo. A network that does not take inputs of that size runs on ``inputs``.
 
-    Grids count as one resolution when they are nearest to the same halving of the input's (112 and 113 of 224). At each
-    resolution the block that ends it is taken: the last module among those that are least deep inside other blocks, and
+    Grids count as one resolution if they are nearest to the same halving of the input's (112 and 113 of 224). At each
+    resolution, the block that ends it is taken: the last of the modules that are least deep inside other blocks, but
     never what a later block does before it goes down. Pooling, padding, dropout and identity modules do not count,
     nor do modules that run more than once.
 
-    - The block's **rectified features** are the stage: its own output, where it ends in a ReLU; else what a ReLU makes
-      of it; else the widest rectified features inside it, such as what goes into the projection of a linear bottleneck
-      (MobileNetV2). Where a ReLU is called as a function, or is one module that runs many times, the next module's
-      *input* shows what it made; ``at_input`` names such stages. A block without rectified features (SiLU, GELU) is
-      taken as it is.
-    - Where one resolution has more blocks than any other, and they end in rectified features, the **middle** one is a
+    - The block's **rectified features** are the stage: its own output, if it ends in a ReLU; else the output of a ReLU
+      that follows it; else the widest rectified features inside it, such as the input of the projection in a linear
+      bottleneck (MobileNetV2). If a ReLU is called as a function, or is one module that runs many times, the next
+      module's *input* shows its output; ``at_input`` names such stages. A block without rectified features (SiLU, GELU)
+      is taken as it is.
+    - If one resolution has more blocks than any other, and they end in rectified features, its **middle** block is a
       stage too.
     - A **map of the scores** (SqueezeNet's classifier, a segmentation network's logits) joins the last features.
 
-    Transformers are read likewise: Swin's channels-last tensors, and tokens, of which those beyond the patches (class
-    token, distillation token, registers) come first. A plain vision transformer has one resolution alone: there, four
-    evenly spaced blocks are taken, and of the last block its first norm, as the patches behind the last attention do
-    not reach a class token, so that their gradient is zero.
+    Transformers are read in the same way: Swin's channels-last tensors, and tokens. Tokens other than the patches
+    (class token, distillation token, registers) come first. A plain vision transformer has only one resolution, so four
+    evenly spaced blocks are taken. Of the last block, the first norm is taken: the patches after the last attention do
+    not reach a class token, so their gradient is zero.
 
     Args:
-        model: the network. Of a DataParallel model, the module inside is watched.
+        model: the network. For a DataParallel model, the module inside is watched.
         inputs: one batch as the model takes it; the first tensor with spatial dimensions sets the scale.
-        min_stride: the finest resolution wanted, as input size over output size, rounded up to a power of two. From
-            stride 2 there are the object's edges; 1 adds the input's own resolution where the network computes there.
+        min_stride: the finest resolution to include, as input size over output size, rounded up to a power of two.
+            Stride 2 already shows the object's edges; 1 adds the input's own resolution if the network computes there.
 
     Returns:
         {dotted name: module}, from the finest to the coarsest resolution, with the ``reshape_transform`` that the
-        modules need: what :class:`~captum_regioncam.LayerRegionCam` takes as ``layer``.
+        modules need. Pass it to :class:`~captum_regioncam.LayerRegionCam` as ``layer``.
 
     Raises:
-        TypeError: ``model`` is no module.
-        ValueError: ``inputs`` has no batch of images, volumes or signals, ``min_stride`` is below 1, or the network
-            shows no stage.
+        TypeError: ``model`` is not a module, or is TorchScript.
+        ValueError: ``inputs`` has no batch of images, volumes or signals, ``min_stride`` is below 1, or no stage is
+            found.
 
     Example::
 
@@ -145,7 +144,7 @@ def find_stages(model: Module, *inputs: Any, min_stride: int = 2) -> Stages:
         raise ValueError(
             f"find_stages: no module of {type(model).__name__} that runs once gives (N, C, *grid) at stride "
             f"{min_stride} or more for an input of shape {tuple(like.shape)}. Try min_stride=1, or name the layers "
-            "yourself, with a reshape_transform where they give tokens or channels-last tensors."
+            "yourself, with a reshape_transform if they give tokens or channels-last tensors."
         )
     prefix = "module." if isinstance(model, DataParallel) else ""
     names = [prefix + choice.name for choice in found]
@@ -157,8 +156,8 @@ def find_stages(model: Module, *inputs: Any, min_stride: int = 2) -> Stages:
 
 
 def _watch_a_probe(model: Module, inputs: Sequence[Any], like: Tensor) -> tuple[list[Call], int | None, Tensor]:
-    """Watch the network on noise, or on its inputs where it takes no other size; return what came in as well."""
-    if isinstance(model, DataParallel):  # whose replicas would run every module once a device
+    """Watch the network on noise, or on its inputs if it takes no other size; return that input as well."""
+    if isinstance(model, DataParallel):  # its replicas would run every module once per device
         model = model.module
         device = next((parameter.device for parameter in model.parameters()), like.device)
         inputs = [value.to(device) if isinstance(value, Tensor) else value for value in inputs]
@@ -171,12 +170,12 @@ def _watch_a_probe(model: Module, inputs: Sequence[Any], like: Tensor) -> tuple[
     try:
         return *watch(model, probe), noise
     except Exception:
-        pass  # a network of one size, or inputs that go together
+        pass  # a network with a fixed input size, or inputs that belong together
     return *watch(model, inputs), like
 
 
 def _evenly_spaced_blocks(layout: Layout) -> list[str]:
-    """Take blocks of a plain transformer: siblings of one class that have modules inside, the most numerous."""
+    """Take blocks of a plain transformer: from the largest group of siblings of one class with modules inside."""
     siblings: dict[tuple[Any, ...], list[str]] = defaultdict(list)
     for call in layout.candidates:
         if not call.is_innermost:

@@ -18,7 +18,7 @@ __all__ = ["Layout", "Octave", "choose_layout"]
 _MOST_PREFIX_TOKENS = 32
 
 Octave = tuple[int, ...]
-"""How many times the grid is half the input's, along each axis."""
+"""How many times the input's grid has been halved, along each axis."""
 
 
 @dataclass
@@ -28,9 +28,9 @@ class Layout:
     calls: list[Call]
     """All calls of modules that run once, in the order in which they end."""
     octave_of: Callable[[tuple[int, ...]], Octave | None]
-    """Says of a tensor's shape which resolution it is; None for none."""
+    """Returns the resolution that a tensor's shape stands for; None if it has none."""
     trunks: set[str]
-    """Containers that run through several resolutions: the modules inside are the blocks."""
+    """Containers that run through several resolutions. The modules inside them are the blocks."""
     lowest_octave: int
     reshape_transform: ReshapeTransform | None = None
     is_tokens: bool = False
@@ -42,7 +42,7 @@ class Layout:
 
     @cached_property
     def ends(self) -> dict[Octave, Call]:
-        """Per resolution the call that ends it: the least deep in blocks, and of those the last."""
+        """The call that ends each resolution: the last of those that are least deep inside blocks."""
         return self.ends_among(self.candidates)
 
     def ends_among(self, calls: Iterable[Call]) -> dict[Octave, Call]:
@@ -56,7 +56,7 @@ class Layout:
         return dict(sorted(ends.items()))
 
     def depth(self, call: Call) -> int:
-        """Return how deep in blocks a call is."""
+        """Return how deep inside blocks a call is."""
         return sum(name not in self.trunks for name in call.parents)
 
     def _is_wanted(self, call: Call) -> bool:
@@ -65,7 +65,7 @@ class Layout:
 
 
 def choose_layout(calls: list[Call], like: Tensor, lowest_octave: int) -> Layout:
-    """Read the network's tensors in the layout that shows the most resolutions, least deep in blocks, most often."""
+    """Choose the layout with the most resolutions, then the least deep ends, then the most candidates."""
     batch, whole, dims = len(like), tuple(like.shape[2:]), like.dim()
     times = Counter(call.name for call in calls)
 
@@ -84,7 +84,7 @@ def choose_layout(calls: list[Call], like: Tensor, lowest_octave: int) -> Layout
         return shape[1:-1] if len(shape) == dims else None
 
     layouts = [read(first)]
-    if any(call.is_linear and len(call.shape) == dims for call in calls):  # which works on the last dimension
+    if any(call.is_linear and len(call.shape) == dims for call in calls):  # linear layers work on the last dimension
         layouts.append(read(last, reshape_transform=channels_last))
     if grids := _token_grids([call for call in calls if call.shape[:1] == (batch,)], dims):
         layouts.append(
@@ -99,14 +99,14 @@ def choose_layout(calls: list[Call], like: Tensor, lowest_octave: int) -> Layout
         return len(layout.ends), -sum(map(layout.depth, layout.ends.values())), len(layout.candidates)
 
     best, uneven = max(layouts, key=merit), read(first, even=False)
-    # Axes that are not halved alike (the time of a video) count where they only ever shrink, block after block.
+    # Axes that are not halved together (such as the time of a video) count if they only ever shrink, block after block.
     shrinks = all(all(a <= b for a, b in zip(*pair, strict=True)) for pair in pairwise(uneven.ends))
     blocks_alone = all(uneven.depth(call) == 0 for call in uneven.ends.values())
     return uneven if shrinks and blocks_alone and len(uneven.ends) > len(best.ends) else best
 
 
 def _token_grids(calls: list[Call], dims: int) -> dict[int, tuple[int, ...]]:
-    """Say which grid a number of tokens stands for: the patch embedding's, or one that is half, a quarter ... of it."""
+    """Return the grid for each number of tokens: the patch embedding's, or one that is half, a quarter ... of it."""
     if dims < 4:
         return {}
     lengths = Counter(call.shape[1] for call in calls if len(call.shape) == 3)
@@ -119,7 +119,8 @@ def _token_grids(calls: list[Call], dims: int) -> dict[int, tuple[int, ...]]:
     ]
     if not fits:
         return {}
-    # Of a pyramid of tokens the finest grid is the patch embedding's; of the same grid, the length most modules give.
+    # In a pyramid of tokens, the finest grid is the patch embedding's; for one grid, the length is what most modules
+    # give.
     _, length, finest = max(fits, key=lambda fit: (math.prod(fit[2]), fit[0]))
     prefix = length - math.prod(finest)
     halved = [tuple(-(-side // 2**times) for side in finest) for times in range(8)]
@@ -127,7 +128,7 @@ def _token_grids(calls: list[Call], dims: int) -> dict[int, tuple[int, ...]]:
 
 
 def _octave(grid: Sequence[int], whole: Sequence[int], even: bool) -> Octave | None:
-    """Say how many times a grid is half the input's: on every axis alike (``even``), or on each by itself."""
+    """Return how many times the input's grid was halved: equally on all axes (``even``), or on each separately."""
     if math.prod(grid) <= 1 or any(part > 1.5 * size for part, size in zip(grid, whole, strict=True)):
         return None
 
@@ -140,7 +141,7 @@ def _octave(grid: Sequence[int], whole: Sequence[int], even: bool) -> Octave | N
         return tuple(nearest_halving([part], [size]) for part, size in zip(grid, whole, strict=True))
     k = nearest_halving(grid, whole)
     off = [abs(math.log2(part / -(-size // 2**k))) for part, size in zip(grid, whole, strict=True)]
-    # An axis that is far from this halving shows that the tensor is of another layout.
+    # An axis that is far from this halving shows that the tensor has another layout.
     return (k,) * len(grid) if max(off) < 0.6 else None
 
 
@@ -151,10 +152,10 @@ def _tokens_transform(grids: dict[int, tuple[int, ...]], whole: Sequence[int]) -
 
 
 def _trunks(calls: list[Call], octave_of: Callable[[tuple[int, ...]], Octave | None]) -> set[str]:
-    """Find the containers that run through three resolutions, such as "features".
+    """Find the containers that run through at least three resolutions, such as "features".
 
-    A block of a class of its own may begin at one resolution and go down twice: from such a one, three below its
-    input's.
+    A block with its own class may begin at one resolution and go down twice. Such a module therefore needs three
+    resolutions besides that of its input.
     """
     within: dict[str, set[Octave]] = defaultdict(set)
     for call in calls:

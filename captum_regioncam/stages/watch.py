@@ -26,15 +26,15 @@ class Call:
         is_sequential: whether the module is a plain container.
         is_linear: whether it works on the last dimension.
         is_innermost: whether it has no modules inside.
-        has_parameters: whether it, or a module inside, has any.
+        has_parameters: whether it, or a module inside it, has parameters.
         started: how many innermost modules had ended when it started.
-        input_shape: of the first tensor that comes in.
-        input_rectified: whether it takes one tensor alone that is nowhere negative, but somewhere positive.
+        input_shape: the shape of the first tensor that comes in.
+        input_rectified: whether its only input is a tensor that is nowhere negative, but somewhere positive.
         ended: how many innermost modules had ended when it ended, itself included.
-        shape: of the output; empty where that is no single tensor.
+        shape: the shape of the output; empty if that is not a single tensor.
         rectified: whether the output is nowhere negative, but somewhere positive.
-        computes: False for pooling, padding and the like, and for a container that hands on the output of one.
-        last_inside: the latest call directly inside, while this one runs: its output, and whether it computes.
+        computes: False for pooling, padding and the like, and for a container that only passes on the output of one.
+        last_inside: the latest call directly inside this one, while it runs: its output, and whether it computes.
     """
 
     name: str
@@ -57,11 +57,11 @@ class Call:
 def watch(model: Module, inputs: Sequence[Any]) -> tuple[list[Call], int | None]:
     """Run the model once, in evaluation mode and without gradients.
 
-    Training modes, the random state and hooks are afterwards as they were.
+    Training modes, the random state and hooks are restored afterwards.
 
     Returns:
-        The calls of its modules, in the order in which they end; and how many scores it gives: the channels of the
-        first tensor that it returns.
+        The calls of its modules, in the order in which they end; and how many scores the model gives: the channels of
+        the first tensor that it returns.
     """
     ended = 0
     stack: list[Call] = []
@@ -131,7 +131,7 @@ def _only_rearranges(module: Module) -> bool:
 
 @contextmanager
 def _left_as_it_was(model: Module, inputs: Sequence[Any]) -> Iterator[None]:
-    """Evaluation mode for a while, with the modes and the random state as before afterwards."""
+    """Switch to evaluation mode for a while, and restore the modes and the random state afterwards."""
     modes = {module: module.training for module in model.modules()}
     devices = {value.device for value in inputs if isinstance(value, Tensor) and value.is_cuda}
     with torch.random.fork_rng(devices=list(devices)):

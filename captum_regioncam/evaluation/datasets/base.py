@@ -34,12 +34,12 @@ class Sample:
     """One photo.
 
     Attributes:
-        name: the photo's, unique in the data set; seeds are called after it.
+        name: the photo's name, unique in the data set; seeds are named after it.
         photo: RGB.
         keys: its classes, counted without the background.
-        targets: for each key the network's output.
-        labels: (height, width) 0 for the background, key + 1, and 255 for what does not count; None where unknown.
-        boxes: (B, 4) x0, y0, x1, y1 in the photo's pixels, not rounded; None where unknown.
+        targets: for each key, the index of the network's output.
+        labels: (height, width) 0 for the background, key + 1, and 255 for pixels that do not count; None if unknown.
+        boxes: (B, 4) x0, y0, x1, y1 in the photo's pixels, not rounded; None if unknown.
 
     Example::
 
@@ -58,16 +58,17 @@ class Sample:
 class PhotoDataset(Dataset[Sample]):
     """What the data sets have in common.
 
-    Ground truth of the benchmarks is of the stored pixels, as their reference code reads them; where only the photo
-    turned by its EXIF orientation has the size of the ground truth, that is taken. A :class:`PhotoFolder` turns photos.
+    The benchmarks' ground truth belongs to the stored pixels, as their reference code reads them. If only the photo
+    turned by its EXIF orientation has the size of the ground truth, the turned photo is used. A :class:`PhotoFolder`
+    turns photos.
 
     Attributes:
-        names: one a photo, in the order of the samples.
+        names: one per photo, in the order of the samples.
         classes: names of the keys.
 
     Raises:
-        ValueError: on construction the layout is incomplete (the message says what is missing where); on access a file
-            of the photo is missing, truncated or does not fit.
+        ValueError: on construction, if the layout is incomplete (the message says what is missing, and where); on
+            access, if a file of the photo is missing, truncated or does not fit.
 
     Example::
 
@@ -88,7 +89,7 @@ class PhotoDataset(Dataset[Sample]):
 
 
 def data_root(root: str | os.PathLike[str], below: Iterable[str], wanted: Sequence[str], what: str) -> Path:
-    """Find the folder that has what is wanted."""
+    """Find the folder that has the files and folders wanted."""
     candidates = [Path(root) / part for part in below]
     best = max(candidates, key=lambda path: sum((path / part).exists() for part in wanted))
     if missing := [part for part in wanted if not (best / part).exists()]:
@@ -97,7 +98,7 @@ def data_root(root: str | os.PathLike[str], below: Iterable[str], wanted: Sequen
 
 
 def checked_names(names: Sequence[str], source: Path, folder: str = "the data set's folder") -> list[str]:
-    """Return names as they are, once each of them is sure to be one file's, inside the folder.
+    """Return the names unchanged if each names one file, inside the folder.
 
     Raises:
         ValueError: a name is listed twice, or leads out of the folder.
@@ -113,7 +114,7 @@ def checked_names(names: Sequence[str], source: Path, folder: str = "the data se
 
 
 def first_files(roots: Iterable[Path], folders: Iterable[str], patterns: Sequence[str]) -> list[Path]:
-    """Return the files that match the first pattern that any do, in the first folder that has some."""
+    """Return the files in the first folder that has matching files, by the first pattern that matches any."""
     found = (sorted((root / part).glob(pattern)) for root in roots for part in folders for pattern in patterns)
     return next((paths for paths in found if paths), [])
 
@@ -121,12 +122,12 @@ def first_files(roots: Iterable[Path], folders: Iterable[str], patterns: Sequenc
 def photo_of_size(
     path: Path, size: tuple[int, int] | None, *, upright: bool = False, resized: bool = False
 ) -> Image.Image:
-    """Read a photo as it is stored or, preferably if ``upright``, as EXIF turns it: which has its ground truth's size.
+    """Read a photo as it is stored, or as EXIF turns it: whichever has the size of its ground truth.
 
-    ``resized`` also takes one of another size but the same proportions.
+    ``upright`` prefers the turned photo. ``resized`` also accepts another size with the same proportions.
     """
     preferred = read_photo(path, upright=upright)
-    if size is None or preferred.size == size:  # and nearly every photo has been read once
+    if size is None or preferred.size == size:  # nearly every photo is read only once
         return preferred
     other = read_photo(path, upright=not upright)
     fitting = [other] if other.size == size else []
@@ -152,7 +153,7 @@ def read_labels(path: Path, classes: int) -> npt.NDArray[np.uint8]:
     """Read a label map: (height, width), 0 to ``classes`` and 255."""
     image = open_image(path)
     if image.mode not in ("P", "L"):
-        raise ValueError(f"{path}: a label map has one number a pixel; this is {image.mode}.")
+        raise ValueError(f"{path}: a label map has one number per pixel; this is {image.mode}.")
     labels: npt.NDArray[np.uint8] = np.array(image)
     if (unknown := labels[(labels > classes) & (labels < 255)]).size:
         raise ValueError(f"{path}: label {unknown[0]} is none of 0 to {classes} and 255.")
@@ -168,7 +169,7 @@ def read_xml(path: Path) -> ElementTree.Element:
 
 
 def text_of(element: Any, tag: str, path: Path) -> str:
-    """Return the text of an element below another."""
+    """Return the text of an element inside another."""
     text: str | None = element.findtext(tag)
     if not text:
         raise ValueError(f"{path}: has an element without {tag}.")

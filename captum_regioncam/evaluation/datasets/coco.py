@@ -15,16 +15,16 @@ __all__ = ["Coco"]
 class Coco(PhotoDataset):
     """MS COCO 2014 or 2017: SPLIT/ and annotations/instances_SPLIT.json, read by pycocotools.
 
-    The semantic mask is drawn of all instances, crowds too, the larger first, so that what lies on something else stays
-    visible.
+    The semantic mask is drawn from all instances, including crowds. Larger instances are drawn first, so that objects
+    on top of others stay visible.
 
     Args:
-        root: the folder of both.
+        root: the folder that contains both.
         split: such as train2014 or val2017.
         ground_truth: draw the masks.
 
     Raises:
-        ValueError: as :class:`PhotoDataset`.
+        ValueError: as in :class:`PhotoDataset`.
 
     Example::
 

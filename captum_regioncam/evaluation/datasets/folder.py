@@ -1,4 +1,4 @@
-"""A folder of one's own photos."""
+"""A folder of your own photos."""
 
 import json
 import os
@@ -27,11 +27,11 @@ class PhotoFolder(PhotoDataset):
     All objects are one class, "foreground".
 
     Args:
-        root: the folder of the three.
+        root: the folder that contains all three.
         ground_truth: read the masks.
 
     Raises:
-        ValueError: as :class:`PhotoDataset`.
+        ValueError: as in :class:`PhotoDataset`.
 
     Example::
 

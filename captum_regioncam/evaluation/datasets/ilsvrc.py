@@ -20,16 +20,16 @@ __all__ = ["Ilsvrc2012"]
 class Ilsvrc2012(PhotoDataset):
     """ILSVRC2012's validation photos with their boxes.
 
-    Looked for below the root: the photos (*.JPEG, in one folder or in one a class) in ILSVRC2012_img_val/, val/ or
-    Data/CLS-LOC/val/; the boxes (ILSVRC2012_val_*.xml) in Annotations/CLS-LOC/val/, bbox/val/, bbox/ or val/; and the
-    classes, which the network's outputs are numbered by, as sorted WordNet ids in LOC_synset_mapping.txt,
-    synset_words.txt or synsets.txt, or as the names of the photos' folders.
+    They are looked for below the root: the photos (*.JPEG, in one folder or in one folder per class) in
+    ILSVRC2012_img_val/, val/ or Data/CLS-LOC/val/; the boxes (ILSVRC2012_val_*.xml) in Annotations/CLS-LOC/val/,
+    bbox/val/, bbox/ or val/; and the classes in LOC_synset_mapping.txt, synset_words.txt or synsets.txt, or else in the
+    names of the photos' folders. The classes' sorted WordNet ids number the network's outputs.
 
     Args:
-        root: the folder of these, or of an ILSVRC/ with them.
+        root: the folder that contains these, or an ILSVRC/ folder with them.
 
     Raises:
-        ValueError: as :class:`PhotoDataset`.
+        ValueError: as in :class:`PhotoDataset`.
 
     Example::
 

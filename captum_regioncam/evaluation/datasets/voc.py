@@ -29,12 +29,12 @@ class Voc2012(PhotoDataset):
 
     Args:
         root: VOCdevkit/VOC2012, or a folder above it.
-        split: train, val, or any other list there; one of the augmented set (train_aug) names each photo's mask.
-        labels_from: the photo's classes are those of its "xml" or of its "mask".
+        split: train, val, or any other list there; a list of the augmented set (train_aug) names each photo's mask.
+        labels_from: take the photo's classes from its "xml" or its "mask".
         ground_truth: read the masks.
 
     Raises:
-        ValueError: as :class:`PhotoDataset`.
+        ValueError: as in :class:`PhotoDataset`.
 
     Example::
 
@@ -72,7 +72,7 @@ class Voc2012(PhotoDataset):
             path = self.root / "Annotations" / f"{name}.xml"
             found = {text_of(item, "name", path) for item in read_xml(path).iter("object")}
             if unknown := found - set(self.classes):
-                raise ValueError(f"{path}: {', '.join(sorted(unknown))}: no classes of VOC 2012.")
+                raise ValueError(f"{path}: {', '.join(sorted(unknown))}: not among the classes of VOC 2012.")
             keys = [key for key, name_ in enumerate(self.classes) if name_ in found]
         else:
             keys = [int(label) - 1 for label in np.unique(labels) if 0 < label < 255]  # type: ignore[arg-type]
