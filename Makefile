@@ -1,8 +1,9 @@
 # Each target sets up what it needs: a virtual environment in .venv, with the versions of constraints.txt.
 PYTHON ?= python3
+CONSTRAINTS ?= constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 
 .PHONY: demo test check bench docs dist clean
 
@@ -30,7 +31,7 @@ dist: $(VENV)/dist.stamp
 	rm -rf dist build
 	$(BIN)/python -m build --outdir dist .
 	$(PYTHON) -m venv --clear dist/venv
-	dist/venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	dist/venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) \
 		"$$(ls dist/*.whl)[demo]"
 	cd dist && venv/bin/captum-regioncam demo --output smoke.png && test -s smoke.png
 	rm -rf dist/venv dist/smoke.png
@@ -42,23 +43,23 @@ clean:
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/demo.stamp: setup.cfg constraints.txt | $(BIN)/python
+$(VENV)/demo.stamp: setup.cfg $(CONSTRAINTS) | $(BIN)/python
 	$(INSTALL) --editable ".[demo]"
 	@touch $@
 
-$(VENV)/test.stamp: setup.cfg constraints.txt | $(BIN)/python
+$(VENV)/test.stamp: setup.cfg $(CONSTRAINTS) | $(BIN)/python
 	$(INSTALL) --editable ".[demo,eval,test]"
 	$(INSTALL) --editable ".[crf]" || echo "Dense CRF cannot be built here; its tests are skipped."
 	@touch $@
 
-$(VENV)/bench.stamp: setup.cfg constraints.txt | $(BIN)/python
+$(VENV)/bench.stamp: setup.cfg $(CONSTRAINTS) | $(BIN)/python
 	$(INSTALL) --editable ".[bench,eval]"
 	@touch $@
 
-$(VENV)/dist.stamp: setup.cfg constraints.txt | $(BIN)/python
+$(VENV)/dist.stamp: setup.cfg $(CONSTRAINTS) | $(BIN)/python
 	$(INSTALL) build
 	@touch $@
 
-$(VENV)/docs.stamp: setup.cfg constraints.txt | $(BIN)/python
+$(VENV)/docs.stamp: setup.cfg $(CONSTRAINTS) | $(BIN)/python
 	$(INSTALL) --editable ".[demo,docs,eval]"
 	@touch $@
