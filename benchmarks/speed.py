@@ -16,6 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import summary
 import torch
 from captum.attr import LayerGradCam
 from measure import import_torchvision, interleaved, peak_bytes, process_memory, row
@@ -191,6 +192,7 @@ def main():
     print("\n".join(lines[-3:]))
     if options.write:
         TABLE.write_text("\n".join(lines) + "\n")
+        summary.main()
 
 
 if __name__ == "__main__":
