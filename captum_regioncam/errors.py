@@ -1,7 +1,7 @@
 """The errors that this package raises for input that it cannot attribute.
 
-Captum reports the same mistakes as ``AssertionError`` or ``IndexError``, depending on their form. Code written for
-LayerGradCam may catch either, so these errors derive from them, and from ``ValueError`` for all other code.
+Captum reports a wrong layer as ``AssertionError``, and a wrong target as ``AssertionError`` or ``IndexError``. Code
+written for LayerGradCam may catch these, so the errors derive from them, and from ``ValueError`` for all other code.
 """
 
 from collections.abc import Callable, Mapping

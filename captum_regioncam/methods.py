@@ -31,7 +31,10 @@ def _last(stages: Stages) -> tuple[Module, bool]:
 
 def _grad_cam(model: Module, stages: Stages, **_: Any) -> Attribute:
     if stages.reshape_transform is not None:
-        raise LayerError("grad-cam: Captum's LayerGradCam does not support tokens or channels-last tensors.")
+        raise LayerError(
+            "grad-cam: Captum's LayerGradCam does not support tokens or channels-last tensors. Use layer-cam or "
+            "region-cam."
+        )
     layer, at_input = _last(stages)
     attribute = partial(LayerGradCam(model, layer).attribute, attribute_to_layer_input=at_input, relu_attributions=True)
 

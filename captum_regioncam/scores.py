@@ -37,6 +37,9 @@ def class_scores(model: Callable[..., Any]) -> Module:
         A module that takes the inputs of ``model`` and returns that tensor: a ``forward_func`` for any Captum
         attribution. The layers to attribute to are those of ``model``.
 
+    Raises:
+        TypeError: when called, if the output contains no tensor.
+
     Example::
 
         >>> from types import SimpleNamespace
@@ -62,6 +65,7 @@ def segmentation_score(model: Callable[..., Any], class_index: int, mask: Tensor
 
     Raises:
         ValueError: when called, if the output has another shape or no such class, or if the mask does not fit.
+        TypeError: when called, if the output contains no tensor.
 
     Example::
 
@@ -154,6 +158,7 @@ def similarity_score(encoder: Callable[..., Any], embeddings: Tensor) -> Module:
 
     Raises:
         ValueError: when called, if the encoder's embeddings have another length.
+        TypeError: when called, if the output contains no tensor.
 
     Example::
 

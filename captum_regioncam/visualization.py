@@ -82,8 +82,9 @@ def show_attributions(
         The figure. A notebook shows it; ``savefig`` writes it.
 
     Raises:
-        ValueError: the photo is not an image or out of range, an attribution is not one finite 2-D map per photo, or a
-            probability is not in [0, 1] or has no title.
+        ValueError: the photo is not an image or out of range, an attribution is not one finite 2-D map per photo, a
+            probability is not in [0, 1] or has no title, there is not one ``image_title`` per photo, ``columns`` is
+            below 1, or several photos come with a mapping of mappings.
 
     Example::
 

@@ -181,7 +181,8 @@ def test_explain_a_transformer(photos, capsys):
     assert run("explain", "cup.jpg", *options, "--layers", "blocks.2,blocks.5,blocks.8,blocks.11.norm1") == 0
     assert np.load("cup_cam.npy").shape == found[:1].shape
     assert run("explain", "cup.jpg", *options, "--method", "grad-cam") == 1
-    assert "LayerGradCam does not support tokens" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "LayerGradCam does not support tokens or channels-last tensors. Use layer-cam or region-cam." in err
 
 
 def test_a_network_without_class_scores(photos, capsys):

@@ -154,7 +154,7 @@ def test_seeds_of_another_pipeline(voc, capsys):
     assert run(*command) == 1
     err = capsys.readouterr().err
     assert "unheard_of: is not in the data set" in err
-    assert f"{NAMES[1]}: its maps are (5, 5), its photo is (44, 60)" in err
+    assert f"{NAMES[1]}: its maps are (5, 5), its photo is (44, 60) (height, width). Give the --dataset and" in err
 
 
 def test_label_maps_with_the_seeds(voc):

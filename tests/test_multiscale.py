@@ -101,5 +101,5 @@ def test_wrong_arguments(photo, cam, options, says):
 
 
 def test_attribution_that_gives_no_maps(photo):
-    with pytest.raises(ValueError, match=r"gives .N, C, height, width., got str"):
+    with pytest.raises(ValueError, match=r"^attribution gives str; expects \(N, C, height, width\)"):
         multiscale_maps(lambda x, targets: "maps", photo, [1], preprocess)

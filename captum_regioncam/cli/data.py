@@ -10,7 +10,7 @@ import torch
 
 from captum_regioncam.cli.network import check_size
 from captum_regioncam.cli.parser import SPLITS
-from captum_regioncam.cli.protocols import Protocol
+from captum_regioncam.cli.protocols import PROTOCOLS, Protocol
 from captum_regioncam.errors import UsageError
 from captum_regioncam.evaluation import Coco, Ilsvrc2012, PhotoDataset, PhotoFolder, Voc2012
 from captum_regioncam.stages import Stages
@@ -54,7 +54,8 @@ def check_contrast(options: argparse.Namespace, methods: Sequence[str]) -> None:
 def protocol_of(options: argparse.Namespace) -> Protocol:
     """Return the protocol that the options define, and check that they go together."""
     check_size(options)
-    normalize, upsample = getattr(options, "normalize", "minmax"), getattr(options, "upsample", "photo")
+    default = PROTOCOLS[options.dataset]
+    normalize, upsample = (getattr(options, name, getattr(default, name)) for name in ("normalize", "upsample"))
     return Protocol(options.scales, options.flip, options.resize, normalize, upsample, batch=options.batch)
 
 

@@ -149,7 +149,10 @@ class _SeedReader:
                 raise ValueError(f"{name}: has no classes and therefore no size; give --dataset and --root.")
             seed = Seed(seed.keys, seed.cam, np.zeros((0, *size), dtype=np.float32))
         if seed.high_res.shape[1:] != size:
-            raise ValueError(f"{name}: its maps are {seed.high_res.shape[1:]}, its photo is {size}.")
+            raise ValueError(
+                f"{name}: its maps are {seed.high_res.shape[1:]}, its photo is {size} (height, width). Give the "
+                "--dataset and --root that the seeds were made from."
+            )
         return _Read(seed, sample)
 
 

@@ -15,7 +15,8 @@ class Protocol:
         flip: add the maps of the mirrored photo.
         resize: see :class:`~captum_regioncam.cli.classifier.Classifier`.
         normalize: see :func:`~captum_regioncam.evaluation.normalize`.
-        upsample: "photo" upsamples maps to the photo's size; "irn" to the next multiples of 16, and crops them.
+        upsample: "photo" upsamples maps to the photo's size; "irn" to the next multiples of 16, and crops them; "boxes"
+            to the 224 x 224 pixels on which :class:`~captum_regioncam.evaluation.LocalizationScore` compares boxes.
         batch: how many neighbouring photos with equal input sizes the network gets at once.
     """
 
@@ -35,7 +36,11 @@ class Protocol:
             "keep": "photos at their own size",
         }
         normalize = {"max": "divided by its maximum", "minmax": "stretched from its minimum to its maximum"}
-        upsample = {"photo": "to the photo's size", "irn": "to the next multiples of 16, then cropped to the photo"}
+        upsample = {
+            "photo": "to the photo's size",
+            "irn": "to the next multiples of 16, then cropped to the photo",
+            "boxes": "to 224 x 224, where boxes are compared",
+        }
         return (
             f"{resize[self.resize]}; scale{'s' * (len(self.scales) > 1)} {scales}, with{'' if self.flip else 'out'} "
             f"flips; maps upsampled {upsample[self.upsample]}; each {normalize[self.normalize]}"
@@ -43,5 +48,5 @@ class Protocol:
 
 
 _IRN = Protocol((1.0, 0.5, 1.5, 2.0), flip=True, resize="keep", normalize="max", upsample="irn", batch=1)
-PROTOCOLS = {"voc": _IRN, "coco": _IRN, "ilsvrc": Protocol(), "folder": Protocol()}
+PROTOCOLS = {"voc": _IRN, "coco": _IRN, "ilsvrc": Protocol(upsample="boxes"), "folder": Protocol()}
 """IRN's (Ahn et al., CVPR 2019) for voc and coco; Choe et al.'s (CVPR 2020) for ilsvrc, and for folders of photos."""

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from captum_regioncam.errors import describe
 from captum_regioncam.files import resized
 from captum_regioncam.grids import min_max, resize
 
@@ -138,7 +139,10 @@ def _maps(attribution: Any, x: Tensor, targets: list[int]) -> Tensor:
     else:
         maps = attribution(x, targets)
     if not isinstance(maps, Tensor) or maps.dim() != 4:
-        raise ValueError(f"attribution: expects one that gives (N, C, height, width), got {type(maps).__name__}.")
+        raise ValueError(
+            f"attribution gives {describe(maps)}; expects (N, C, height, width) maps, or (N, K, height, width) from a "
+            "function of inputs and K targets."
+        )
     return maps
 
 

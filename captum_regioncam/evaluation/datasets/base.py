@@ -60,7 +60,7 @@ class PhotoDataset(Dataset[Sample]):
 
     The benchmarks' ground truth belongs to the stored pixels, as their reference code reads them. If only the photo
     turned by its EXIF orientation has the size of the ground truth, the turned photo is used. A :class:`PhotoFolder`
-    turns photos.
+    always turns its photos by their EXIF orientation.
 
     Attributes:
         names: one per photo, in the order of the samples.
