@@ -77,6 +77,7 @@ def test_checkpointed_segments(layer):
             LayerRegionCam(forward, net.conv2).attribute(x, target=1, additional_forward_args=True)
 
 
+@pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0:RuntimeWarning")
 def test_compiled_models():
     net, x = small_net()
     expected = LayerRegionCam(net, [net.relu1, net.relu2]).attribute(x, target=1)

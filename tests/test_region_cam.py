@@ -1,5 +1,4 @@
 import inspect
-import warnings
 
 import pytest
 import torch
@@ -511,12 +510,10 @@ class TestBadInput:
         with pytest.raises(LayerError, match=rf"reshape_transform gave {made} for layer 'relu2'"):
             LayerRegionCam(net, net.relu2, reshape_transform=transform).attribute(x, target=1)
 
+    @pytest.mark.filterwarnings("ignore:.torch.jit")  # deprecated
     def test_torchscript(self):
         net, x = GapNet().eval(), torch.randn(1, 3, 6, 6)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            compiled = [torch.jit.script(net), torch.jit.trace(net, x)]
-        for scripted in compiled:
+        for scripted in (torch.jit.script(net), torch.jit.trace(net, x)):
             with pytest.raises(TypeError, match=r"is TorchScript.* eager model"):
                 LayerRegionCam(scripted, scripted.relu)
             with pytest.raises(TypeError, match="is TorchScript"):
