@@ -1,6 +1,17 @@
 """Sphinx configuration."""
 
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
 import captum_regioncam
+
+# What IPython runs when a notebook's kernel starts: the tests' remedy for a torchvision built against CUDA.
+_startup = Path(tempfile.mkdtemp()) / "profile_default" / "startup"
+_startup.mkdir(parents=True)
+shutil.copy(Path(__file__).parent.parent / "tests" / "torchvision_schemas.py", _startup)
+os.environ["IPYTHONDIR"] = str(_startup.parent.parent)
 
 project = "captum_regioncam"
 copyright = "2026, the captum_regioncam developers"

@@ -101,13 +101,14 @@ def voc():
 
 
 PAGES = [
-    ("README.md", resnet, 5),
+    ("README.md", resnet, 3),
     ("docs/index.md", small, 1),
     ("docs/how-to/choose-layers.md", stages, 4),
     ("docs/how-to/captum.md", captum, 7),
     ("docs/how-to/transformers.md", transformer, 2),
     ("docs/how-to/outputs.md", outputs, 3),
     ("docs/how-to/many-classes.md", captum, 2),
+    ("docs/how-to/masks.md", small, 1),
     ("docs/how-to/seeds.md", voc, 1),
     ("docs/how-to/torchrun.md", sharded, 1),
     ("docs/how-to/compare.md", small, 1),

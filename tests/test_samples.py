@@ -36,5 +36,7 @@ def test_unknown_names():
 
 def test_without_scikit_image(monkeypatch):
     monkeypatch.setitem(sys.modules, "skimage", None)
-    with pytest.raises(ImportError, match=r'chelsea.png comes with scikit-image: pip install "captum_regioncam\[demo\]"'):
+    with pytest.raises(
+        ImportError, match=r'chelsea.png comes with scikit-image: pip install "captum_regioncam\[demo\]"'
+    ):
         photo("cat")
