@@ -30,7 +30,7 @@ def read(table):
 
 def rows(runs):
     """Return the lines of the summary: time and memory of every method as multiples of the floor's."""
-    yield f"| network | {' | '.join(SHORT.values())} |"
+    yield f"| network | {' | '.join(SHORT.values())} |".replace("Layer", "Layer&shy;")  # where narrow screens break
     yield "|---|" + "---|" * len(SHORT)
     for run, methods in runs.items():
         seconds, memory = methods[FLOOR]
@@ -40,15 +40,16 @@ def rows(runs):
 
 def draw(runs):
     """Draw the same numbers as bars."""
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
-    for axis, index, title in zip(figure.subplots(1, 2), (0, 1), ("time", "peak memory"), strict=True):
+    figure = Figure(figsize=(6, 5.5), layout="constrained")  # one above the other, for narrow screens
+    for axis, index, title in zip(figure.subplots(2), (0, 1), ("time", "peak memory"), strict=True):
         for place, (method, label) in enumerate(SHORT.items()):
             heights = [methods[method][index] / methods[FLOOR][index] for methods in runs.values()]
             axis.bar([x + 0.2 * place for x in range(len(runs))], heights, 0.18, label=label)
         axis.axhline(1, color="black", linewidth=1)
         axis.set_xticks([x + 0.3 for x in range(len(runs))], [run.split(",")[0] for run in runs])
-        axis.set_title(f"{title} (the floor: 1)", fontsize=10)
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), fontsize=9, loc="outside lower center", ncols=len(SHORT))
+        axis.set_title(f"{title} (the floor: 1)")
+        axis.tick_params(labelsize=12)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), fontsize=12, loc="outside lower center", ncols=2)
     return figure
 
 

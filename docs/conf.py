@@ -35,6 +35,11 @@ autodoc_typehints = "none"
 # torchmetrics imports torchvision wherever there is one, which may belong to another torch.
 autodoc_mock_imports = ["torchvision"]
 autodoc_member_order = "bysource"
-exclude_patterns = ["_build", "jupyter_execute"]  # what an earlier build left
+exclude_patterns = [
+    *["_build", "jupyter_execute"],  # what an earlier build left
+    *["speed-summary.md", "speed-table.md", "models-table.md"],  # included by other pages
+]
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["narrow.css"]
 html_title = "captum_regioncam"
