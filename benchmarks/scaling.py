@@ -1,6 +1,6 @@
 """Compare SIP with the dense affinity matrix that it replaces, as the number of positions grows: docs/scaling.png.
 
-python benchmarks/scaling.py [--device cuda] [--channels 64]
+python benchmarks/scaling.py [--device cuda] [--channels 64] [--largest 896] [--output FILE]
 """
 
 import argparse
@@ -43,11 +43,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--channels", type=int, default=64)
+    parser.add_argument("--largest", type=int, default=896, help="side of the largest grid")
+    parser.add_argument("--output", type=Path, default=PICTURE)
     options = parser.parse_args()
     device = torch.device(options.device)
     torch.manual_seed(0)
     rows = {"SIP": [], "dense affinity": []}
-    for side in (14, 28, 56, 80, 112, 160, 224, 448, 896):
+    for side in [side for side in (14, 28, 56, 80, 112, 160, 224, 448, 896) if side <= options.largest]:
         features = torch.rand(1, options.channels, side, side, device=device)
         semantics = torch.rand(1, 1, side, side, device=device)
         functions = {"SIP": propagate, "dense affinity": dense}
@@ -70,7 +72,7 @@ def main():
         axis.set_ylabel(label, fontsize=12)
         axis.tick_params(labelsize=11)
         axis.legend(fontsize=12)
-    figure.savefig(PICTURE)
+    figure.savefig(options.output)
 
 
 if __name__ == "__main__":
