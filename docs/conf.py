@@ -24,7 +24,7 @@ extensions = [
     "sphinx-mathjax-offline",  # copies MathJax beside the pages
     "sphinx_design",
 ]
-myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
