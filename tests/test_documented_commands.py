@@ -22,6 +22,7 @@ from skimage import data
 from examples.irn_resnet50 import coco_network, network
 
 ROOT = Path(__file__).parent.parent
+NEEDS_TORCH_CAM = pytest.mark.skipif(sys.version_info < (3, 11), reason="torch-cam 0.5 needs Python 3.11")
 PAGES = {
     page.relative_to(ROOT).as_posix(): [
         command.removeprefix("$ ")
@@ -110,8 +111,8 @@ def test_there_are_commands():
     "command",
     [
         "scaling.py --largest 28 --output scaling.png",
-        "peers.py",
-        "speed.py --networks resnet18 --sizes 32 --repeats 2 --no-memory",
+        pytest.param("peers.py", marks=NEEDS_TORCH_CAM),
+        pytest.param("speed.py --networks resnet18 --sizes 32 --repeats 2 --no-memory", marks=NEEDS_TORCH_CAM),
         "evaluation.py --photos 20 --networks mobilenet_v2 --batches 4",
     ],
 )
