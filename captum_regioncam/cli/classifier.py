@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from captum_regioncam.errors import UsageError
-from captum_regioncam.files import resized
+from captum_regioncam.photos import resized
 
 __all__ = ["RESIZES", "Classifier", "nearest"]
 

@@ -21,8 +21,9 @@ from tqdm import tqdm
 from captum_regioncam.cli.classifier import Classifier
 from captum_regioncam.cli.network import check_size, classifier_of, layers_named, report_failures, stages_of
 from captum_regioncam.errors import UsageError, reason_of
-from captum_regioncam.files import PHOTO_SUFFIXES, read_photo, written_whole
+from captum_regioncam.files import written_whole
 from captum_regioncam.methods import TITLES, Attribute, make_method
+from captum_regioncam.photos import PHOTO_SUFFIXES, read_photo
 from captum_regioncam.pictures import overlay
 from captum_regioncam.stages import Stages
 from captum_regioncam.visualization import show_attributions

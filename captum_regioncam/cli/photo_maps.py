@@ -17,8 +17,8 @@ from captum_regioncam.cli.protocols import Protocol
 from captum_regioncam.errors import UsageError, describe
 from captum_regioncam.evaluation import PhotoDataset, Sample, normalize
 from captum_regioncam.evaluation.maps import input_sizes, irn_size, summed_maps
-from captum_regioncam.files import resized
 from captum_regioncam.methods import Attribute, make_method
+from captum_regioncam.photos import resized
 from captum_regioncam.stages import Stages
 
 __all__ = ["Photo", "PhotoMaps", "PhotoReader", "make_photo_maps"]

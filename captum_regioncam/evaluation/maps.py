@@ -10,8 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from captum_regioncam.errors import describe
-from captum_regioncam.files import resized
 from captum_regioncam.grids import min_max, resize
+from captum_regioncam.photos import resized
 
 __all__ = ["NORMALIZATIONS", "input_sizes", "irn_size", "multiscale_maps", "normalize", "seed_grid", "summed_maps"]
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 from torch.utils.data import Dataset
 
-from captum_regioncam.files import read_photo
+from captum_regioncam.photos import read_photo
 
 __all__ = [
     "PhotoDataset",

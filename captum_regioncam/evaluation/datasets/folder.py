@@ -15,7 +15,7 @@ from captum_regioncam.evaluation.datasets.base import (
     open_image,
     photo_of_size,
 )
-from captum_regioncam.files import PHOTO_SUFFIXES
+from captum_regioncam.photos import PHOTO_SUFFIXES
 
 __all__ = ["PhotoFolder"]
 
