@@ -1,5 +1,8 @@
 """The command line in this process, and the networks that its tests name."""
 
+import json
+from pathlib import Path
+
 from captum_regioncam.cli import main
 
 MODEL = ["--model", "colour_factory:colour_net", "--layers", "relu1,relu2", "--device", "cpu"]
@@ -13,3 +16,10 @@ def run(*arguments):
         return main(list(map(str, arguments)))
     except SystemExit as error:
         return error.code
+
+
+def scores_in(path):
+    """Read the scores of a file that evaluate wrote, without its provenance."""
+    content = json.loads(Path(path).read_text())
+    assert content.pop("provenance")["written_by"].startswith("written by captum_regioncam ")
+    return content

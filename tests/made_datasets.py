@@ -1,6 +1,9 @@
 """Small data sets in the real directory layouts, made of coloured shapes, and a network that sees the colours."""
 
 import json
+import os
+import stat
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -137,3 +140,14 @@ def make_folder(root, photos=4):
         entries.append({"name": f"photo_{index}", "set": "made", "target": keys[0]})
     (root / "index.json").write_text(json.dumps(entries))
     return root
+
+
+def everything(folder):
+    """Names, contents, modes and times of all that is below a folder."""
+    found = {}
+    for path in sorted(Path(folder).rglob("*")):
+        status = path.lstat()
+        content = os.readlink(path) if path.is_symlink() else None
+        content = path.read_bytes() if stat.S_ISREG(status.st_mode) else content
+        found[path.relative_to(folder).as_posix()] = (content, status.st_mode, status.st_mtime_ns)
+    return found

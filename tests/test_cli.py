@@ -63,7 +63,7 @@ def test_explain_two_photos_with_targets_and_methods(photos, capsys):
     captured = capsys.readouterr()
     assert "cat.png: tabby, espresso -> out/cat_cam.png" in captured.out
     assert "2/2" in captured.err  # the progress bar
-    assert sorted(p.name for p in (photos / "out").iterdir()) == [
+    assert sorted(p.name for p in (photos / "out").glob("[!.]*")) == [
         "cat_cam.npy", "cat_cam.png", "cup_cam.npy", "cup_cam.png", "manifest.json",
     ]  # fmt: skip
     maps = np.load("out/cat_cam.npy")
@@ -200,7 +200,7 @@ def test_explain_folders_overlays_and_what_was_done(photos, capsys):
     (photos / "sub" / "notes.txt").write_text("no photo")
     options = ["--target", "tabby,967", "--method", "Grad-CAM,RegionCAM", "--output", "out", "--overlay"]
     assert run("explain", "sub", "cup.jpg", *options) == 0
-    written = sorted(path.relative_to("out").as_posix() for path in Path("out").rglob("*.*"))
+    written = sorted(path.relative_to("out").as_posix() for path in Path("out").rglob("[!.]*.*"))
     each = [f"_{method}_{index}.png" for method in ("grad-cam", "region-cam") for index in (281, 967)]
     names = [f"{photo}{end}" for photo in ("sub/a", "sub/b", "cup") for end in [*each, "_cam.png"]]
     assert written == sorted([*names, "manifest.json"])

@@ -1,6 +1,5 @@
 """The commands ``seeds`` and ``evaluate``, in this process, in several, and after one was killed."""
 
-import json
 import re
 import sys
 from pathlib import Path
@@ -8,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch.nn.functional as F
-from commands import MODEL, SMALL, VOC_MODEL, run
+from commands import MODEL, SMALL, VOC_MODEL, run, scores_in
 from filelock import FileLock
-from made_datasets import NAMES, ColourNet, make_coco, make_folder, make_ilsvrc, make_voc, shapes
+from made_datasets import NAMES, ColourNet, everything, make_coco, make_folder, make_ilsvrc, make_voc, shapes
 from PIL import Image
 
 from captum_regioncam import LayerRegionCam
@@ -28,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("colour_factory")
 
 def figures(*arguments, expect=0):
     assert run("evaluate", *arguments, "--json", "out.json") == expect
-    return json.loads(Path("out.json").read_text())
+    return scores_in("out.json")
 
 
 def test_folder_equals_the_metric_by_hand(capsys):
@@ -76,9 +75,7 @@ def test_seeds_and_their_scores(capsys):
     command = ["voc", "--root", root, *VOC_MODEL, *SMALL]
     assert run("seeds", *command, "--output", "seeds", "--label-maps", "labels") == 0
     assert "6 seeds of Region-CAM in seeds" in capsys.readouterr().out
-    assert sorted(path.name for path in Path("seeds").glob("[!.]*")) == [f"{name}.npy" for name in NAMES] + [
-        "settings.json"
-    ]
+    assert sorted(path.name for path in Path("seeds").glob("[!.]*")) == [f"{name}.npy" for name in NAMES]
     for index, name in enumerate(NAMES):
         seed = load_seed(f"seeds/{name}.npy")
         assert seed.keys.tolist() == shapes(index)[2]
@@ -171,7 +168,7 @@ def test_a_folder_is_one_run_s(capsys):
     root = make_voc(Path("data"))
     command = ["seeds", "voc", "--root", root, *VOC_MODEL, *SMALL, "--output", "seeds", "--limit", "2"]
     Path("seeds").mkdir()
-    with FileLock("seeds/.lock"):
+    with FileLock("seeds/.captum_regioncam.lock"):
         assert run(*command) == 2
     assert "--output seeds: another run is writing to it" in capsys.readouterr().err
     assert not list(Path("seeds").glob("*.npy"))
@@ -216,13 +213,14 @@ def test_seeds_of_others_stay(capsys):
     command = ["seeds", "voc", "--root", root, *VOC_MODEL, *SMALL, "--output", "seeds"]
     Path("seeds").mkdir()
     Path(f"seeds/{NAMES[0]}.npy").write_bytes(b"somebody's")
-    for resume in ([], ["--resume"]):
-        assert run(*command, *resume) == 2
-        assert "has .npy files that this command did not write" in capsys.readouterr().err
-    assert Path(f"seeds/{NAMES[0]}.npy").read_bytes() == b"somebody's"
-    Path("seeds/settings.json").write_text("{")
-    assert run(*command, "--resume") == 2
-    assert "settings.json: cannot be read" in capsys.readouterr().err
+    for settings in (None, "{", '{"theirs": 1}'):
+        if settings:
+            Path("seeds/settings.json").write_text(settings)
+        before = everything(Path("seeds"))
+        for resume in ([], ["--resume"]):
+            assert run(*command, *resume) == 2
+            assert f"--output seeds: has {NAMES[0]}.npy, which this command did not write" in capsys.readouterr().err
+        assert everything(Path("seeds")) == before
 
 
 def test_outputs_have_to_be_the_classes_of_the_data_set(capsys):

@@ -1,6 +1,5 @@
 """Runs in several processes, interrupted at any moment, and resumed."""
 
-import json
 import os
 import random
 import signal
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import MODEL, SMALL, VOC_MODEL, run
+from commands import MODEL, SMALL, VOC_MODEL, run, scores_in
 from made_datasets import NAMES, ColourNet, make_folder, make_ilsvrc, make_voc
 from PIL import Image
 
@@ -20,7 +19,8 @@ from captum_regioncam.cli import evaluate as evaluate_command
 from captum_regioncam.cli import seeds as seeds_command
 from captum_regioncam.errors import UsageError
 from captum_regioncam.evaluation import load_seed, progress
-from captum_regioncam.evaluation.runner import Worker, finished, visit
+from captum_regioncam.evaluation.runner import Worker, visit
+from captum_regioncam.files import OutputError
 
 TESTS = Path(__file__).parent
 pytestmark = pytest.mark.usefixtures("colour_factory")
@@ -93,15 +93,18 @@ def test_seeds_interrupted_and_resumed_are_the_undisturbed(workers, how):
     if workers == 1 and how == signal.SIGINT and len(done) < 60:
         assert err.endswith("seeds: stopped. Run the same command with --resume to continue from here.\n")
         assert "Traceback" not in err
-    broken = sorted(done)[0]
-    broken.write_bytes(broken.read_bytes()[:1000])
-    Path("seeds/.captum_regioncam-settings-x.json").write_text("{")
+    lost = sorted(done)[0]
+    lost.unlink()
+    somebody_s = Path("seeds/.captum_regioncam-x.json")  # its name begins like ours
+    somebody_s.write_text("{")
     finished_well(process(*command, "--output", "seeds", "--resume", workers=workers))
     alone(*command, "--output", "undisturbed")
     assert contents("seeds") == contents("undisturbed"), (count, len(done))
-    kept = [path for path, time_ in done.items() if path != broken and path.stat().st_mtime_ns == time_]
+    kept = [path for path, time_ in done.items() if path != lost and path.stat().st_mtime_ns == time_]
     assert len(kept) == len(done) - 1  # what was done was not done again
-    assert [path.name for path in Path("seeds").glob(".*")] == [".lock"]
+    assert somebody_s.read_text() == "{"
+    left = {path.name for path in Path("seeds").glob(".*")}
+    assert left == {".captum_regioncam.json", ".captum_regioncam.lock", somebody_s.name}
 
 
 @pytest.mark.parametrize(
@@ -133,7 +136,7 @@ def test_evaluate_interrupted_and_resumed_counts_every_photo_once(how, before, a
     assert f"{-(-(300 - already) // after)}/" in err or after > 1  # the bar and its rate count what is left to do
     assert not saved.exists()
     alone(*command, "--json", "undisturbed.json")
-    resumed, undisturbed = (json.loads(Path(f"{name}.json").read_text()) for name in ("resumed", "undisturbed"))
+    resumed, undisturbed = (scores_in(f"{name}.json") for name in ("resumed", "undisturbed"))
     for method, figures in undisturbed.items():
         assert resumed[method]["photos"] == 300
         assert resumed[method]["miou"] == pytest.approx(figures["miou"], abs=0.01)
@@ -166,7 +169,7 @@ def test_progress_of_an_interrupted_evaluation(capsys, monkeypatch):
     assert "7/7" in err
     assert not evaluate_command.PROGRESS.exists()
     assert run(*command, "--json", "anew.json") == 0
-    assert json.loads(Path("resumed.json").read_text()) == json.loads(Path("anew.json").read_text())
+    assert scores_in("resumed.json") == scores_in("anew.json")
     counted.clear()
     monkeypatch.setattr(evaluate_command.SegmentationScore, "update", stop)
     assert run(*command) == 130
@@ -187,18 +190,23 @@ def test_a_run_never_goes_on_with_other_weights(capsys):
 def test_progress_that_is_broken(capsys, monkeypatch):
     root = make_folder(Path("data"))
     command = ["evaluate", "folder", "--root", root, *MODEL, "--size", "32", "--resume"]
-    opened = []
+    monkeypatch.setattr(progress, "_LEAST", 0)
+    monkeypatch.setattr(progress, "_SHARE", 1e9)
 
-    def open_folder(self, resume):
-        opened.append(self.folder)
-        (self.folder / "000000-0.pt").parent.mkdir(parents=True, exist_ok=True)
-        (self.folder / "000000-0.pt").write_bytes(b"half")
-        return original(self, resume)
+    def stop(self):
+        raise KeyboardInterrupt
 
-    original = progress.Progress._open
-    monkeypatch.setattr(progress.Progress, "_open", open_folder)
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluate_command.Progress, "finish", stop)
+        assert run(*command) == 130
+    [counts] = evaluate_command.PROGRESS.glob("*/*.pt")
+    counts.write_bytes(b"half")
+    capsys.readouterr()
     assert run(*command) == 2
-    assert f"{opened[0]}: cannot be read" in capsys.readouterr().err
+    assert f"{counts}: cannot be read (it has changed since it was written). Delete it" in capsys.readouterr().err
+    assert counts.read_bytes() == b"half"
+    counts.unlink()
+    assert run(*command) == 0
 
 
 def test_what_is_left_may_all_be_broken(capsys, monkeypatch):
@@ -229,13 +237,13 @@ def test_a_disk_that_is_full_costs_progress_alone(capsys, monkeypatch):
     monkeypatch.setattr(progress, "_LEAST", 0)
     monkeypatch.setattr(progress, "_SHARE", 1e9)
 
-    def full(*arguments):
-        raise RuntimeError("no space left")
+    def full(self, *arguments):
+        raise OutputError("no space left")
 
-    monkeypatch.setattr(progress.torch, "save", full)
+    monkeypatch.setattr(progress.Writer, "write", full)
     assert run(*command, "--json", "full.json") == 0
     assert capsys.readouterr().err.count("Progress is no longer kept") == 1
-    assert json.loads(Path("full.json").read_text()) == json.loads(Path("kept.json").read_text())
+    assert scores_in("full.json") == scores_in("kept.json")
 
 
 def test_other_seeds_in_the_same_folder_are_not_mixed(capsys, monkeypatch):
@@ -360,7 +368,6 @@ def test_set_up_that_fails_in_one_worker_ends_all():
     with pytest.raises(UsageError, match="no such mount"):
         Worker().together(fail)
     assert Worker().together(lambda: 3) == 3
-    assert finished(list("abc"), Worker(), lambda number: number != 1) == {0, 2}
 
 
 @pytest.mark.parametrize("workers", [2, 3])
@@ -383,7 +390,7 @@ def test_torchrun_equals_one_process(workers):
         one, together = Path(f"{name}-1.json"), Path(f"{name}-{workers}.json")
         alone("evaluate", *command, "--json", one)
         out, _ = finished_well(process("evaluate", *command, "--json", together, workers=workers))
-        assert json.loads(together.read_text()) == json.loads(one.read_text())
+        assert scores_in(together) == scores_in(one)
         assert out.count("LayerCAM") == 1  # one process prints
 
 
@@ -399,19 +406,20 @@ def test_torchrun_writes_every_seed_once():
 def test_ctrl_c_says_how_to_go_on(capsys, monkeypatch):
     root = make_voc(Path("data"))
     command = ["seeds", "voc", "--root", root, *VOC_MODEL, *SMALL, "--output", "seeds"]
-    save_seed, saved = seeds_command.save_seed, []
+    encode, encoded = seeds_command.encode_seed, []
 
-    def interrupt(path, *arguments):
-        if len(saved) == 2:
+    def interrupt(*arguments):
+        if len(encoded) == 2:
             raise KeyboardInterrupt
-        saved.append(save_seed(path, *arguments))
+        encoded.append(encode(*arguments))
+        return encoded[-1]
 
-    monkeypatch.setattr(seeds_command, "save_seed", interrupt)
+    monkeypatch.setattr(seeds_command, "encode_seed", interrupt)
     assert run(*command) == 130
     err = capsys.readouterr().err
     assert err.endswith("captum-regioncam seeds: stopped. Run the same command with --resume to continue from here.\n")
     assert "Traceback" not in err
-    monkeypatch.setattr(seeds_command, "save_seed", save_seed)
+    monkeypatch.setattr(seeds_command, "encode_seed", encode)
     assert len(list(Path("seeds").glob("[!.]*.npy"))) == 2
     assert run(*command, "--resume") == 0
     assert "4/4" in capsys.readouterr().err  # the bar counts what was left to do

@@ -1,15 +1,21 @@
 """The command line: demo, explain, layers, classes, seeds, labels and evaluate, one module each."""
 
+import argparse
+import contextlib
 import importlib
 import os
+import sys
 from collections.abc import Sequence
 
 from captum_regioncam.cli.parser import build_parser
 from captum_regioncam.errors import UsageError
+from captum_regioncam.files import OutputError
+from captum_regioncam.terminal import say
 
 __all__ = ["main"]
 
 _NEED_EVALUATION = ("seeds", "labels", "evaluate")
+_CLOSED = 141  # 128 + SIGPIPE, which other commands end with when nobody reads on
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,21 +25,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what follows the command's name. Default: the process's own.
 
     Returns:
-        The exit status: 0, or 1 if some images failed. Unusable arguments exit with 2, Ctrl-C with 130.
+        The exit status: 0, or 1 if some images failed. Unusable arguments and a full disk exit with 2, Ctrl-C with 130.
     """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
     parser = build_parser()
-    options = parser.parse_args(arguments)
-    first = os.environ.get("RANK", "0") == "0"  # of torchrun's processes, the one that prints
     try:
-        if options.command in _NEED_EVALUATION:
+        options = parser.parse_args(arguments)
+        options.command_line = ["captum-regioncam", *arguments]
+        if options.command is None:
+            parser.print_help(sys.stderr)
+            say("error: the following arguments are required: command; try: captum-regioncam demo", error=True)
+            return 2
+        status = _run(options.command, options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # such as of "| head"
+        with contextlib.suppress(OSError, ValueError):  # Python flushes once more when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _CLOSED
+    return status
+
+
+def _run(command: str, options: argparse.Namespace) -> int:
+    first = os.environ.get("RANK", "0") in ("0", "")  # of torchrun's processes, the one that prints
+    resumable = command in _NEED_EVALUATION
+    go_on = " Run the same command with --resume to continue from here." if resumable else ""
+
+    def end(message: str, status: int, everywhere: bool = False) -> int:
+        if first or everywhere:
+            say(f"captum-regioncam {command}: {message}", error=True)
+        return status
+
+    try:
+        if resumable:
             _check_extra()
-        status: int = importlib.import_module(f"captum_regioncam.cli.{options.command}").run(options)
+        status: int = importlib.import_module(f"captum_regioncam.cli.{command}").run(options)
     except UsageError as error:
-        parser.exit(2, f"captum-regioncam {options.command}: error: {error}\n" if first else None)
+        return end(f"error: {error}", 2)
+    except OutputError as error:
+        return end(f"error: {error}{go_on}", 2, everywhere=True)
+    except MemoryError:
+        return end("error: there is not enough memory.", 2, everywhere=True)
     except KeyboardInterrupt:
-        goes_on = options.command in _NEED_EVALUATION
-        how = " Run the same command with --resume to continue from here." if goes_on else ""
-        parser.exit(130, f"captum-regioncam {options.command}: stopped.{how}\n" if first else None)
+        return end(f"stopped.{go_on}", 130)
     return status
 
 

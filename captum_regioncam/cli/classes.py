@@ -4,6 +4,7 @@ import argparse
 
 from captum_regioncam.cli.models import load_classifier
 from captum_regioncam.errors import UsageError
+from captum_regioncam.terminal import say
 
 __all__ = ["run"]
 
@@ -17,5 +18,5 @@ def run(options: argparse.Namespace) -> int:
     if not found:
         raise UsageError(f"{options.word}: no class has that in its name.")
     for index in found:
-        print(f"{index:4}  {classifier.class_names[index]}")
+        say(f"{index:4}  {classifier.class_names[index]}")
     return 0

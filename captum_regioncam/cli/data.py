@@ -1,7 +1,7 @@
 """What ``seeds``, ``labels`` and ``evaluate`` share: the data set, and the settings that a run records."""
 
 import argparse
-import hashlib
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,16 @@ import torch
 
 from captum_regioncam.cli.network import check_size
 from captum_regioncam.cli.parser import SPLITS
+from captum_regioncam.cli.photo_maps import PhotoMaps
 from captum_regioncam.cli.protocols import PROTOCOLS, Protocol
 from captum_regioncam.errors import UsageError
 from captum_regioncam.evaluation import Coco, Ilsvrc2012, PhotoDataset, PhotoFolder, Voc2012
+from captum_regioncam.provenance import checkpoint_of, device_name, provenance, sha256
 from captum_regioncam.stages import Stages
 
-__all__ = ["check_contrast", "dataset_of", "made_of", "open_dataset", "protocol_of", "readers_of"]
+__all__ = ["check_contrast", "dataset_of", "made_of", "open_dataset", "origin", "protocol_of", "readers_of"]
+
+_NOT_SETTINGS = ("command", "command_line", "given", "json", "plot", "resume", "readers")
 
 
 def open_dataset(
@@ -66,21 +70,32 @@ def readers_of(options: argparse.Namespace) -> int:
     return 0 if not torch.cuda.is_available() or str(options.device).startswith("cpu") else 4
 
 
-def made_of(options: argparse.Namespace, stages: Stages) -> dict[str, Any]:
+def made_of(options: argparse.Namespace, stages: Stages, dataset: PhotoDataset) -> dict[str, Any]:
     """Return the settings that the maps of a run depend on, as JSON values."""
     names = ["dataset", "split", "labels", "model", "size", "mean", "std", "resize", "method", "contrast", "scales"]
     names += ["flip", "upsample", "normalize", "batch"]
     settings = {name: getattr(options, name, None) for name in names}
     settings |= {"root": str(Path(options.root).resolve()), "layers": stages.describe().split(", ")}
+    settings |= {"index": dataset.fingerprint()}
     return settings | {"weights": _fingerprint(options.weights)}
+
+
+def origin(options: argparse.Namespace, maps: PhotoMaps | None = None, **more: Any) -> dict[str, Any]:
+    """Return where the results of a command come from, as JSON values."""
+    plain = {name: value for name, value in vars(options).items() if name not in _NOT_SETTINGS}
+    about: dict[str, Any] = {"settings": json.loads(json.dumps(plain, default=str))}
+    if maps is not None:
+        model = maps.classifier.model
+        about |= {"model": options.model, "checkpoint": checkpoint_of(model, options.weights)}
+        about |= {"layers": maps.stages.describe().split(", "), "protocol": str(maps.protocol), "precision": "float32"}
+        about |= {"device": device_name(maps.classifier.device)}
+    if getattr(options, "dataset", None):
+        about |= {"dataset": options.dataset, "split": getattr(options, "split", None)}
+    return provenance(options.command_line, **about, **more)
 
 
 def _fingerprint(weights: str | None) -> str | None:
     """Return a checkpoint's path and the hash of its content, so that a run never continues with other weights."""
-    if weights in (None, "none"):
+    if weights is None or weights == "none":
         return weights
-    digest = hashlib.sha256()
-    with open(str(weights), "rb") as file:
-        while block := file.read(1 << 24):
-            digest.update(block)
-    return f"{weights} (sha256 {digest.hexdigest()[:16]})"
+    return f"{weights} (sha256 {sha256(Path(weights))[:16]})"

@@ -6,12 +6,14 @@ import time
 import numpy as np
 from PIL import Image
 
-from captum_regioncam.cli.explain import likeliest, save_figure
+from captum_regioncam.cli.explain import likeliest
 from captum_regioncam.cli.models import load_classifier
 from captum_regioncam.cli.values import check_picture
 from captum_regioncam.errors import UsageError
+from captum_regioncam.files import check_output, encode_figure, is_stream, write_whole
 from captum_regioncam.methods import TITLES, make_method
 from captum_regioncam.stages import find_stages
+from captum_regioncam.terminal import say
 from captum_regioncam.visualization import show_attributions
 
 __all__ = ["run"]
@@ -20,6 +22,7 @@ __all__ = ["run"]
 def run(options: argparse.Namespace) -> int:
     """Draw the cat; return the exit status."""
     check_picture("--output", options.output)
+    check_output(options.output)
     try:
         from skimage.data import chelsea
     except ImportError as error:
@@ -28,20 +31,20 @@ def run(options: argparse.Namespace) -> int:
     photo = Image.fromarray(chelsea())
     x = classifier.preprocess(classifier.fit(photo)[1])
     probabilities, classes = likeliest(classifier, x, 5)
-    print("EfficientNet-Lite0 sees in scikit-image's cat:")
+    say("EfficientNet-Lite0 sees in scikit-image's cat:")
     for probability, index in zip(probabilities, classes, strict=True):
-        print(f"  {probability:6.1%}  {classifier.class_name(index)} ({index})")
+        say(f"  {probability:6.1%}  {classifier.class_name(index)} ({index})")
     stages = find_stages(classifier.model, x)
-    print(f"Stages, shallow to deep: {stages.describe()}")
+    say(f"Stages, shallow to deep: {stages.describe()}")
     start = time.perf_counter()
     region_cam = make_method("region-cam", classifier.model, stages, x)(x, [classes[:1]])
-    print(f"Region-CAM of one photo over {len(stages)} stages: {time.perf_counter() - start:.2f} s")
+    say(f"Region-CAM of one photo over {len(stages)} stages: {time.perf_counter() - start:.2f} s")
     maps = {
         TITLES[method]: make_method(method, classifier.model, stages, x)(x, [classes[:1]])[0]
         for method in ("grad-cam", "layer-cam")
     } | {TITLES["region-cam"]: region_cam[0]}
     title = f"{classifier.class_name(classes[0])} ({classes[0]}), {probabilities[0]:.0%}"
     figure = show_attributions(np.asarray(photo), maps, image_title=title)
-    save_figure(figure, options.output)
-    print(f"Wrote {options.output}")
+    write_whole(options.output, encode_figure(figure, options.output))
+    say(f"Wrote {options.output}", error=is_stream(options.output))
     return 0

@@ -1,6 +1,7 @@
 """``captum-regioncam evaluate``: methods, or finished seeds, scored on photos with masks or boxes."""
 
 import argparse
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from captum_regioncam.cli.data import check_contrast, dataset_of, made_of, protocol_of, readers_of
+from captum_regioncam.cli.data import check_contrast, dataset_of, made_of, origin, protocol_of, readers_of
 from captum_regioncam.cli.network import report_failures
 from captum_regioncam.cli.parser import MAP_OPTIONS
 from captum_regioncam.cli.photo_maps import Photo, PhotoMaps, make_photo_maps
@@ -23,6 +24,8 @@ from captum_regioncam.evaluation.report import Figures, computed, in_percent, pr
 from captum_regioncam.evaluation.result_folder import recorded
 from captum_regioncam.evaluation.runner import visit, workers
 from captum_regioncam.evaluation.segmentation import SegmentationScore
+from captum_regioncam.files import check_output
+from captum_regioncam.terminal import say
 
 __all__ = ["run"]
 
@@ -32,9 +35,12 @@ PROGRESS = Path(".captum_regioncam")
 
 def run(options: argparse.Namespace) -> int:
     """Score methods or seeds; return the exit status."""
+    start = time.monotonic()
     _check(options)
 
     def prepare() -> tuple[PhotoDataset, _Scoring]:
+        for path in filter(None, (options.json, options.plot)):
+            check_output(path)
         dataset = dataset_of(options, ground_truth=True)
         return dataset, _scoring(options, dataset)
 
@@ -42,45 +48,47 @@ def run(options: argparse.Namespace) -> int:
         dataset, scoring = worker.together(prepare)
         names = dataset.names[: options.limit]
         if worker.rank == 0:
-            print(scoring.describe)
+            say(scoring.describe)
         settings = scoring.settings | {"limit": options.limit, "command": "evaluate"}
         progress = Progress(PROGRESS, settings, scoring.metrics, worker, resume=options.resume)
-        done = {number for number, name in enumerate(names) if name in progress.done}
+        try:
+            done = {number for number, name in enumerate(names) if name in progress.done}
 
-        def keep(number: int, photo: Photo, maps: Any) -> None:
-            scoring.count(photo.sample, maps)
-            progress.add(photo.sample.name)
+            def keep(number: int, photo: Photo, maps: Any) -> None:
+                scoring.count(photo.sample, maps)
+                progress.add(photo.sample.name)
 
-        failures = visit(
-            names,
-            worker,
-            scoring.reader(dataset),
-            scoring.maps_of,
-            keep,
-            done=done,
-            batch=options.batch,
-            alike=lambda photo: photo.input_shapes,
-            readers=readers_of(options),
-        )
-        progress.finish()
-        figures = scoring.figures()  # every worker takes part in the sums
-        if worker.rank == 0:
-            report_failures(failures, len(names), "photos failed and were left out")
-            for row in figures.values():
-                row.update(photos=len(names) - len(failures), failed=len(failures))
-            print_table(scoring.title, scoring.columns, figures)
-            write_figures(figures, scoring.axis, options.json, options.plot)
-        progress.remove()
+            failures = visit(
+                names,
+                worker,
+                scoring.reader(dataset),
+                scoring.maps_of,
+                keep,
+                done=done,
+                batch=options.batch,
+                alike=lambda photo: photo.input_shapes,
+                readers=readers_of(options),
+            )
+            progress.finish()
+            figures = scoring.figures()  # every worker takes part in the sums
+            if worker.rank == 0:
+                report_failures(failures, len(names), "photos failed and were left out")
+                for row in figures.values():
+                    row.update(photos=len(names) - len(failures), failed=len(failures))
+                print_table(scoring.title, scoring.columns, figures)
+                about = origin(
+                    options, getattr(scoring, "maps", None), photos=len(names) - len(failures), failures=failures,
+                    seconds=round(time.monotonic() - start, 1),
+                )  # fmt: skip
+                write_figures(figures, scoring.axis, about, options.json, options.plot)
+            progress.remove()
+        finally:
+            progress.close()
     return int(bool(failures))
 
 
 def _check(options: argparse.Namespace) -> None:
     """Before a long run, reject options that would make it fail or that would have no effect."""
-    for path in (options.json, options.plot):
-        if path and path.is_dir():
-            raise UsageError(f"{path}: is a folder; give a file to write.")
-        if path and (blocked := next((parent for parent in path.parents if parent.is_file()), None)):
-            raise UsageError(f"{path}: cannot be written, as {blocked} is a file.")
     if options.plot:
         check_picture("--plot", options.plot)
     if options.dataset == "ilsvrc" and options.resize == "crop":
@@ -171,6 +179,7 @@ class _Seeds(_Masks):
             "seeds": str(self.folder.resolve()), "root": str(Path(options.root).resolve()),
             "dataset": options.dataset, "split": getattr(options, "split", None), "threshold": options.threshold,
             "labels": getattr(options, "labels", None), "made_of": recorded(self.folder),
+            "index": dataset.fingerprint(),
         }  # fmt: skip
 
     def reader(self, dataset: PhotoDataset) -> Any:
@@ -200,7 +209,7 @@ class _Segmentation(_Masks):
         super().__init__(options, dataset, options.method)
         self.maps, self.reader = maps, maps.reader
         self.describe = f"Layers: {maps.stages.describe()}\n{maps.protocol}"
-        self.settings = made_of(options, maps.stages) | {"threshold": options.threshold}
+        self.settings = made_of(options, maps.stages, dataset) | {"threshold": options.threshold}
 
     def _box(self, sample: Sample) -> tuple[int, int, int, int]:
         return self.maps.classifier.seen_box(*sample.photo.size)
@@ -238,7 +247,7 @@ class _Localization:
         self.scores = {row: LocalizationScore(*arguments) for row in options.method}
         self.metrics: dict[str, Metric] = dict(self.scores)
         self.describe = f"Layers: {maps.stages.describe()}\n{maps.protocol}"
-        self.settings = made_of(options, maps.stages) | {"boxes": arguments}
+        self.settings = made_of(options, maps.stages, dataset) | {"boxes": arguments}
 
     def maps_of(self, photos: list[Photo]) -> list[Any]:
         with self.maps.scores() as outputs:

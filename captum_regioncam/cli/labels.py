@@ -2,7 +2,8 @@
 
 import argparse
 import contextlib
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,9 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
-from captum_regioncam.cli.data import open_dataset
+from captum_regioncam.cli.data import open_dataset, origin
 from captum_regioncam.cli.network import report_failures
 from captum_regioncam.errors import UsageError
 from captum_regioncam.evaluation import (
@@ -22,14 +22,15 @@ from captum_regioncam.evaluation import (
     SegmentationScore,
     label_map,
     load_seed,
-    save_label_map,
-    save_overlay,
 )
 from captum_regioncam.evaluation.crf import confident_labels, crf_labels, crf_scores, import_crf
+from captum_regioncam.evaluation.label_maps import encode_label_map, encode_overlay
 from captum_regioncam.evaluation.report import computed
-from captum_regioncam.evaluation.result_folder import ResultFolder, recorded
-from captum_regioncam.evaluation.runner import Worker, finished, visit, workers
-from captum_regioncam.evaluation.seed_files import save_arrays
+from captum_regioncam.evaluation.result_folder import ResultFolder, Results, recorded
+from captum_regioncam.evaluation.runner import Worker, visit, workers
+from captum_regioncam.evaluation.seed_files import encode_arrays
+from captum_regioncam.record import RECORD
+from captum_regioncam.terminal import say
 
 __all__ = ["NEED_DATASET", "LabelMaps", "run"]
 
@@ -40,9 +41,7 @@ NEED_DATASET = ("psa", "wsol")
 def run(options: argparse.Namespace) -> int:
     """Write label maps; return the exit status."""
     _check(options)
-    names = sorted(
-        path.relative_to(options.seeds).as_posix()[: -len(".npy")] for path in options.seeds.rglob("[!.]*.npy")
-    )[: options.limit]
+    names = sorted(_seeds_in(options.seeds))[: options.limit]
     if not names:
         raise UsageError(f"{options.seeds}: has no seeds (NAME.npy).")
     with workers() as worker:
@@ -61,12 +60,26 @@ def run(options: argparse.Namespace) -> int:
             confident=options.confident,
             alphas=options.alpha,
         )
-        failures = labels.write(names, worker, resume=options.resume)
+        session = origin(options, made_of=recorded(options.seeds))
+        failures = labels.write(names, worker, session, resume=options.resume)
     if worker.rank == 0:
         at = f" at {threshold:g}{best}" if labels.at_threshold else ""
-        print(f"{len(names) - len(failures)} label maps{at} in {options.output}")
+        say(f"{len(names) - len(failures)} label maps{at} in {options.output}")
         report_failures(failures, len(names), "seeds failed")
     return int(bool(failures))
+
+
+def _seeds_in(folder: Path) -> Iterator[str]:
+    """Yield the names of the seeds in and below a folder, but not of what another run wrote into a folder inside it."""
+    for home, inside, files in os.walk(folder, onerror=_cannot_be_read):
+        inside[:] = [name for name in inside if not os.path.lexists(Path(home, name, RECORD))]
+        for file in files:
+            if file.endswith(".npy") and not file.startswith("."):
+                yield Path(home, file).relative_to(folder).as_posix().removesuffix(".npy")
+
+
+def _cannot_be_read(error: OSError) -> None:
+    say(f"{error.filename}: cannot be read ({error.strerror}); the seeds in it are left out.", error=True)
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -111,7 +124,7 @@ def _dataset(options: argparse.Namespace) -> PhotoDataset | None:
         return None
     if not name or not root:
         raise UsageError(
-            f"{options.seeds}: has no settings.json that names the photos of the seeds; give --dataset and --root."
+            f"{options.seeds}: has no record that names the photos of the seeds; give --dataset and --root."
         )
     split = options.split or (settings.get("split") if name == settings.get("dataset") else None)
     return open_dataset(name, root, split, settings.get("labels"), ground_truth=truth)
@@ -208,55 +221,47 @@ class LabelMaps:
         """Whether the threshold is used."""
         return self.crf != "psa" and not self.confident
 
-    def write(self, names: Sequence[str], worker: Worker, *, resume: bool) -> dict[str, str]:
-        """Write the label maps of seeds, and return the failures. Results of another run are made again.
+    def write(self, names: Sequence[str], worker: Worker, session: dict[str, Any], *, resume: bool) -> dict[str, str]:
+        """Write the label maps of seeds, and return the failures. Results of another run of this are made again.
 
         Raises:
-            UsageError: a folder is in use, or has pictures that this command did not write.
+            UsageError: a folder is in use, or has files of these names that this command did not write.
         """
-        settings = self._settings()
-        folders = [ResultFolder(self.option, self.output, "*.npy" if self.crf == "psa" else "*.png", settings)]
-        if self.overlay:
-            folders.append(ResultFolder("--overlay", self.overlay, "*.png", settings))
-
-        def prepare(folder: ResultFolder) -> Callable[[], None]:
-            def start() -> None:
-                before = folder.before()
-                if before is not None and before != folder.settings:  # none of them may pass for a result of this run
-                    for path in list(folder.results()):
-                        path.unlink()
-                elif before is not None and not resume:
-                    for path in (path for name in names for path in self._paths(name)):
-                        path.unlink(missing_ok=True)
-
-            return start
-
-        def keep(number: int, read: _Read, made: list[Any]) -> None:
-            for folder in folders:
-                folder.record()
-            paths = self._paths(names[number])
-            if self.crf == "psa":
-                numbers = [0, *(key + 1 for key in read.seed.keys.tolist())]
-                for path, scores in zip(paths, made, strict=True):
-                    save_arrays(path, dict(zip(numbers, scores, strict=True)))
-                return
-            output, *overlays = paths
-            for path in overlays:
-                assert read.sample is not None
-                save_overlay(path, read.sample.photo, made[0])
-            save_label_map(output, made[0])
-
+        folders = [(self.option, self.output), *([("--overlay", self.overlay)] if self.overlay else [])]
+        inputs = {(self.seeds / f"{name}.npy").resolve() for name in names}
+        places = [self._places(name) for name in names]
         with contextlib.ExitStack() as held:
-            for folder in folders:
-                held.enter_context(folder.held(worker, prepare(folder)))
-            done = finished(names, worker, lambda number: all(map(_is_whole, self._paths(names[number]))))
-            reader = _SeedReader(self.seeds, names, self.dataset)
-            return visit(names, worker, reader, lambda reads: [self._make(read) for read in reads], keep, done=done)
+            results: dict[Path, Results] = {}
+            for option, path in folders:
+                files = [file for of_seed in places for home, file in of_seed if home == path]
+                folder = ResultFolder(option, path, "labels", self._settings(), files, replaces=True, inputs=inputs)
+                results[path] = held.enter_context(folder.held(worker, session, resume=resume))
 
-    def _paths(self, name: str) -> list[Path]:
+            def keep(number: int, read: _Read, contents: list[bytes]) -> None:
+                for (path, file), content in zip(places[number], contents, strict=True):
+                    if file not in results[path].done:
+                        results[path].write(file, content)
+
+            left = {
+                name: results[path].changed[file]
+                for name, of_seed in zip(names, places, strict=True)
+                for path, file in of_seed
+                if file in results[path].changed
+            }
+            done = [
+                number
+                for number, of_seed in enumerate(places)
+                if names[number] in left or all(file in results[path].done for path, file in of_seed)
+            ]
+            reader = _SeedReader(self.seeds, names, self.dataset)
+            failures = visit(names, worker, reader, lambda reads: [self._make(read) for read in reads], keep, done=done)
+            return left | failures
+
+    def _places(self, name: str) -> list[tuple[Path, str]]:
+        """Return where a seed's results go: folders, and names in them."""
         if self.crf == "psa":
-            return [self.output / f"alpha-{alpha:g}" / f"{name}.npy" for alpha in self.alphas]
-        return [folder / f"{name}.png" for folder in (self.output, self.overlay) if folder]
+            return [(self.output, f"alpha-{alpha:g}/{name}.npy") for alpha in self.alphas]
+        return [(folder, f"{name}.png") for folder in (self.output, self.overlay) if folder]
 
     def _settings(self) -> dict[str, Any]:
         made: dict[str, Any] = {"threshold": self.threshold} if self.at_threshold else {}
@@ -267,28 +272,25 @@ class LabelMaps:
         made["seeds"] = str(self.seeds.resolve())
         return made | {"made_of": recorded(self.seeds)}
 
-    def _make(self, read: _Read) -> list[Any]:
+    def _make(self, read: _Read) -> list[bytes]:
+        """Return the contents of a seed's results, in the order of their places."""
         keys, high_res = read.seed.keys.numpy(), read.seed.high_res
-        if self.crf and len(keys):
-            assert read.sample is not None
-            photo = read.sample.photo
-            if self.crf == "psa":
-                return [crf_scores(photo, high_res, alpha) for alpha in self.alphas]
-            if self.confident:
-                return [confident_labels(photo, high_res, keys, *self.confident)]
-            return [crf_labels(photo, high_res, keys, self.threshold)]
+        photo = read.sample.photo if read.sample else None
         if self.crf == "psa":
-            return [np.ones((1, *high_res.shape[1:]), dtype=np.float32) for _ in self.alphas]
-        return [label_map(high_res, keys, self.threshold)]
-
-
-def _is_whole(path: Path) -> bool:
-    try:
-        if path.suffix == ".npy":
-            load_seed(path)
+            assert photo is not None
+            nothing = np.ones((1, *high_res.shape[1:]), dtype=np.float32)
+            scores = [crf_scores(photo, high_res, alpha) if len(keys) else nothing for alpha in self.alphas]
+            return [encode_arrays(dict(zip([0, *(keys + 1).tolist()], one, strict=True))) for one in scores]
+        if not self.crf or not len(keys):
+            labels = label_map(high_res, keys, self.threshold)
+        elif self.confident:
+            assert photo is not None
+            labels = confident_labels(photo, high_res, keys, *self.confident)
         else:
-            with Image.open(path) as image:
-                image.load()
-    except (OSError, ValueError, SyntaxError):
-        return False
-    return True
+            assert photo is not None
+            labels = crf_labels(photo, high_res, keys, self.threshold)
+        contents = [encode_label_map(labels)]
+        if self.overlay:
+            assert photo is not None
+            contents.append(encode_overlay(photo, labels))
+        return contents

@@ -13,6 +13,7 @@ from captum_regioncam.cli.classifier import Classifier, nearest
 from captum_regioncam.cli.models import load_classifier
 from captum_regioncam.errors import UsageError
 from captum_regioncam.stages import Stages, find_stages
+from captum_regioncam.terminal import say
 
 __all__ = [
     "check_size",
@@ -89,6 +90,6 @@ def probe_of(classifier: Classifier) -> Tensor:
 def report_failures(failures: dict[str, str], total: int, what: str) -> None:
     """Print what failed, and why."""
     if failures:
-        print(f"{len(failures)} of {total} {what}:", file=sys.stderr)
+        say(f"{len(failures)} of {total} {what}:", error=True)
         for name, reason in failures.items():
-            print(f"  {reason if name in reason else f'{name}: {reason}'}", file=sys.stderr)
+            say(f"  {reason if name in reason else f'{name}: {reason}'}", error=True)

@@ -2,9 +2,10 @@
 
 import argparse
 import functools
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from captum_regioncam import __version__
 from captum_regioncam.cli import values
@@ -12,6 +13,7 @@ from captum_regioncam.cli.classifier import RESIZES
 from captum_regioncam.cli.models import DEFAULT_MODEL
 from captum_regioncam.cli.protocols import PROTOCOLS, Protocol
 from captum_regioncam.methods import METHODS
+from captum_regioncam.terminal import say
 
 __all__ = ["FORMATS", "MAP_OPTIONS", "SPLITS", "build_parser"]
 
@@ -33,12 +35,12 @@ SPLITS = {"voc": "train", "coco": "val2014"}
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser. Its options hold the command's name in ``command``, and its data set in ``dataset``."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="captum-regioncam",
         description="Region-CAM: maps of whole objects, with edges where the objects' edges are.",
     )
     parser.add_argument("--version", action="version", version=f"captum-regioncam {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _add_demo(commands)
     _add_explain(commands)
     _add_layers(commands)
@@ -305,6 +307,16 @@ def _add_threshold(parser: Any) -> None:
 
 def _add_resume(parser: Any) -> None:
     parser.add_argument("--resume", action="store_true", help="continue where the same command was interrupted")
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors name the remedy and hold no control characters."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong and where the options are listed, and exit with 2."""
+        self.print_usage(sys.stderr)
+        say(f"{self.prog}: error: {message}; see {self.prog} --help", error=True)
+        sys.exit(2)
 
 
 class _Extend(argparse.Action):

@@ -1,20 +1,21 @@
 """``captum-regioncam seeds``: a data set's maps as seed files."""
 
 import argparse
-from pathlib import Path
 
 import torch
 
-from captum_regioncam.cli.data import check_contrast, dataset_of, made_of, protocol_of, readers_of
+from captum_regioncam.cli.data import check_contrast, dataset_of, made_of, origin, protocol_of, readers_of
 from captum_regioncam.cli.labels import NEED_DATASET, LabelMaps
 from captum_regioncam.cli.network import report_failures
 from captum_regioncam.cli.photo_maps import Photo, PhotoMaps, make_photo_maps
 from captum_regioncam.errors import UsageError
-from captum_regioncam.evaluation import PhotoDataset, Seed, load_seed, save_seed
+from captum_regioncam.evaluation import PhotoDataset, Seed
 from captum_regioncam.evaluation.maps import seed_grid
 from captum_regioncam.evaluation.result_folder import ResultFolder
-from captum_regioncam.evaluation.runner import finished, visit, workers
+from captum_regioncam.evaluation.runner import visit, workers
+from captum_regioncam.evaluation.seed_files import encode_seed
 from captum_regioncam.methods import TITLES
+from captum_regioncam.terminal import say
 
 __all__ = ["run"]
 
@@ -37,8 +38,9 @@ def run(options: argparse.Namespace) -> int:
     with workers() as worker:
         dataset, maps = worker.together(prepare)
         names = dataset.names[: options.limit]
-        settings = made_of(options, maps.stages) | {"format": options.format}
-        folder = ResultFolder("--output", options.output, "*.npy", settings)
+        settings = made_of(options, maps.stages, dataset) | {"format": options.format}
+        files = [f"{name}.npy" for name in names]
+        folder = ResultFolder("--output", options.output, "seeds", settings, files)
 
         def seed_of(photo: Photo, cam: torch.Tensor, high_res: torch.Tensor) -> Seed:
             return Seed(torch.tensor(photo.sample.keys, dtype=torch.long), cam, high_res.numpy())
@@ -49,25 +51,27 @@ def run(options: argparse.Namespace) -> int:
             found = maps.finished(options.method, photos, sizes, coarse)
             return [seed_of(photo, cam, high_res) for photo, (high_res, cam) in zip(photos, found, strict=True)]
 
-        def keep(number: int, photo: Photo, seed: Seed) -> None:
-            folder.record()
-            save_seed(_path(options.output, names[number]), seed, options.format)
-
-        with folder.held(worker, lambda: folder.check(options.resume)):
+        session = worker.together(lambda: origin(options, maps))
+        with folder.held(worker, session, resume=options.resume) as results:
             if worker.rank == 0:
-                print(f"{TITLES[options.method]} over {maps.stages.describe()}\n{protocol}")
-            done = finished(names, worker, lambda number: _is_whole(_path(options.output, names[number])))
+                say(f"{TITLES[options.method]} over {maps.stages.describe()}\n{protocol}")
+
+            def keep(number: int, photo: Photo, seed: Seed) -> None:
+                results.write(files[number], encode_seed(seed, options.format))
+
+            left = results.changed
             failures = visit(
                 names,
                 worker,
                 maps.reader(dataset),
                 compute,
                 keep,
-                done=done,
+                done=[number for number, file in enumerate(files) if file in results.done or file in left],
                 batch=protocol.batch,
                 alike=lambda photo: photo.input_shapes,
                 readers=readers_of(options),
             )
+            failures |= {file.removesuffix(".npy"): reason for file, reason in left.items()}
         unlabelled: dict[str, str] = {}
         if options.label_maps:
             labels = LabelMaps(
@@ -77,21 +81,10 @@ def run(options: argparse.Namespace) -> int:
                 dataset=dataset if options.format in NEED_DATASET else None,
                 option="--label-maps",
             )
-            unlabelled = labels.write([name for name in names if name not in failures], worker, resume=options.resume)
+            labelled = [name for name in names if name not in failures]
+            unlabelled = labels.write(labelled, worker, session, resume=options.resume)
     if worker.rank == 0:
-        print(f"{len(names) - len(failures)} seeds of {TITLES[options.method]} in {options.output}")
+        say(f"{len(names) - len(failures)} seeds of {TITLES[options.method]} in {options.output}")
         report_failures(failures, len(names), "photos failed and were left out")
         report_failures(unlabelled, len(names), "label maps failed")
     return int(bool(failures or unlabelled))
-
-
-def _path(folder: Path, name: str) -> Path:
-    return folder / f"{name}.npy"
-
-
-def _is_whole(path: Path) -> bool:
-    try:
-        load_seed(path)
-    except ValueError:
-        return False
-    return True

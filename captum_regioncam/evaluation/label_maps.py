@@ -1,15 +1,17 @@
 """Label maps: from a seed to a class at each pixel, and to pictures in the form of PASCAL VOC."""
 
+import io
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from captum_regioncam.files import written_whole
+from captum_regioncam.files import write_whole
 
-__all__ = ["label_map", "save_label_map", "save_overlay"]
+__all__ = ["encode_label_map", "encode_overlay", "label_map", "save_label_map", "save_overlay"]
 
 
 def label_map(
@@ -50,10 +52,14 @@ def save_label_map(path: str | os.PathLike[str], labels: npt.NDArray[np.uint8]) 
         >>> Image.open("2007_000032.png").convert("RGB").getpixel((1, 0))  # VOC's colour of a cat
         (64, 0, 0)
     """
+    write_whole(path, encode_label_map(labels))
+
+
+def encode_label_map(labels: npt.NDArray[np.uint8]) -> bytes:
+    """Return the content of a label map's PNG; see :func:`save_label_map`."""
     image = Image.fromarray(labels)
     image.putpalette(_voc_palette())
-    with written_whole(path) as temporary:
-        image.save(temporary, format="PNG")
+    return _encoded(image, "PNG")
 
 
 def save_overlay(path: str | os.PathLike[str], photo: Image.Image, labels: npt.NDArray[np.uint8]) -> None:
@@ -73,13 +79,25 @@ def save_overlay(path: str | os.PathLike[str], photo: Image.Image, labels: npt.N
         >>> Image.open("overlay.png").getpixel((1, 0))
         (32, 0, 0)
     """
+    write_whole(
+        path, encode_overlay(photo, labels, "JPEG" if Path(path).suffix.lower() in (".jpg", ".jpeg") else "PNG")
+    )
+
+
+def encode_overlay(photo: Image.Image, labels: npt.NDArray[np.uint8], format: str = "PNG") -> bytes:
+    """Return the content of a picture of labels over their photo; see :func:`save_overlay`."""
     if photo.size != (labels.shape[1], labels.shape[0]):
         raise ValueError(f"photo: {photo.width} x {photo.height} pixels; the labels are {labels.shape[::-1]}.")
     pixels = np.asarray(photo.convert("RGB"))
     colours = np.array(_voc_palette(), dtype=np.uint8).reshape(-1, 3)[labels]
     blended = np.where(labels[:, :, None] > 0, (pixels.astype(np.uint16) + colours) // 2, pixels).astype(np.uint8)
-    with written_whole(path) as temporary:
-        Image.fromarray(blended).save(temporary)
+    return _encoded(Image.fromarray(blended), format)
+
+
+def _encoded(image: Image.Image, format: str) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format=format)
+    return file.getvalue()
 
 
 def _voc_palette() -> list[int]:

@@ -2,21 +2,21 @@
 
 import contextlib
 import hashlib
+import io
 import json
-import shutil
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from torchmetrics import Metric
 
 from captum_regioncam.errors import UsageError
 from captum_regioncam.evaluation.runner import Worker
-from captum_regioncam.files import remove_unfinished, written_whole
+from captum_regioncam.files import OutputError
+from captum_regioncam.record import LOCK, Record, Run, Writer, locked
+from captum_regioncam.terminal import say
 
 __all__ = ["Progress"]
 
@@ -45,59 +45,66 @@ class Progress:
     def __init__(
         self, home: Path, settings: Mapping[str, Any], metrics: Mapping[str, Metric], worker: Worker, *, resume: bool
     ) -> None:
+        self.settings = json.loads(json.dumps(settings))
         key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
         self.folder, self.metrics, self.worker = home / f"evaluate-{key}", metrics, worker
-        self._lock = FileLock(self.folder / ".lock")
+        self._lock = contextlib.ExitStack()
         self._before: list[dict[str, Any]] = []
-        found = worker.together(lambda: self._open(resume) if worker.rank == 0 else ([], 0, True))
-        names, self._session, self._usable = worker.gather(found)[0]
+        found = worker.together(lambda: self._open(resume) if worker.rank == 0 else ([], 0, None))
+        names, session, token = worker.gather(found)[0]
+        self._writer = None if token is None else Writer(self.folder, token, worker.rank)
+        self._file = f"{session:06d}-{worker.rank}.pt"
         self.done: frozenset[str] = frozenset(names)
         self._names: list[str] = []
         self._saved, self._cost = time.monotonic(), 0.0
 
-    def _open(self, resume: bool) -> tuple[list[str], int, bool]:
-        """Return the names that are already counted, this session's number, and whether the folder can be used."""
+    def _open(self, resume: bool) -> tuple[list[str], int, str | None]:
+        """Return the names that are already counted, this session's number, and its token if the folder can be used."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise UsageError(
-                f"{self.folder}: another process is already running this evaluation. Wait for it."
-            ) from None
-        except OSError as error:
-            print(
-                f"Progress cannot be kept in {self.folder} ({error.strerror}), so --resume will not work.",
-                file=sys.stderr,
-            )
-            return [], 0, False
-        remove_unfinished(self.folder)
-        files = sorted(self.folder.glob("[!.]*.pt"))
-        try:
-            self._before = [torch.load(path, weights_only=True) for path in files]
-        except Exception as error:
-            raise UsageError(f"{self.folder}: cannot be read ({error}). Delete it and start again.") from error
-        names = [name for content in self._before for name in content["names"]]
-        if names and not resume:
-            raise UsageError(
-                f"an interrupted run of this command has counted {len(names):,} photos. Pass --resume to continue, or "
-                f"delete {self.folder} to start again."
-            )
+            self._lock.enter_context(locked(self.folder, "evaluate: progress in"))
+            record = Record.read(self.folder)
+            run = next(iter(record.of("evaluate")), Run("evaluate", self.settings))
+            self._before = [self._load(record, name) for name in sorted(run.results) if record.exists(name)]
+            names = [name for content in self._before for name in content["names"]]
+            if names and not resume:
+                raise UsageError(
+                    f"an interrupted run of this command has counted {len(names):,} photos. Pass --resume to continue, "
+                    f"or delete {self.folder} to start again."
+                )
+            token = record.begin(run, {}, self.worker.count)
+        except UsageError:
+            self.close()
+            raise
+        except OutputError as error:
+            say(f"Progress cannot be kept, so --resume will not work: {error}", error=True)
+            return [], 0, None
         if resume:
-            print(f"{len(names):,} photos are already counted.", file=sys.stderr)
-        return names, len(files), True
+            say(f"{len(names):,} photos are already counted.", error=True)
+        return names, len(run.sessions), token
+
+    def _load(self, record: Record, name: str) -> dict[str, Any]:
+        path = self.folder / name
+        try:
+            if not record.is_ours(name):
+                raise ValueError("it has changed since it was written")
+            content: dict[str, Any] = torch.load(path, weights_only=True)
+        except Exception as error:
+            raise UsageError(f"{path}: cannot be read ({error}). Delete it and start again.") from error
+        return content
 
     def add(self, name: str) -> None:
         """Note that a photo is counted, and save all counts if the last save was long enough ago."""
         self._names.append(name)
-        if self._usable and time.monotonic() - self._saved > max(_LEAST, self._cost / _SHARE):
+        if self._writer is not None and time.monotonic() - self._saved > max(_LEAST, self._cost / _SHARE):
             start = time.monotonic()
             states = {key: metric.metric_state for key, metric in self.metrics.items()}
+            content = io.BytesIO()
+            torch.save({"names": self._names, "states": states}, content)
             try:
-                with written_whole(self.folder / f"{self._session:06d}-{self.worker.rank}.pt") as temporary:
-                    torch.save({"names": self._names, "states": states}, temporary)
-            except (OSError, RuntimeError) as error:  # torch raises its own if the disk is full
-                print(f"Progress is no longer kept in {self.folder} ({error}).", file=sys.stderr)
-                self._usable = False
+                self._writer.write(self._file, content.getvalue())
+            except (OutputError, ValueError) as error:
+                say(f"Progress is no longer kept: {error}", error=True)
+                self._writer = None
             self._saved = time.monotonic()
             self._cost = self._saved - start
 
@@ -110,9 +117,23 @@ class Progress:
                     setattr(metric, name, getattr(metric, name) + value.to(metric.device))
 
     def remove(self) -> None:
-        """Remove the files once the scores are safe."""
-        if self._lock.is_locked:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            self._lock.release()
-            with contextlib.suppress(OSError):  # other evaluations keep their folders there
-                self.folder.parent.rmdir()
+        """Remove the files once the scores are safe, and the folders if nothing else is in them."""
+        self.worker.gather(None)  # no other worker is still saving
+        if self.worker.rank > 0:
+            return
+        with contextlib.suppress(UsageError, OutputError, OSError):
+            record = Record.read(self.folder)
+            for run in record.of("evaluate"):
+                record.settle(run)
+                record.remove(run)
+                record.runs.remove(run)
+            record.save()
+            (self.folder / LOCK).unlink()
+        self.close()
+        with contextlib.suppress(OSError):
+            for folder in (self.folder, self.folder.parent):  # other evaluations keep their folders in the second
+                folder.rmdir()
+
+    def close(self) -> None:
+        """Let other runs use the folder."""
+        self._lock.close()

@@ -3,6 +3,7 @@
 import json
 import sys
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 from torchmetrics import Metric
 
-from captum_regioncam.files import written_whole
+from captum_regioncam.files import encode_figure, is_stream, write_whole
 from captum_regioncam.methods import TITLES
+from captum_regioncam.terminal import printable, say
 
 __all__ = ["Figures", "computed", "in_percent", "print_table", "write_figures"]
 
@@ -53,17 +56,33 @@ def print_table(title: str, columns: dict[str, str], figures: Figures) -> None:
             "-" if row[name] is None else f"{row[name]:.3g}" if "threshold" in name else f"{row[name]:.2f}"
             for name in shown
         )
-        table.add_row(TITLES.get(method, method), *cells)
-    print(f"{title}; {photos:,} photos")
+        table.add_row(Text(printable(TITLES.get(method, method))), *cells)
+    say(f"{title}; {photos:,} photos")
     Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 
-def write_figures(figures: Figures, axis: str, json_path: Path | None = None, plot_path: Path | None = None) -> None:
-    """Write the scores as JSON, and their curves over the threshold as a plot."""
+def write_figures(
+    figures: Figures,
+    axis: str,
+    provenance: Mapping[str, Any],
+    json_path: Path | None = None,
+    plot_path: Path | None = None,
+) -> None:
+    """Write the scores as JSON, and their curves over the threshold as a plot.
+
+    Args:
+        figures: for each method, its scores.
+        axis: what the curves show.
+        provenance: where the scores come from; a key of its own in the JSON, beside the methods.
+        json_path: where the JSON goes.
+        plot_path: where the plot goes.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
     if json_path:
-        with written_whole(json_path) as temporary:
-            temporary.write_text(json.dumps(figures, indent=1) + "\n")
-        print(f"Wrote {json_path}")
+        content = {**figures, "provenance": dict(provenance)}
+        _write(json_path, (json.dumps(content, indent=1) + "\n").encode())
     if plot_path:
         figure = Figure(figsize=(6, 4), layout="constrained")
         axes = figure.subplots()
@@ -72,6 +91,9 @@ def write_figures(figures: Figures, axis: str, json_path: Path | None = None, pl
         axes.set(xlabel="threshold", ylabel=axis, xlim=(0, 1), ylim=(0, None))
         axes.grid(alpha=0.3)
         axes.legend()
-        with written_whole(plot_path) as temporary:
-            figure.savefig(temporary, format=plot_path.suffix[1:] or "png", dpi=150)
-        print(f"Wrote {plot_path}")
+        _write(plot_path, encode_figure(figure, plot_path, dpi=150))
+
+
+def _write(path: Path, content: bytes) -> None:
+    write_whole(path, content)
+    say(f"Wrote {path}", error=is_stream(path))

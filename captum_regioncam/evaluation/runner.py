@@ -13,10 +13,12 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from captum_regioncam.errors import UsageError, reason_of
+from captum_regioncam.files import OutputError
 
-__all__ = ["Worker", "finished", "visit", "workers"]
+__all__ = ["Worker", "launched", "visit", "workers"]
 
 _HOPELESS = 10
+_JOIN = timedelta(minutes=10)
 Result = TypeVar("Result")
 Photo = TypeVar("Photo")
 
@@ -28,10 +30,12 @@ class Worker:
     Attributes:
         rank: its number, from 0.
         count: how many there are.
+        group: through which they exchange values.
     """
 
     rank: int = 0
     count: int = 1
+    group: Any = None
 
     def share(self, photos: int) -> range:
         """Return the numbers of this worker's photos. Every photo belongs to exactly one worker."""
@@ -41,7 +45,7 @@ class Worker:
         """Return the values of all workers, in every worker."""
         gathered = [value] * self.count
         if self.count > 1:
-            dist.all_gather_object(gathered, value)
+            dist.all_gather_object(gathered, value, group=self.group)
         return gathered
 
     def merge(self, value: dict[str, str]) -> dict[str, str]:
@@ -57,7 +61,7 @@ class Worker:
         result, problem = None, ""
         try:
             result = prepare()
-        except (UsageError, OSError, ValueError, TypeError) as error:
+        except (UsageError, OutputError, OSError, ValueError, TypeError) as error:
             problem = reason_of(error)
         if problem := next(filter(None, self.gather(problem)), ""):
             raise UsageError(problem)
@@ -66,21 +70,55 @@ class Worker:
 
 @contextmanager
 def workers() -> Iterator[Worker]:
-    """Join the other processes if torchrun (or a launcher that sets its variables) started several."""
-    count = int(os.environ.get("WORLD_SIZE", "1"))
+    """Join the other processes if torchrun (or a launcher that sets its variables) started several.
+
+    Raises:
+        UsageError: the launcher's variables do not fit together, or the other processes cannot be reached.
+    """
+    rank, count = launched()
     if count == 1:
         yield Worker()
         return
-    dist.init_process_group("gloo", timeout=timedelta(days=7))  # a worker may wait a long time for the slowest
     try:
-        yield Worker(dist.get_rank(), count)
+        # A process that never starts is noticed soon, while one that works may be waited for a long time.
+        dist.init_process_group("gloo", timeout=_JOIN)
+        group = dist.new_group(timeout=timedelta(days=7))
+    except (RuntimeError, ValueError) as error:
+        raise UsageError(
+            f"WORLD_SIZE is {count}, but the other processes cannot be reached ({str(error).splitlines()[0]}). Start "
+            "them with torchrun; for a run of one process, unset RANK and WORLD_SIZE."
+        ) from error
+    try:
+        yield Worker(rank, count, group)
     finally:
         dist.destroy_process_group()
 
 
-def finished(names: Sequence[str], worker: Worker, is_whole: Callable[[int], bool]) -> set[int]:
-    """Return the numbers of the photos whose results exist and are complete; the workers share the checking."""
-    return {number for part in worker.gather(list(filter(is_whole, worker.share(len(names))))) for number in part}
+def launched() -> tuple[int, int]:
+    """Return this process's rank and how many processes there are, from the variables that torchrun sets.
+
+    Raises:
+        UsageError: one of them is missing or wrong.
+    """
+    given = {name: os.environ[name] for name in ("RANK", "WORLD_SIZE") if name in os.environ}
+    if not given:
+        return 0, 1
+    try:
+        rank, count = (int(given[name]) for name in ("RANK", "WORLD_SIZE"))
+        if not 0 <= rank < count:
+            raise ValueError
+    except (KeyError, ValueError):
+        what = " and ".join(f"{name}={value!r}" for name, value in given.items())
+        raise UsageError(
+            f"the environment has {what}; torchrun sets both, RANK from 0 to WORLD_SIZE - 1. Start with torchrun, or "
+            "unset RANK and WORLD_SIZE."
+        ) from None
+    if count > 1 and (missing := [name for name in ("MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]):
+        raise UsageError(
+            f"the environment has WORLD_SIZE={count} but no {' and no '.join(missing)}. Start with torchrun, or unset "
+            "RANK and WORLD_SIZE."
+        )
+    return rank, count
 
 
 @dataclass(frozen=True)
@@ -137,6 +175,7 @@ def visit(
 
     Raises:
         UsageError: no photo succeeded; or the first 10 of a worker all failed, and none was done earlier.
+        OutputError: a result could not be written; the other workers are not waited for.
     """
     done = set(done)
     groups = [range(start, min(start + batch, len(names))) for start in range(0, len(names), batch)]
@@ -158,6 +197,8 @@ def visit(
                     if isinstance(result, Exception):
                         raise result
                     keep(number, *result)
+                except OutputError:  # the next results would fail as well
+                    raise
                 except Exception as error:
                     failures[names[number]] = reason_of(error)
                 visited += 1

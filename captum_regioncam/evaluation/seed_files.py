@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from captum_regioncam.evaluation.maps import seed_grid
-from captum_regioncam.files import written_whole
+from captum_regioncam.files import write_whole
 from captum_regioncam.grids import resize
 
-__all__ = ["FORMATS", "Seed", "load_seed", "save_arrays", "save_seed"]
+__all__ = ["FORMATS", "Seed", "encode_arrays", "encode_seed", "load_seed", "save_seed"]
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,7 @@ def save_seed(path: str | os.PathLike[str], seed: Seed, format: str = "irn") -> 
 
     Raises:
         ValueError: the format is none of these, the shapes do not go together, or "wsol" does not get one map.
+        OutputError: the file cannot be written.
 
     Example::
 
@@ -91,6 +92,11 @@ def save_seed(path: str | os.PathLike[str], seed: Seed, format: str = "irn") -> 
         >>> sorted(np.load("2007_000032.npy", allow_pickle=True).item())  # as IRN's scripts read it
         ['cam', 'high_res', 'keys']
     """
+    write_whole(path, encode_seed(seed, format))
+
+
+def encode_seed(seed: Seed, format: str = "irn") -> bytes:
+    """Return the content of a seed's file; see :func:`save_seed`."""
     if format not in FORMATS:
         raise ValueError(f"format={format!r}: expects one of {', '.join(FORMATS)}.")
     count, height, width = seed.high_res.shape
@@ -99,22 +105,23 @@ def save_seed(path: str | os.PathLike[str], seed: Seed, format: str = "irn") -> 
             f"seed: keys {tuple(seed.keys.shape)}, cam {tuple(seed.cam.shape)} and high_res {seed.high_res.shape} do "
             f"not go together: expects (K,), (K, ceil(H / 4), ceil(W / 4)) and (K, H, W)."
         )
-    _save(path, FORMATS[format](seed))
+    return _npy(FORMATS[format](seed))
 
 
-def save_arrays(path: str | os.PathLike[str], arrays: Mapping[int, npt.NDArray[np.float32]]) -> None:
-    """Write {number: (H, W) float32}, as PSA keeps its maps: 0 is the background, class + 1 is a class."""
-    _save(path, {number: _float32(array) for number, array in arrays.items()})
+def encode_arrays(arrays: Mapping[int, npt.NDArray[np.float32]]) -> bytes:
+    """Return the content of a file of {number: (H, W) float32}, as PSA keeps its maps: 0 is the background."""
+    return _npy({number: _float32(array) for number, array in arrays.items()})
 
 
-def _save(path: str | os.PathLike[str], content: Any) -> None:
-    with written_whole(path) as temporary, open(temporary, "wb") as file:
-        if isinstance(content, np.ndarray):
-            np.save(file, content)
-        else:  # a 0-dimensional array that holds the dict, as numpy.save would write it
-            header = {"descr": "|O", "fortran_order": False, "shape": ()}
-            np.lib.format.write_array_header_1_0(file, header)
-            file.write(b"\x80\x03" + _call("numpy", "array", content) + b".")
+def _npy(content: Any) -> bytes:
+    file = io.BytesIO()
+    if isinstance(content, np.ndarray):
+        np.save(file, content)
+    else:  # a 0-dimensional array that holds the dict, as numpy.save would write it
+        header = {"descr": "|O", "fortran_order": False, "shape": ()}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(b"\x80\x03" + _call("numpy", "array", content) + b".")
+    return file.getvalue()
 
 
 def _float32(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

@@ -1,5 +1,6 @@
 """What the data sets have in common: a sample, and how files are found, checked and read."""
 
+import hashlib
 import os
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
@@ -83,9 +84,18 @@ class PhotoDataset(Dataset[Sample]):
 
     names: Sequence[str]
     classes: Sequence[str]
+    index_files: Sequence[Path] = ()
+    """The files that list the photos, their classes or targets."""
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def fingerprint(self) -> str:
+        """Return a hash of the names, the classes and the files that list them: it changes when the index does."""
+        digest = hashlib.sha256(repr((list(self.names), list(self.classes))).encode("utf-8", "surrogateescape"))
+        for path in self.index_files:
+            digest.update(path.read_bytes())
+        return digest.hexdigest()[:16]
 
 
 def data_root(root: str | os.PathLike[str], below: Iterable[str], wanted: Sequence[str], what: str) -> Path:

@@ -39,6 +39,7 @@ class Coco(PhotoDataset):
         annotations = f"annotations/instances_{split}.json"
         self.root = data_root(root, ["", "coco"], [split, annotations], "COCO")
         self.split, self.ground_truth = split, ground_truth
+        self.index_files = [self.root / annotations]
         with contextlib.redirect_stdout(io.StringIO()):
             try:
                 self.coco = COCO(str(self.root / annotations))

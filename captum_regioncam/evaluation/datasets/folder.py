@@ -46,6 +46,7 @@ class PhotoFolder(PhotoDataset):
         self.root = data_root(root, [""], ["images", "index.json", *(["masks"] if ground_truth else [])], "photo")
         self.ground_truth = ground_truth
         index = self.root / "index.json"
+        self.index_files = [index]
         try:
             entries = json.loads(index.read_text())
             names = [str(entry["name"]) for entry in entries]

@@ -58,6 +58,7 @@ class Ilsvrc2012(PhotoDataset):
         if absent := [what for what, found in missing.items() if not found]:
             raise ValueError(f"{root}: not ILSVRC2012's validation set: has no {'; no '.join(absent)}.")
         self.classes = sorted(ids)
+        self.index_files = lists[:1]
         self._keys = {synset: key for key, synset in enumerate(self.classes)}
         self._photos = [photos[name] for name in sorted(photos)]
         self.names = [path.stem for path in self._photos]

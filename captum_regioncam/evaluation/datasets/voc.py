@@ -55,6 +55,7 @@ class Voc2012(PhotoDataset):
         wanted += ["SegmentationClass"] if (ground_truth or labels_from == "mask") and "aug" not in split else []
         self.root = data_root(root, ["", "VOC2012", "VOCdevkit/VOC2012"], wanted, "VOC 2012")
         self.labels_from, self.ground_truth = labels_from, ground_truth
+        self.index_files = [self.root / wanted[1]]
         lines = [line.split() for line in (self.root / wanted[1]).read_text().splitlines() if line.strip()]
         self.names = checked_names([Path(line[0]).stem for line in lines], self.root / wanted[1])
         # Lists of the augmented set hold the paths of photo and mask.
