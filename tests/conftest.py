@@ -1,6 +1,7 @@
 """What the tests need before anything is imported: a torchvision that imports, and figures without a screen."""
 
 import os
+import random
 import sys
 from pathlib import Path
 
@@ -26,6 +27,14 @@ def colour_factory(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path
     sys.modules.pop("colour_factory", None)
+
+
+@pytest.fixture
+def chance():
+    """Random numbers whose seed is printed when a test fails; SEED=... in the environment repeats it."""
+    seed = int(os.environ.get("SEED", random.randrange(1 << 32)))
+    print(f"SEED={seed}")
+    return random.Random(seed)
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,6 @@
 """Runs in several processes, interrupted at any moment, and resumed."""
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -81,11 +80,11 @@ def contents(folder):
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 @pytest.mark.parametrize("workers", [1, 2, 3])
-def test_seeds_interrupted_and_resumed_are_the_undisturbed(workers, how):
+def test_seeds_interrupted_and_resumed_are_the_undisturbed(workers, how, chance):
     names = [f"photo_{number:03d}" for number in range(60)]
     root = make_voc(Path("data"), names)
     command = ["seeds", "voc", "--root", root, *VOC_MODEL, "--scales", "1,2,3", "--batch", "3"]
-    count = random.randint(1, 40)
+    count = chance.randint(1, 40)
     child = process(*command, "--output", "seeds", workers=workers)
     _, err = interrupted(child, how, lambda: seed_count("seeds") >= count)
     done = {path: path.stat().st_mtime_ns for path in Path("seeds").glob("photo_*.npy")}

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from captum_regioncam.cli.parser import build_parser
 from captum_regioncam.errors import UsageError
 from captum_regioncam.files import OutputError
+from captum_regioncam.launcher import is_first
 from captum_regioncam.terminal import say
 
 __all__ = ["main"]
@@ -46,12 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(command: str, options: argparse.Namespace) -> int:
-    first = os.environ.get("RANK", "0") in ("0", "")  # of torchrun's processes, the one that prints
     resumable = command in _NEED_EVALUATION
     go_on = " Run the same command with --resume to continue from here." if resumable else ""
 
     def end(message: str, status: int, everywhere: bool = False) -> int:
-        if first or everywhere:
+        if everywhere or is_first():
             say(f"captum-regioncam {command}: {message}", error=True)
         return status
 

@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
                 maps = {method: attribute(x, [classes])[0] for method, attribute in attributions.items()}
                 found = {index: float(probabilities[index]) for index in classes}
                 output = options.output / outputs[image]
-                figure = _figure(classifier, np.asarray(seen), maps, found, Path(image).name)
+                figure = _figure(classifier, np.asarray(seen), maps, found, printable(Path(image).name))
                 writer.write(outputs[image], encode_figure(figure, output))
                 if options.save_npy:
                     array = np.stack([_at_photo_size(one, (seen.height, seen.width)) for one in maps.values()])

@@ -1,6 +1,5 @@
 """Runs over many photos: shared among processes, resumed, and not stopped by one photo that fails."""
 
-import os
 import sys
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,8 +13,9 @@ from tqdm import tqdm
 
 from captum_regioncam.errors import UsageError, reason_of
 from captum_regioncam.files import OutputError
+from captum_regioncam.launcher import launched
 
-__all__ = ["Worker", "launched", "visit", "workers"]
+__all__ = ["Worker", "visit", "workers"]
 
 _HOPELESS = 10
 _JOIN = timedelta(minutes=10)
@@ -92,33 +92,6 @@ def workers() -> Iterator[Worker]:
         yield Worker(rank, count, group)
     finally:
         dist.destroy_process_group()
-
-
-def launched() -> tuple[int, int]:
-    """Return this process's rank and how many processes there are, from the variables that torchrun sets.
-
-    Raises:
-        UsageError: one of them is missing or wrong.
-    """
-    given = {name: os.environ[name] for name in ("RANK", "WORLD_SIZE") if name in os.environ}
-    if not given:
-        return 0, 1
-    try:
-        rank, count = (int(given[name]) for name in ("RANK", "WORLD_SIZE"))
-        if not 0 <= rank < count:
-            raise ValueError
-    except (KeyError, ValueError):
-        what = " and ".join(f"{name}={value!r}" for name, value in given.items())
-        raise UsageError(
-            f"the environment has {what}; torchrun sets both, RANK from 0 to WORLD_SIZE - 1. Start with torchrun, or "
-            "unset RANK and WORLD_SIZE."
-        ) from None
-    if count > 1 and (missing := [name for name in ("MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]):
-        raise UsageError(
-            f"the environment has WORLD_SIZE={count} but no {' and no '.join(missing)}. Start with torchrun, or unset "
-            "RANK and WORLD_SIZE."
-        )
-    return rank, count
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,42 @@
+"""What torchrun, or another launcher of several processes, says in the environment."""
+
+import os
+
+from captum_regioncam.errors import UsageError
+
+__all__ = ["is_first", "launched"]
+
+
+def launched() -> tuple[int, int]:
+    """Return this process's rank and how many processes there are, from the variables that torchrun sets.
+
+    Raises:
+        UsageError: one of them is missing or wrong.
+    """
+    given = {name: os.environ[name] for name in ("RANK", "WORLD_SIZE") if name in os.environ}
+    if not given:
+        return 0, 1
+    try:
+        rank, count = (int(given[name]) for name in ("RANK", "WORLD_SIZE"))
+        if not 0 <= rank < count:
+            raise ValueError
+    except (KeyError, ValueError):
+        what = " and ".join(f"{name}={value!r}" for name, value in given.items())
+        raise UsageError(
+            f"the environment has {what}; torchrun sets both, RANK from 0 to WORLD_SIZE - 1. Start with torchrun, or "
+            "unset RANK and WORLD_SIZE."
+        ) from None
+    if count > 1 and (missing := [name for name in ("MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]):
+        raise UsageError(
+            f"the environment has WORLD_SIZE={count} but no {' and no '.join(missing)}. Start with torchrun, or unset "
+            "RANK and WORLD_SIZE."
+        )
+    return rank, count
+
+
+def is_first() -> bool:
+    """Return whether this is the process that prints."""
+    try:
+        return launched()[0] == 0
+    except UsageError:
+        return True

@@ -1,0 +1,496 @@
+"""What the commands leave alone, and what their record says."""
+
+import contextlib
+import hashlib
+import json
+import os
+import resource
+import stat
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from commands import MODEL, SMALL, VOC_MODEL, run, scores_in
+from made_datasets import NAMES, ColourNet, everything, make_folder, make_voc
+from PIL import Image
+
+import captum_regioncam
+from captum_regioncam.cli import evaluate as evaluate_command
+from captum_regioncam.errors import UsageError
+from captum_regioncam.evaluation import load_seed, progress
+from captum_regioncam.evaluation.result_folder import recorded
+from captum_regioncam.files import OutputError
+from captum_regioncam.record import RECORD, Record, Run, Writer, fits, listed, locked
+
+pytestmark = pytest.mark.usefixtures("colour_factory")
+EXPLAIN = [*MODEL, "--size", "32"]
+
+
+@pytest.fixture
+def seeds(colour_factory, capsys):
+    """The root of a VOC whose seeds are in work/seeds."""
+    root = make_voc(Path("voc"))
+    assert run("seeds", "voc", "--root", root, *VOC_MODEL, *SMALL, "--output", "work/seeds") == 0
+    capsys.readouterr()
+    return root
+
+
+def unchanged(before, folder):
+    """Whether all that was in a folder is there as it was; folders may have become fuller."""
+    now = everything(folder)
+    return all(
+        now.get(name, (0,))[: 3 if content[0] is not None else 1] == content[: 3 if content[0] is not None else 1]
+        for name, content in before.items()
+    )
+
+
+def of_0_2(folder):
+    """Turn a folder's record into what version 0.2 left: settings.json, and no list of results."""
+    [settings] = [run.settings for run in Record.read(Path(folder)).runs]
+    settings.pop("index", None)
+    Path(folder, "settings.json").write_text(json.dumps(settings, indent=1))
+    for name in (RECORD, ".captum_regioncam.lock"):
+        Path(folder, name).unlink()
+
+
+@pytest.mark.usefixtures("seeds")
+def test_labels_leave_a_folder_with_somebody_s_settings_alone(capsys):
+    for name in ("settings.json", "photo.png", "deep/er/photo.png", ".captum_regioncam-deep.png", ".lock"):
+        path = Path("out", name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text('{"threshold": 0.3, "theirs": 1}')
+    before = everything("out")
+    for more in (["--threshold", "0.3"], ["--threshold", "0.4"], ["--overlay", "out/deep"], ["--resume"]):
+        assert run("labels", "work/seeds", "--output", "out", *more) == 0
+        assert unchanged(before, Path("out"))
+    assert len(list(Path("out").glob("2007*.png"))) == 6
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("seeds")
+def test_labels_leave_other_runs_below_their_folder_alone():
+    assert run("labels", "work/seeds", "--output", "out/strict", "--threshold", "0.5") == 0
+    assert run("labels", "work/seeds", "--output", "out", "--overlay", "out/overlays") == 0
+    before = {**everything("out/strict"), **everything("out/overlays")}
+    assert run("labels", "work/seeds", "--output", "out", "--threshold", "0.4") == 0
+    assert {**everything("out/strict"), **everything("out/overlays")} == before
+    seeds = everything("work/seeds")
+    assert run("labels", "work/seeds", "--output", "work", "--limit", "2") == 0
+    assert everything("work/seeds") == seeds
+    assert sorted(path.name for path in Path("work").glob("*.png")) == [f"{name}.png" for name in NAMES[:2]]
+
+
+def test_scores_for_psa_may_lie_beside_the_seeds(seeds):
+    pytest.importorskip("pydensecrf", reason="pydensecrf2 could not be built here")
+    before = everything("work/seeds")
+    for _ in range(2):
+        assert run("labels", "work/seeds", "--output", "work", "--crf", "psa", "--alpha", "4") == 0
+        assert everything("work/seeds") == before
+    assert len(list(Path("work/alpha-4").glob("*.npy"))) == 6
+    assert run("labels", "work", "--output", "labels") == 0  # work/alpha-4 is of work's own run, work/seeds is not
+    assert sorted(path.name for path in Path("labels").iterdir() if path.is_dir()) == ["alpha-4"]
+
+
+@pytest.mark.usefixtures("seeds")
+def test_results_that_somebody_changed_stay(capsys):
+    assert run("labels", "work/seeds", "--output", "out") == 0
+    edited = Path(f"out/{NAMES[1]}.png")
+    edited.write_bytes(b"edited by hand")
+    capsys.readouterr()
+    for more in (["--resume"], [], ["--threshold", "0.4"]):
+        assert run("labels", "work/seeds", "--output", "out", *more) == 1
+        says = f"{edited} is not as this command wrote it, and stays as it is. Delete it to have it made again."
+        assert says in capsys.readouterr().err
+        assert edited.read_bytes() == b"edited by hand"
+    edited.unlink()
+    assert run("labels", "work/seeds", "--output", "out", "--threshold", "0.4", "--resume") == 0
+    assert edited.exists()
+
+
+@pytest.mark.usefixtures("seeds")
+def test_nothing_below_another_record_is_written(capsys):
+    assert run("labels", "work/seeds", "--output", "out/alpha-4") == 0
+    before = everything("out")
+    record = Record.read(Path("out"))
+    assert record.foreign(["alpha-4/new.npy"]) == f"alpha-4/{RECORD}"
+    with pytest.raises(ValueError, match="did not write"):
+        Writer(Path("out"), "aa").write(f"alpha-4/{NAMES[0]}.png", b"")
+    assert everything("out") == before
+
+
+def test_a_folder_of_version_0_2_can_be_resumed_and_read(seeds, capsys):
+    command = ["seeds", "voc", "--root", seeds, *VOC_MODEL, *SMALL, "--output", "work/seeds"]
+    of_0_2("work/seeds")
+    missing, broken = Path(f"work/seeds/{NAMES[1]}.npy"), Path(f"work/seeds/{NAMES[2]}.npy")
+    whole = missing.read_bytes()
+    missing.unlink()
+    before = everything("work/seeds")
+    assert run(*command) == 2
+    assert "has results already. Pass --resume" in capsys.readouterr().err
+    assert run(*command, "--contrast", "1", "--resume") == 2
+    assert "was made with contrast = 3.0, now it is 1.0" in capsys.readouterr().err
+    assert everything("work/seeds") == before
+    for _ in range(2):  # also where there is a record of what this version added
+        assert run(*command, "--resume") == 0
+        assert unchanged(before, Path("work/seeds"))
+        assert missing.read_bytes() == whole
+    assert list(Record.read(Path("work/seeds")).runs[0].results) == [missing.name]
+    broken.write_bytes(whole[:1000])
+    capsys.readouterr()
+    assert run(*command, "--resume") == 1
+    assert f"{broken} is not as this command wrote it, and stays as it is" in capsys.readouterr().err
+    assert broken.read_bytes() == whole[:1000]
+
+
+def test_labels_and_evaluate_read_a_folder_of_version_0_2(seeds, capsys):
+    assert run("labels", "work/seeds", "--output", "out", "--threshold", "best") == 0
+    made = {path.name: path.read_bytes() for path in Path("out").glob("*.png")}
+    of_0_2("work/seeds")
+    assert recorded(Path("work/seeds"))["dataset"] == "voc"
+    assert run("labels", "work/seeds", "--output", "again", "--threshold", "best") == 0  # it knows its photos
+    assert {path.name: path.read_bytes() for path in Path("again").glob("*.png")} == made
+    assert run("evaluate", "voc", "--root", seeds, "--seeds", "work/seeds", "--json", "out.json") == 0
+    of_0_2("again")
+    label_maps = everything("again")
+    assert run("labels", "work/seeds", "--output", "again", "--threshold", "0.3") == 2
+    assert "was made with threshold = " in capsys.readouterr().err
+    assert everything("again") == label_maps
+
+
+def explained(folder=Path()):
+    return sorted(path.name for path in folder.glob("[!.]*_cam.png"))
+
+
+def photo(name):
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.effect_noise((40, 30), 60).convert("RGB").save(path)
+    return path
+
+
+def test_explain_in_place_again_and_again(capsys):
+    for name in ("a.png", "b.jpg", "._b.jpg", "a_region-cam_2.png"):
+        photo(f"photos/{name}")
+    os.mkfifo("photos/pipe.png")
+    before = everything("photos")
+    command = ["explain", "photos", *EXPLAIN, "--output", "photos", "--overlay", "--save-npy"]
+    for target in ("0", "0", "1"):
+        assert run(*command, "--target", target) == 0
+        assert unchanged(before, Path("photos"))
+        assert explained(Path("photos")) == ["a_cam.png", "a_region-cam_2_cam.png", "b_cam.png"]
+    capsys.readouterr()
+    assert run(*command, "--target", "2") == 2
+    says = "--output photos: has a_region-cam_2.png, which this command did not write as it is. Choose another folder."
+    assert says in capsys.readouterr().err
+    assert unchanged(before, Path("photos"))
+    # Where the class is not known before, the photo stays as well, and only this one fails.
+    monkey = [name for name in everything("photos") if name.endswith(".npy")]
+    assert monkey == ["a_cam.npy", "a_region-cam_2_cam.npy", "b_cam.npy"]
+
+
+def test_an_input_is_never_an_output():
+    """Even one that this package wrote itself."""
+    photo("a.png")
+    command = [*EXPLAIN, "--overlay", "--target", "0"]
+    assert run("explain", "a.png", *command) == 0
+    before = everything(".")
+    assert run("explain", "a.png", "a_region-cam_0.png", *command) == 1
+    assert everything(".")["a_region-cam_0.png"] == before["a_region-cam_0.png"]
+    before = everything(".")
+    os.symlink("a_cam.png", "linked.png")
+    assert run("explain", "a.png", "linked.png", *command[:-3], "--target", "1") == 0
+    assert everything(".")["a_cam.png"] == before["a_cam.png"]
+
+
+def test_explain_leaves_somebody_s_manifest_alone(capsys):
+    photo("a.png")
+    Path("manifest.json").write_text('{"name": "an app"}')
+    before = everything(".")
+    assert run("explain", "a.png", *EXPLAIN) == 2
+    assert "--output .: has manifest.json, which this command did not write as it is" in capsys.readouterr().err
+    assert everything(".") == before
+    assert run("explain", "a.png", *EXPLAIN, "--output", "out") == 0
+    assert unchanged(before, Path())
+
+
+def test_explain_pictures_below_several_folders_are_known_as_such():
+    photo("x/a.png")
+    photo("y/b.png")
+    assert run("explain", "x", "y", *EXPLAIN) == 0
+    assert {path.name for path in listed(Path("x"))} == {"a_cam.png", "b_cam.png", "manifest.json"}
+    assert run("explain", "x", "y", *EXPLAIN) == 0
+    assert (explained(Path("x")), explained(Path("y"))) == (["a_cam.png"], ["b_cam.png"])
+
+
+def test_names_of_255_bytes():
+    names = ["é" * 125 + ".png", "é" * 124 + "e.png", "x" * 251 + ".png"]
+    for name in names:
+        photo(f"photos/{name}")
+    command = ["explain", "photos", *EXPLAIN, "--output", "out", "--overlay", "--save-npy", "--target", "0"]
+    assert run(*command) == 0
+    written = os.listdir("out")
+    assert len([name for name in written if name.endswith("_cam.png")]) == 3
+    assert len([name for name in written if name.endswith("_region-cam_0.png")]) == 3
+    assert max(len(os.fsencode(name)) for name in written) <= 255
+    assert fits("é" * 125, "_cam.png") == "é" * 119 + f"~{hashlib.sha256(('é' * 125).encode()).hexdigest()[:8]}_cam.png"
+    assert fits("short", "_cam.png") == "short_cam.png"
+
+
+EVALUATE = ["evaluate", "folder", "--root", "data", *MODEL, "--size", "32"]
+
+
+def test_json_and_plot_replace_only_their_own(capsys):
+    make_folder(Path("data"))
+    Path("notes.json").write_text("[]")
+    Path("plot.png").write_bytes(b"a picture")
+    before = everything(".")
+    for option, file in (("--json", "notes.json"), ("--plot", "plot.png"), ("--json", RECORD), ("--json", "/proc/x")):
+        assert run(*EVALUATE, option, file) == 2
+        assert f"error: {file}: " in capsys.readouterr().err
+    assert everything(".") == before
+    Path("made").mkdir()
+    Path("link.json").symlink_to("made/scores.json")
+    plots = [f"made/plot.{ending}" for ending in ("png", "pdf", "svg", "jpg")]
+    for plot in plots:
+        for _ in range(2):  # its own files, it replaces
+            assert run(*EVALUATE, "--json", "link.json", "--plot", plot) == 0
+            Path("made/scores.json").chmod(0o600)
+    assert Path("link.json").is_symlink()
+    assert stat.S_IMODE(Path("made/scores.json").stat().st_mode) == 0o600
+    assert sorted(os.listdir("made")) == sorted(["scores.json", *(Path(plot).name for plot in plots)])
+    Path("made/scores.json").chmod(0o400)
+    assert run(*EVALUATE, "--json", "link.json") == 2
+    assert "link.json: is write-protected" in capsys.readouterr().err
+    os.mkfifo("fifo")
+    read = []
+    reader = threading.Thread(target=lambda: read.append(Path("fifo").read_text()))
+    reader.start()
+    assert run(*EVALUATE, "--json", "fifo") == 0
+    reader.join(20)
+    assert json.loads(read[0])["region-cam"]["photos"] == 4
+    assert unchanged(before, Path())
+
+
+def test_provenance(seeds):
+    torch.save(ColourNet(20).state_dict(), "net.pth")
+    root = make_voc(Path("other"))
+    command = ["voc", "--root", root, *VOC_MODEL, *SMALL, "--weights", "net.pth"]
+    assert run("seeds", *command, "--output", "out", "--limit", "2") == 0
+    assert run("seeds", *command, "--output", "out", "--resume") == 0
+    assert run("evaluate", *command, "--json", "scores.json") == 0
+    photo("a.png")
+    assert run("explain", "a.png", *EXPLAIN, "--weights", "none", "--output", "maps") == 0
+    content = json.loads(Path("out", RECORD).read_text())
+    assert content["format"] == 1
+    [one] = content["runs"]
+    assert sorted(one["results"]) == [f"{name}.npy" for name in NAMES]
+    assert [session["results_written"] for session in one["sessions"]] == [2, 4]
+    digest = hashlib.sha256(Path("net.pth").read_bytes()).hexdigest()
+    of_scores = json.loads(Path("scores.json").read_text())["provenance"]
+    for found in (*one["sessions"], of_scores):
+        assert found["versions"]["captum_regioncam"] == captum_regioncam.__version__
+        assert found["versions"]["torch"] == torch.__version__
+        assert found["versions"]["numpy"] == np.__version__
+        assert found["versions"].keys() >= {"captum"}
+        assert found["command_line"][0] == "captum-regioncam"
+        assert found["command_line"][1:3] in (["seeds", "voc"], ["evaluate", "voc"])
+        assert found["model"] == "colour_factory:voc_net"
+        assert found["checkpoint"] == {"name": "net.pth", "sha256": digest}
+        assert (found["dataset"], found["split"]) == ("voc", "train")
+        assert found["layers"] == ["relu1", "relu2"]
+        assert (found["precision"], found["device"]) == ("float32", "cpu")
+        assert found["settings"]["scales"] == [1.0, 0.5]
+        assert found["date"].startswith("20")
+        assert found["seconds"] >= 0
+    assert of_scores["photos"] == 6
+    manifest = json.loads(Path("maps/manifest.json").read_text())
+    assert manifest["checkpoint"]["name"] == "random weights (none)"
+    assert len(manifest["checkpoint"]["state_dict_sha256"]) == 64
+    assert manifest["photos"] == 1
+
+
+def test_a_full_disk_ends_the_run_within_one_photo(seeds, capsys):
+    command = ["seeds", "voc", "--root", seeds, *VOC_MODEL, *SMALL]
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    smallest = min(path.stat().st_size for path in Path("work/seeds").glob("*.npy"))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (smallest, hard))  # the photos with two classes do not fit
+    try:
+        assert run(*command, "--output", "full") == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    lines = [line for line in capsys.readouterr().err.splitlines() if "captum-regioncam" in line]
+    assert len(lines) == 1
+    assert "cannot be written (File too large)" in lines[0]
+    assert lines[0].endswith("Run the same command with --resume to continue from here.")
+    written = sorted(Path("full").glob("*.npy"))
+    assert len(written) < 6
+    assert {name for run in Record.read(Path("full")).runs for name in run.results} == {path.name for path in written}
+    assert run(*command, "--output", "full", "--resume") == 0
+    for path in Path("work/seeds").glob("*.npy"):
+        assert Path("full", path.name).read_bytes() == path.read_bytes()
+    assert sorted(name for name in os.listdir("full") if name.startswith(".")) == [RECORD, ".captum_regioncam.lock"]
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_the_first_photo(seeds, capsys, monkeypatch):
+    loaded = []
+    monkeypatch.setattr("captum_regioncam.cli.photo_maps.PhotoReader.__call__", lambda *_: loaded.append(1))
+    Path("file").write_text("")
+    for arguments in (
+        ["seeds", "voc", "--root", seeds, *VOC_MODEL, *SMALL, "--output", "/proc/seeds"],
+        ["labels", "work/seeds", "--output", "/proc/labels"],
+        ["labels", "work/seeds", "--output", "file/labels"],
+        ["evaluate", "voc", "--root", seeds, *VOC_MODEL, *SMALL, "--json", "/proc/scores.json"],
+        ["explain", "data", *EXPLAIN, "--output", "/proc/maps"],
+        ["demo", "--output", "/proc/demo.png"],
+    ):
+        photo("data/a.png")
+        assert run(*arguments) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert "/proc/" in lines[-1] or "file/labels" in lines[-1]
+        assert "cannot be written" in lines[-1]
+    assert not loaded
+
+
+def test_counts_of_another_index_are_not_added(capsys, monkeypatch):
+    root = make_folder(Path("data"), photos=6)
+    monkeypatch.setattr(progress, "_LEAST", 0)
+    monkeypatch.setattr(progress, "_SHARE", 1e9)
+
+    def stop(self):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluate_command.Progress, "finish", stop)
+        assert run(*EVALUATE) == 130
+    entries = json.loads((root / "index.json").read_text())
+    for entry in entries:
+        entry["target"] = (entry["target"] + 1) % 3
+    (root / "index.json").write_text(json.dumps(entries))
+    assert run(*EVALUATE, "--resume", "--json", "resumed.json") == 0
+    assert "0 photos are already counted." in capsys.readouterr().err
+    assert run(*EVALUATE, "--json", "anew.json") == 0
+    assert scores_in("resumed.json") == scores_in("anew.json")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"{", b"[]", b"null", b'{"format": 2, "runs": []}', b'{"format": 1, "runs": 3}', b"[" * 100_000,
+        b'{"format": 1, "runs": [{"command": "seeds", "settings": {}, "results": {"../x": [[1, 2]]}}]}',
+        b'{"format": 1, "runs": [{"command": "seeds", "settings": {}, "results": {"/x": [[1, 2]]}}]}',
+        b'{"format": 1, "runs": [{"command": "seeds", "settings": {}, "results": {"x": [1]}}]}',
+        b'{"format": 1, "runs": [{"command": "seeds", "settings": {}, "writing": {"token": "../x"}}]}',
+        b'{"format": 1, "runs": [{"command": "seeds", "settings": {}, "more": 1}]}',
+        b'{"format": 1, "runs": [{"command": 1, "settings": {}}]}',
+    ],
+)  # fmt: skip
+def test_a_record_that_is_none_is_left_and_named(content, seeds, capsys):
+    Path("out").mkdir()
+    Path("out", RECORD).write_bytes(content)
+    before = everything("out")
+    assert run("labels", "work/seeds", "--output", "out") == 2
+    assert f"out/{RECORD}: is not a record that this package can read" in capsys.readouterr().err
+    assert everything("out") == before
+
+
+def test_a_record_that_is_no_file_and_a_lock_that_is_not_ours():
+    Path("a").mkdir()
+    os.mkfifo(f"a/{RECORD}")
+    Path("b").mkdir()
+    Path("b", RECORD).symlink_to("/etc/passwd")
+    for folder in ("a", "b"):
+        with pytest.raises(UsageError, match="is not a record"):
+            Record.read(Path(folder))
+    Path("c").mkdir()
+    Path("c/.captum_regioncam.lock").write_text("mine")
+    with pytest.raises(UsageError, match="is not this package's"), locked(Path("c"), "--output"):
+        pass
+    assert Path("c/.captum_regioncam.lock").read_text() == "mine"
+
+
+def test_the_journal_of_a_killed_process():
+    """What it noted last may never have appeared, or only in part been noted."""
+    folder = Path("out")
+    folder.mkdir()
+    record = Record(folder, [])
+    token = record.begin(Run("seeds", {}), {}, processes=2)
+    writers = [Writer(folder, token, rank) for rank in (0, 1)]
+    writers[0].write("sub/a.npy", b"a")
+    writers[1].write("b.npy", b"b")
+    journal = folder / f".captum_regioncam-{token}-1.jsonl"
+    with journal.open("a") as file:
+        file.write('["never appeared.npy", 5, 6]\n["half')
+    (folder / f".captum_regioncam-{token}-1.tmp").write_bytes(b"half")
+    (folder / f".captum_regioncam-{token}-2.tmp").write_bytes(b"not of this session's processes")
+    record = Record.read(folder)
+    names = ("sub/a.npy", "b.npy", "never appeared.npy", "half")
+    assert list(filter(record.is_ours, names)) == ["sub/a.npy", "b.npy"]
+    token = record.begin(record.runs[0], {})
+    assert not journal.exists()
+    assert sorted(path.name for path in folder.glob(".*-*")) == [path.name for path in folder.glob(".*-2.tmp")]
+    writer = Writer(folder, token, stamps={"b.npy": record.stamps("b.npy")})
+    writer.write("b.npy", b"anew")
+    with pytest.raises(ValueError, match=r"sub/a\.npy: is a file that this command did not write; it stays as it is"):
+        writer.write("sub/a.npy", b"anew")
+    (folder / "b.npy").write_bytes(b"somebody's")
+    with pytest.raises(ValueError, match="did not write"):
+        writer.write("b.npy", b"anew")
+    (folder / "sub" / "c.npy").mkdir()
+    with pytest.raises(ValueError, match="did not write"):
+        writer.write("sub/c.npy", b"anew")
+    Record.read(folder).end(token)
+    assert Record.read(folder).runs[0].results.keys() == {"sub/a.npy", "b.npy", "never appeared.npy"}
+
+
+def test_a_file_system_without_hard_links(monkeypatch):
+    def none(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", none)
+    writer = Writer(Path(), "aa")
+    writer.write("a.npy", b"a")
+    writer.write("a.npy", b"b")
+    assert Path("a.npy").read_bytes() == b"b"
+    with pytest.raises(ValueError, match="did not write"):
+        Writer(Path(), "bb").write("a.npy", b"c")
+
+
+def test_a_file_that_appears_at_the_last_moment_stays(monkeypatch):
+    link = os.link
+
+    def later(source, target):
+        Path(target).write_bytes(b"somebody's")
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", later)
+    with pytest.raises(ValueError, match="did not write"):
+        Writer(Path(), "aa").write("a.npy", b"a")
+    assert Path("a.npy").read_bytes() == b"somebody's"
+
+
+def test_runs_that_are_alive_keep_their_journals():
+    Path("out").mkdir()
+    record = Record(Path("out"), [])
+    first = record.begin(Run("explain", {}), {})
+    Writer(Path("out"), first).write("a.png", b"a")
+    other = Record.read(Path("out"))
+    second = other.begin(Run("explain", {}), {})
+    Writer(Path("out"), first).write("b.png", b"b")
+    Record.read(Path("out")).end(second)
+    Record.read(Path("out")).end(first)
+    record = Record.read(Path("out"))
+    assert sorted(record.runs[0].results) == ["a.png", "b.png"]
+    assert Run("explain", {}, writing={"token": "a", "processes": 1, "host": "elsewhere", "pid": 1}).is_alive()
+    with contextlib.suppress(ValueError):
+        record.remove(record.runs[0])
+    record.runs.clear()
+    record.save()
+    assert sorted(os.listdir("out")) == []
+
+
+def test_writing_where_the_folder_is_gone():
+    with pytest.raises(OutputError, match="cannot be written"):
+        Writer(Path("/proc/nowhere"), "aa").write("a.npy", b"a")
+    assert load_seed  # the seeds' own reader is tested with the seeds
