@@ -37,8 +37,9 @@ class LayerRegionCam(MultiLayerAttribution):
     is based on Cai and Abhayaratne, "Region-CAM" (arXiv 2510.25134); the documentation's page on the method says which
     line is the paper's and which is this package's.
 
-    Several threads may attribute to one network: their forward passes take turns. As with any of Captum's layer
-    attributions, the hooks would also see a thread that runs the network directly at the same time.
+    Several threads may attribute to one network: their forward passes take turns, and those of ``find_stages`` with
+    them. A process may be forked meanwhile. If the network runs itself again inside its forward pass, for example in a
+    hook, the attribution is that of the outer run.
 
     Args:
         forward_func: the model, or any function around it that returns class scores before the softmax.
