@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import Linear, Module, Sequential
 
+from captum_regioncam.stages.snapshot import Snapshot
 from captum_regioncam.turns import turn
 
 __all__ = ["Call", "watch"]
@@ -54,20 +55,24 @@ class Call:
     last_inside: tuple[Any, bool] = (None, True)
 
 
-def watch(model: Module, inputs: Sequence[Any]) -> tuple[list[Call], int | None]:
+def watch(model: Module, inputs: Sequence[Any], *, probing: bool = False) -> tuple[list[Call], int | None]:
     """Run the model once, in evaluation mode and without gradients.
 
-    Training modes, the random state and hooks are restored afterwards. Threads take turns, also with those that
-    attribute. Calls by other threads are not watched, nor is a run of the model inside
+    What its modules hold (training modes, buffers, caches), the random state and hooks are restored afterwards. Threads
+    take turns, also with those that attribute. Calls by other threads are not watched, nor is a run of the model inside
     this one, such as a hook may start.
 
     Args:
         model: the network.
         inputs: its inputs.
+        probing: whether to raise an error if the run changes a tensor of the model's.
 
     Returns:
         The calls of its modules, in the order in which they end; and how many scores the model gives: the channels of
         the first tensor that it returns.
+
+    Raises:
+        RuntimeError: the run changed a tensor, which has been restored, but that may not tell all.
     """
     ended = 0
     stack: list[Call] = []
@@ -120,13 +125,15 @@ def watch(model: Module, inputs: Sequence[Any]) -> tuple[list[Call], int | None]
 
     devices = {value.device for value in inputs if isinstance(value, Tensor) and value.is_cuda}
     with turn() as own, torch.random.fork_rng(devices=list(devices)), torch.no_grad():
-        modes = {module: module.training for module in model.modules()}
-        own.at_end(lambda: [setattr(module, "training", mode) for module, mode in modes.items()])
+        before = Snapshot(model)
+        own.at_end(before.restore)
         for name, module in model.named_modules():
             module.training = False
             own.at_end(module.register_forward_pre_hook(enter(name)).remove)
             own.at_end(module.register_forward_hook(leave).remove)
         output = model(*inputs)
+        if probing and before.tensors_differ():
+            raise RuntimeError(f"{type(model).__name__} changes its buffers, or other tensors that it keeps.")
     return calls, _scores(output)
 
 
@@ -139,7 +146,10 @@ def _scores(output: Any) -> int | None:
 
 
 def _is_rectified(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.dim() > 2 and bool(value.amin() >= 0) and bool(value.amax() > 0)
+    if not isinstance(value, Tensor) or value.dim() <= 2 or not value.numel() or value.is_complex():
+        return False
+    value = value.dequantize() if value.is_quantized else value
+    return bool(value.amin() >= 0) and bool(value.amax() > 0)
 
 
 def _is_innermost(module: Module) -> bool:
