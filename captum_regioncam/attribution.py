@@ -15,7 +15,7 @@ from captum_regioncam.forward_pass import forward_pass
 from captum_regioncam.layers import as_layers, check_finite, check_kinds
 from captum_regioncam.reshape import ReshapeTransform, TokensToGrid, on_grid
 from captum_regioncam.stages import Stages
-from captum_regioncam.targets import TargetType, list_targets, spread_labels
+from captum_regioncam.targets import TargetType, as_target, list_targets, spread_labels
 
 __all__ = ["MultiLayerAttribution", "logged"]
 
@@ -105,7 +105,12 @@ class MultiLayerAttribution(LayerAttribution, GradientAttribution):
             torch.Size([2, 5, 112, 112])
         """
         return self._attribute(
-            inputs, [target], additional_forward_args, attribute_to_layer_input, grad_kwargs, attr_dim_summation
+            inputs,
+            [as_target(target)],
+            additional_forward_args,
+            attribute_to_layer_input,
+            grad_kwargs,
+            attr_dim_summation,
         )
 
     @logged

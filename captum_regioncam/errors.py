@@ -69,10 +69,11 @@ def describe(output: Any) -> str:
     return type(output).__name__
 
 
-def first_tensor(output: Any) -> tuple[str, Tensor] | None:
+def first_tensor(output: Any, dimensions: int | None = None) -> tuple[str, Tensor] | None:
     """Find the scores in a network's output, and the code that picks them: ``["out"]``, ``.logits`` or ``[0]``.
 
-    The names that transformers and torchvision use come first, then the first tensor.
+    The names that transformers and torchvision use come first, then the first tensor of so many dimensions, then the
+    first tensor. Tensors of no dimension, such as the loss, come last.
     """
     if isinstance(output, Mapping):
         named = {
@@ -83,5 +84,11 @@ def first_tensor(output: Any) -> tuple[str, Tensor] | None:
         named = {f"[{index}]": value for index, value in enumerate(output)}
     else:
         named = {f".{key}": value for key, value in getattr(output, "__dict__", {}).items()}
-    known = (pick for key in _SCORES for pick in (f".{key}", f'["{key}"]') if pick in named)
-    return next(((pick, named[pick]) for pick in (*known, *named) if isinstance(named[pick], Tensor)), None)
+    known = [pick for key in _SCORES for pick in (f".{key}", f'["{key}"]') if pick in named]
+    tensors = [(pick, named[pick]) for pick in (*known, *named) if isinstance(named[pick], Tensor)]
+
+    def rank(found: tuple[str, Tensor]) -> tuple[bool, bool, bool]:
+        pick, tensor = found
+        return not tensor.dim(), pick not in known, dimensions not in (None, tensor.dim())
+
+    return min(tensors, key=rank, default=None)

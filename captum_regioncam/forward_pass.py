@@ -1,11 +1,9 @@
 """One forward pass with Captum's own hooks: the tensors that passed the layers, and their gradients for each target."""
 
-import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
-from threading import RLock
 from typing import Any
 
 import torch
@@ -17,19 +15,18 @@ from captum_regioncam.captum_private import (
     _extract_device_ids,
     _format_additional_forward_args,
     _format_tensor_into_tuples,
-    _forward_layer_distributed_eval,
     _reduce_list,
     _sort_key_list,
 )
 from captum_regioncam.errors import LayerError, describe, first_tensor, layer_name
 from captum_regioncam.graph import differentiate, sources
 from captum_regioncam.layers import as_tensors
+from captum_regioncam.taps import run_tapped
 from captum_regioncam.targets import select_score
 
-__all__ = ["ForwardPass", "eagerly", "forward_pass"]
+__all__ = ["ForwardPass", "forward_pass"]
 
-# Hooks see every call of their module, from any thread. Threads therefore take turns while hooks are in place.
-_HOOKED = RLock()
+_LAST_RUN = "If a layer runs several times, also because a hook runs the network again, only its last run counts."
 
 
 @dataclass(frozen=True)
@@ -83,7 +80,8 @@ class ForwardPass:
             raise LayerError(
                 f"layer: the score does not depend on {' or '.join(map(self.name, range(len(self.tensors))))} "
                 "through differentiable operations. "
-                "Choose layers whose output reaches the score, without detach() or no_grad() on the way."
+                "Choose layers whose output reaches the score, without detach(), no_grad() or quantised modules on the "
+                f"way. {_LAST_RUN}"
             )
         places = [(i, j, tensor) for i, replicas in enumerate(self.tensors) for j, tensor in enumerate(replicas)]
         reduced: dict[tuple[int, int], Tensor] = {}
@@ -102,7 +100,8 @@ class ForwardPass:
             raise LayerError(
                 f"layer: the score of target {target!r} does not depend on "
                 f"{', '.join(self.name(index) for index, *_ in unused)}. Choose layers whose "
-                'output reaches the score, or pass grad_kwargs={"materialize_grads": True} to use zeros there.'
+                "output reaches the score without quantised modules on the way, or pass "
+                f'grad_kwargs={{"materialize_grads": True}} to use zeros there. {_LAST_RUN}'
             )
         for index, replica, tensor in unused:
             receive(index, replica, torch.zeros_like(tensor))
@@ -130,8 +129,8 @@ def forward_pass(
     inputs, which require gradients here, so frozen and trainable networks give the same gradients. It works inside
     ``torch.no_grad()`` and ``torch.inference_mode()``.
 
-    Threads that call it take turns. The hooks would also see a thread that runs the same network directly at the same
-    time.
+    Threads that call it take turns. The hooks pass over the calls of a thread that runs the same network directly at
+    the same time, and those of a network that runs itself again inside its forward pass, as a hook of the user's may.
 
     Args:
         forward_func: the model, or any function around it.
@@ -148,91 +147,51 @@ def forward_pass(
         LayerError: a layer is never reached, gives something other than floating-point tensors, or is one of several
             and gives more than one tensor.
         ValueError: the batch is empty.
-        TypeError: ``forward_func`` does not return a tensor.
+        TypeError: ``forward_func`` does not return a tensor of real numbers.
     """
     with torch.inference_mode(False), torch.enable_grad(), ExitStack() as stack:
         inputs = tuple(map(_differentiable, _format_tensor_into_tuples(inputs)))
         if any(tensor.dim() and not len(tensor) for tensor in inputs):
             raise ValueError(f"inputs: the batch is empty, {[tuple(tensor.shape) for tensor in inputs]}.")
         arguments = _format_additional_forward_args(additional_forward_args) or ()
-        reached: set[Module] = set()
 
         def check(layer: Module, passed: Any) -> None:
             name = partial(layer_name, layer, forward_func)
             for tensor in as_tensors(passed, name, at_input=layer in at_input, alone=len(layers) == 1):
                 if not tensor.requires_grad:  # of an integer input or a frozen parameter: Captum's hook will change it
                     stack.callback(tensor.requires_grad_, False)
-            reached.add(layer)
 
-        def forward(*args: Any) -> Tensor:
-            output = forward_func(*args)
-            if not isinstance(output, Tensor):
-                pick, _ = first_tensor(output) or ("[...]", None)
-                wrapped = "box_score(model, boxes)" if "'boxes'" in describe(output) else "class_scores(model)"
-                raise TypeError(
-                    f"forward_func returned {describe(output)}, not a tensor of scores. Pass {wrapped}, or a function "
-                    f"that picks one score per example or per class, such as lambda x: model(x){pick}."
-                )
-            if missed := [layer_name(layer, forward_func) for layer in layers if layer not in reached]:
-                raise LayerError(
-                    f"layer: the forward pass never reaches {', '.join(missed)}. Choose modules that forward_func "
-                    "calls; find_stages(model, x) finds them."
-                )
-            return output
-
-        forward.__wrapped__ = forward_func  # type: ignore[attr-defined]  # Captum looks at its signature
-        saved: dict[Module, dict[torch.device, tuple[Tensor, ...]]] = {}
-        into = [layer for layer in layers if layer in at_input]
-        out_of = [layer for layer in layers if layer not in at_input]
-        hooked = _hooked(_hooked(forward, into, saved, at_input=True), out_of, saved, at_input=False)
-        with _HOOKED, eagerly(), ExitStack() as checks:
-            for layer in into:
-                handle = layer.register_forward_pre_hook(lambda _, args, layer=layer: check(layer, args))
-                checks.callback(handle.remove)
-            for layer in out_of:
-                handle = layer.register_forward_hook(lambda _, args, output, layer=layer: check(layer, output))
-                checks.callback(handle.remove)
-            output = hooked(*inputs, *map(_outside_inference_mode, arguments))
-        device_ids = _extract_device_ids(forward_func, saved, device_ids)
+        output, saved = run_tapped(
+            lambda *args: _scores(forward_func(*args)),
+            (*inputs, *map(_outside_inference_mode, arguments)),
+            layers,
+            network=forward_func,
+            at_input=at_input,
+            check=check,
+        )
+        device_ids = _extract_device_ids(forward_func, dict(zip(layers, saved, strict=True)), device_ids)
         tensors = []
-        for layer in layers:
-            on_devices = [saved[layer][device] for device in _sort_key_list(list(saved[layer]), device_ids)]
-            tensors += list(zip(*on_devices, strict=True))
+        for on_devices in saved:
+            replicas = [on_devices[device] for device in _sort_key_list(list(on_devices), device_ids)]
+            tensors += list(zip(*replicas, strict=True))
         yield ForwardPass(forward_func, layers, output, tensors)
 
 
-def _hooked(
-    forward: Callable[..., Tensor],
-    layers: list[Module],
-    saved: dict[Module, dict[torch.device, tuple[Tensor, ...]]],
-    *,
-    at_input: bool,
-) -> Callable[..., Tensor]:
-    """Return a forward function that saves the tensors that pass the layers, with Captum's hooks."""
-    if not layers:
-        return forward
-
-    def run(*args: Any) -> Tensor:
-        passed, output = _forward_layer_distributed_eval(
-            forward,
-            args,
-            layers,
-            attribute_to_layer_input=at_input,
-            forward_hook_with_return=True,
-            require_layer_grads=True,
+def _scores(output: Any) -> Tensor:
+    """Return what a forward function returned, checked."""
+    if not isinstance(output, Tensor):
+        pick, _ = first_tensor(output) or ("[...]", None)
+        wrapped = "box_score(model, boxes)" if "'boxes'" in describe(output) else "class_scores(model)"
+        raise TypeError(
+            f"forward_func returned {describe(output)}, not a tensor of scores. Pass {wrapped}, or a function "
+            f"that picks one score per example or per class, such as lambda x: model(x){pick}."
         )
-        saved.update(passed)
-        return output
-
-    run.__wrapped__ = forward  # type: ignore[attr-defined]
-    return run
-
-
-@contextmanager
-def eagerly() -> Iterator[None]:
-    """Run compiled models eagerly: compiled code does not run hooks that were added later."""
-    with torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext():
-        yield
+    if output.is_complex():
+        raise TypeError(
+            f"forward_func returned {describe(output)}: scores are real numbers. Pass a function that makes them real, "
+            "such as lambda x: model(x).abs()."
+        )
+    return output
 
 
 def _differentiable(tensor: Tensor) -> Tensor:

@@ -63,9 +63,9 @@ def as_tensors(passed: Any, name: Callable[[], str], *, at_input: bool, alone: b
     tensors = tuple(passed) if isinstance(passed, (tuple, list)) else (passed,)
     does = "takes" if at_input else "gives"
     if not tensors or not all(isinstance(tensor, Tensor) and tensor.is_floating_point() for tensor in tensors):
-        raise LayerError(
-            f"layer {name()} {does} {describe(passed)}, not floating-point tensors. Choose a module before or after it."
-        )
+        quantised = any(isinstance(tensor, Tensor) and tensor.is_quantized for tensor in tensors)
+        instead = "Attribute to the network before quantisation" if quantised else "Choose a module before or after it"
+        raise LayerError(f"layer {name()} {does} {describe(passed)}, not floating-point tensors. {instead}.")
     if len(tensors) > 1 and not alone:
         raise LayerError(
             f"layer {name()} {does} {len(tensors)} tensors, which only a single layer may. Choose a module inside or "

@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from numbers import Real
 from typing import Any
 
 import torch
@@ -37,8 +38,9 @@ class LayerRegionCam(MultiLayerAttribution):
     is based on Cai and Abhayaratne, "Region-CAM" (arXiv 2510.25134); the documentation's page on the method says which
     line is the paper's and which is this package's.
 
-    Several threads may attribute to one network: their forward passes take turns. As with any of Captum's layer
-    attributions, the hooks would also see a thread that runs the network directly at the same time.
+    Several threads may attribute to one network: their forward passes take turns, and those of ``find_stages`` with
+    them. A process may be forked meanwhile. If the network runs itself again inside its forward pass, for example in a
+    hook, the attribution is that of the outer run.
 
     Args:
         forward_func: the model, or any function around it that returns class scores before the softmax.
@@ -84,9 +86,12 @@ class LayerRegionCam(MultiLayerAttribution):
         contrast: float = 3.0,
     ) -> None:
         super().__init__(forward_func, layer, device_ids, reshape_transform=reshape_transform)
-        if isinstance(contrast, bool) or not isinstance(contrast, (int, float)) or not 0 < contrast < math.inf:
+        power: Any = contrast
+        if getattr(power, "ndim", None) == 0:
+            power = power.item()  # a number of NumPy's or torch's
+        if isinstance(power, bool) or not isinstance(power, Real) or not 0 < float(power) < math.inf:
             raise ValueError(f"contrast={contrast!r}: expects a positive number; 1 gives the plain mean of the maps.")
-        self.contrast = contrast
+        self.contrast = float(power)
 
     def _reduce(self, features: Tensor, gradients: Tensor) -> Tensor:
         semantics = semantic_information(features, gradients)

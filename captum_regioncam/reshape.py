@@ -27,13 +27,15 @@ def on_grid(tensor: Tensor, name: Callable[[], str], reshape_transform: ReshapeT
         (N, C, \*grid).
 
     Raises:
-        LayerError: ``reshape_transform`` returns something else, or the tensor is not on a grid.
+        LayerError: ``reshape_transform`` returns something else, or the tensor is not on a grid, or is empty.
     """
     if reshape_transform is not None:
         batch, tensor = len(tensor), reshape_transform(tensor)
         if not isinstance(tensor, Tensor) or tensor.shape[:1] != (batch,):
             got = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
             raise LayerError(f"reshape_transform gave {got} for layer {name()}; it must return (N={batch}, C, *grid).")
+    if not tensor.numel():
+        raise LayerError(f"layer {name()} gives an empty tensor, of shape {tuple(tensor.shape)}: pass larger inputs.")
     if not 3 <= tensor.dim() <= 5:
         raise LayerError(
             f"layer {name()} gives a tensor of shape {tuple(tensor.shape)}, which is not on a grid: "

@@ -1,6 +1,11 @@
-"""Scores of networks that return more than (N, classes), for use as a Captum ``forward_func``."""
+"""Scores of networks that return more than (N, classes), for use as a Captum ``forward_func``.
+
+What is made here can be pickled and copied if the network can. Making it changes nothing of the network's.
+"""
 
 from collections.abc import Callable
+from functools import partial
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -14,16 +19,24 @@ __all__ = ["box_score", "class_scores", "segmentation_score", "similarity_score"
 
 
 class _Score(Module):
-    """A network and a score of its output. The layers are the network's own."""
+    """A network and a score of its output. The layers are the network's own, whose modes are left as they are."""
 
-    def __init__(self, model: Callable[..., Any], score: Callable[[Any], Tensor]) -> None:
+    def __init__(self, model: Callable[..., Any], score: Callable[..., Tensor], **options: Any) -> None:
         super().__init__()
-        self.model, self.score = model, score
-        self.train(model.training if isinstance(model, Module) else False)
+        self.model, self.score = model, partial(score, **options)
+        self.training = model.training if isinstance(model, Module) else False
 
     def forward(self, *inputs: Any, **keywords: Any) -> Tensor:
         """Return the network's score."""
         return self.score(self.model(*inputs, **keywords))
+
+
+class _BoxScore(_Score):
+    """A detector, which takes a list of images, and a score of its detections."""
+
+    def forward(self, images: Tensor, *others: Any, **keywords: Any) -> Tensor:
+        """Return the detector's score."""
+        return super().forward(list(images), *others, **keywords)
 
 
 def class_scores(model: Callable[..., Any]) -> Module:
@@ -31,7 +44,8 @@ def class_scores(model: Callable[..., Any]) -> Module:
 
     Args:
         model: returns a tensor; or an object or a dict with ``logits`` (transformers) or ``out`` (torchvision); or a
-            tuple or dict whose first tensor holds the scores (Inception and GoogLeNet in training mode).
+            tuple or dict whose first tensor holds the scores (Inception and GoogLeNet in training mode). A loss before
+            them (transformers' networks with labels), which has no dimensions, is passed over.
 
     Returns:
         A module that takes the inputs of ``model`` and returns that tensor: a ``forward_func`` for any Captum
@@ -48,14 +62,15 @@ def class_scores(model: Callable[..., Any]) -> Module:
         >>> LayerRegionCam(scores, model.layer4).attribute(x, target=281).shape
         torch.Size([2, 1, 7, 7])
     """
-    return _Score(model, _tensor)
+    return _Score(model, _scores)
 
 
 def segmentation_score(model: Callable[..., Any], class_index: int, mask: Tensor | None = None) -> Module:
     """Sum the scores of a class over a region, so that a segmentation network can be explained like a classifier.
 
     Args:
-        model: returns (N, classes, height, width) scores, in any form that :func:`class_scores` takes.
+        model: returns (N, classes, height, width) scores, in any form that :func:`class_scores` takes; of several
+            unnamed tensors, the first of four dimensions.
         class_index: the class.
         mask: (height, width), or (N, height, width), True where scores count. Default: where the class scores highest,
             or everywhere in examples in which it does so nowhere.
@@ -64,7 +79,8 @@ def segmentation_score(model: Callable[..., Any], class_index: int, mask: Tensor
         A module that returns (N,) scores: attribute without a target.
 
     Raises:
-        ValueError: when called, if the output has another shape or no such class, or if the mask does not fit.
+        ValueError: ``class_index`` is not an integer; or, when called, the output has another shape or no such class,
+            or the mask does not fit.
         TypeError: when called, if the output contains no tensor.
 
     Example::
@@ -74,26 +90,9 @@ def segmentation_score(model: Callable[..., Any], class_index: int, mask: Tensor
         >>> LayerRegionCam(score, segmenter.backbone["16"]).attribute(x).shape
         torch.Size([2, 1, 14, 14])
     """
-
-    def score(output: Any) -> Tensor:
-        scores = _tensor(output)
-        if scores.dim() != 4 or not 0 <= class_index < scores.shape[1]:
-            raise ValueError(
-                f"class_index={class_index}: the network returned a tensor of shape {tuple(scores.shape)}; expects "
-                "(N, classes, height, width) with that class."
-            )
-        if mask is None:
-            region = scores.argmax(1) == class_index
-            region = region | ~region.flatten(1).any(1)[:, None, None]
-        else:
-            region = mask.to(scores.device, torch.bool)
-        if region.shape[-2:] != scores.shape[2:]:
-            raise ValueError(
-                f"mask of shape {tuple(region.shape)}: the network scores {tuple(scores.shape[2:])} positions."
-            )
-        return (scores[:, class_index] * region).sum((1, 2))
-
-    return _Score(model, score)
+    if isinstance(class_index, bool) or not isinstance(class_index, Integral):
+        raise ValueError(f"class_index={class_index!r}: a class is an integer.")
+    return _Score(model, _in_region, class_index=int(class_index), mask=mask)
 
 
 def box_score(
@@ -129,28 +128,15 @@ def box_score(
     if boxes.dim() != 2 or boxes.shape[1] != 4 or not len(boxes):
         raise ValueError(f"boxes of shape {tuple(boxes.shape)}: expects (B, 4) with at least one box.")
 
-    def score(detections: Any) -> Tensor:
-        rows = []
-        for detected in detections:
-            found = detected["boxes"].detach()
-            if not len(found):
-                rows.append(detected["scores"].new_zeros(len(boxes)))
-                continue
-            iou = _iou(boxes.to(found), found)
-            if labels is not None:
-                iou = iou * (labels.to(found.device)[:, None] == detected["labels"][None])
-            best, nearest = iou.max(1)
-            rows.append(detected["scores"][nearest] * (best >= min_iou))
-        return torch.stack(rows)
-
-    return _Score(lambda x, *others: detector(list(x), *others), score)
+    return _BoxScore(detector, _of_boxes, boxes=boxes, labels=labels, min_iou=min_iou)
 
 
 def similarity_score(encoder: Callable[..., Any], embeddings: Tensor) -> Module:
     """Compare images with embeddings, such as CLIP's embeddings of texts, or that of another photo.
 
     Args:
-        encoder: from images to (N, D) embeddings, in any form that :func:`class_scores` takes, or ``image_embeds``.
+        encoder: from images to (N, D) embeddings, in any form that :func:`class_scores` takes, or ``image_embeds``; of
+            several unnamed tensors, the first of two dimensions.
         embeddings: (K, D) or (D,).
 
     Returns:
@@ -168,25 +154,63 @@ def similarity_score(encoder: Callable[..., Any], embeddings: Tensor) -> Module:
     """
     reference = F.normalize(torch.atleast_2d(embeddings).detach(), dim=-1)
 
-    def score(output: Any) -> Tensor:
-        images = _tensor(output)
-        if images.dim() != 2 or images.shape[1] != reference.shape[1]:
-            raise ValueError(
-                f"embeddings of shape {tuple(reference.shape)}: the encoder returned a tensor of shape "
-                f"{tuple(images.shape)}; expects (N, {reference.shape[1]})."
-            )
-        return F.normalize(images, dim=-1) @ reference.to(images).T
-
-    return _Score(encoder, score)
+    return _Score(encoder, _cosines, reference=reference)
 
 
-def _tensor(output: Any) -> Tensor:
+def _scores(output: Any, dimensions: int | None = None) -> Tensor:
     """Find the scores in a network's output."""
     if isinstance(output, Tensor):
         return output
-    if (found := first_tensor(output)) is None:
+    if (found := first_tensor(output, dimensions)) is None:
         raise TypeError(f"the network returned {describe(output)}: there is no tensor of scores in it.")
     return found[1]
+
+
+def _in_region(output: Any, class_index: int, mask: Tensor | None) -> Tensor:
+    """Sum a class's scores over the mask, or over where the class scores highest: (N,)."""
+    scores = _scores(output, dimensions=4)
+    if scores.dim() != 4 or not 0 <= class_index < scores.shape[1]:
+        raise ValueError(
+            f"class_index={class_index}: the network returned a tensor of shape {tuple(scores.shape)}; expects "
+            "(N, classes, height, width) with that class."
+        )
+    if mask is None:
+        region = scores.argmax(1) == class_index
+        region = region | ~region.flatten(1).any(1)[:, None, None]
+    else:
+        region = mask.to(scores.device, torch.bool)
+    if region.shape[-2:] != scores.shape[2:]:
+        raise ValueError(
+            f"mask of shape {tuple(region.shape)}: the network scores {tuple(scores.shape[2:])} positions."
+        )
+    return (scores[:, class_index] * region).sum((1, 2))
+
+
+def _of_boxes(detections: Any, boxes: Tensor, labels: Tensor | None, min_iou: float) -> Tensor:
+    """Take the score of the detection nearest to each box, or 0: (N, B)."""
+    rows = []
+    for detected in detections:
+        found = detected["boxes"].detach()
+        if not len(found):
+            rows.append(detected["scores"].new_zeros(len(boxes)))
+            continue
+        iou = _iou(boxes.to(found), found)
+        if labels is not None:
+            iou = iou * (labels.to(found.device)[:, None] == detected["labels"][None])
+        best, nearest = iou.max(1)
+        rows.append(detected["scores"][nearest] * (best >= min_iou))
+    return torch.stack(rows)
+
+
+def _cosines(output: Any, reference: Tensor) -> Tensor:
+    """Compare embeddings with those of reference, (K, D), which are normalised: (N, K)."""
+    images = _scores(output, dimensions=2)
+    if images.dim() != 2 or images.shape[1] != reference.shape[1]:
+        raise ValueError(
+            f"embeddings of shape {tuple(reference.shape)}: the encoder returned a tensor of shape "
+            f"{tuple(images.shape)}; expects (N, {reference.shape[1]})."
+        )
+    return F.normalize(images, dim=-1) @ reference.to(images).T
 
 
 def _iou(a: Tensor, b: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from captum_regioncam.captum_private import TargetType, _select_targets
@@ -15,13 +16,20 @@ def as_target(target: Any) -> TargetType:
     """Turn NumPy's scalars and arrays into ints and lists, and copy tensors that were made in inference mode.
 
     Everything else is left as it is: int, list, tuple, tensor or None, as LayerGradCam takes them.
+
+    Raises:
+        TargetError: there is a number in it that is not an integer.
     """
     if isinstance(target, Tensor):
+        if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
+            raise TargetError(f"target={target!r}: a class is an integer. Pass target.long() if it holds integers.")
         return target.clone() if target.is_inference() else target
     if hasattr(target, "tolist"):
-        target = target.tolist()
-    elif isinstance(target, (list, tuple)):
+        return as_target(target.tolist())
+    if isinstance(target, (list, tuple)):
         target = type(target)(as_target(part) for part in target) if type(target) in (list, tuple) else target
+    elif isinstance(target, (bool, float, complex)):
+        raise TargetError(f"target={target!r}: a class is an integer. Pass int(target) if that is the class.")
     result: TargetType = target
     return result
 
@@ -42,6 +50,8 @@ def select_score(output: Tensor, target: Any) -> Tensor:
     shape, target = tuple(output.shape), as_target(target)
     if output.dim() == 0:
         raise TargetError("forward_func returned one number for the whole batch; it must return one score per example.")
+    if not output.numel():
+        raise TargetError(f"forward_func returned an empty tensor, of shape {shape}; it must return scores.")
     _check_class_range(output, target)
     try:
         score: Tensor = _select_targets(output, target)
@@ -122,4 +132,6 @@ def _check_class_range(output: Tensor, target: TargetType) -> None:
             raise TargetError(
                 f"target={index} is out of range: forward_func returns the scores of {classes} classes, "
                 f"0 to {classes - 1}."
+                + f" One int for all examples may count from the end, -1 to -{classes}; a list may not." * (index < 0)
+                + f" Pass {index + classes}." * (-classes <= index < 0)
             )

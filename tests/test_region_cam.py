@@ -1,5 +1,8 @@
 import inspect
+import re
+from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 from captum.attr import LayerAttribution, LayerGradCam, NoiseTunnel
@@ -354,6 +357,10 @@ def test_contrast_is_a_power_of_the_mean_of_the_maps():
         torch.testing.assert_close(maps, plain**contrast)
     default = LayerRegionCam(net, layers_of(net))
     assert default.contrast == 3
+    for cubed in (3, np.float32(3), np.int64(3), np.array(3.0), torch.tensor(3), Fraction(3)):
+        same = LayerRegionCam(net, layers_of(net), contrast=cubed)
+        assert type(same.contrast) is float
+        assert torch.equal(same.attribute(x, 1), default.attribute(x, 1))
     torch.testing.assert_close(default.attribute_targets(x, [1, 2]), plain**3)
     apart = LayerRegionCam(net, layers_of(net), contrast=7).attribute(x, 1, attr_dim_summation=False)
     assert torch.equal(apart, default.attribute(x, 1, attr_dim_summation=False))
@@ -394,10 +401,12 @@ def test_stages_at_modules_inputs():
 
 
 class TestBadInput:
-    @pytest.mark.parametrize("contrast", [0, -1.0, float("nan"), float("inf"), "3", None, True])
+    @pytest.mark.parametrize(
+        "contrast", [0, -1.0, float("nan"), float("inf"), "3", None, True, 3j, np.float32(-1), np.True_]
+    )
     def test_contrast(self, contrast):
         net, _ = small_net()
-        with pytest.raises(ValueError, match=f"contrast={contrast!r}: expects a positive number"):
+        with pytest.raises(ValueError, match=re.escape(f"contrast={contrast!r}: expects a positive number")):
             LayerRegionCam(net, net.relu1, contrast=contrast)
 
     @pytest.mark.parametrize(

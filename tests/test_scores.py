@@ -1,8 +1,11 @@
 """Networks that return more than class scores: segmentation networks, detectors, CLIP; all with random weights."""
 
+import copy
+import pickle
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,6 +15,7 @@ from helpers import small_net
 
 from captum_regioncam import (
     LayerRegionCam,
+    TargetError,
     box_score,
     class_scores,
     find_stages,
@@ -197,3 +201,119 @@ def test_clip(clip):
     assert maps.flatten(2).amax(2).min() > 0.5
     with pytest.raises(ValueError, match=r"embeddings of shape \(1, 5\): the encoder returned .* expects \(N, 5\)"):
         similarity_score(clip.get_image_features, torch.rand(5))(x)
+
+
+@pytest.mark.parametrize(
+    ("wrap", "pick"),
+    [
+        (lambda scores: (scores.mean(), scores), "model(x)[1]"),
+        (lambda scores: {"loss": scores.mean(), "scores": scores}, 'model(x)["scores"]'),
+        (lambda scores: SimpleNamespace(loss=scores.mean(), scores=scores), "model(x).scores"),
+    ],
+)
+def test_a_loss_before_the_scores_is_passed_over(wrap, pick):
+    model, x = small_net()
+    network = returning(model, wrap)
+    expected = LayerRegionCam(model, model.relu2).attribute(x, target=1)
+    assert torch.equal(LayerRegionCam(class_scores(network), model.relu2).attribute(x, target=1), expected)
+    with pytest.raises(TypeError) as error:
+        LayerRegionCam(network, model.relu2).attribute(x, target=1)
+    assert pick in str(error.value)
+
+
+def test_one_score_per_example_comes_before_other_tensors():
+    scores, features = torch.rand(2), torch.rand(2, 7)
+    assert class_scores(lambda x: (torch.tensor(3.0), scores, features))(0) is scores
+    model, x = small_net()
+    loss_alone = class_scores(lambda x: (model(x).mean(),))
+    with pytest.raises(TargetError, match="one number for the whole batch"):
+        LayerRegionCam(loss_alone, model.relu2).attribute(x, target=1)
+
+
+def test_of_unnamed_tensors_that_with_the_dimensions_of_the_score_is_taken():
+    logits, tokens, pooled = torch.rand(2, 5, 4, 4), torch.rand(2, 9, 6), torch.rand(2, 6)
+    score = segmentation_score(lambda x: (torch.tensor(0.5), pooled, logits), 3, torch.ones(4, 4))
+    torch.testing.assert_close(score(0), logits[:, 3].sum((1, 2)))
+    texts = torch.rand(3, 6)
+    expected = F.normalize(pooled, dim=-1) @ F.normalize(texts, dim=-1).T
+    torch.testing.assert_close(similarity_score(lambda x: (torch.tensor(0.5), tokens, pooled), texts)(0), expected)
+    named = {"last_hidden_state": tokens[:, 0], "image_embeds": pooled}
+    torch.testing.assert_close(similarity_score(lambda x: named, texts)(0), expected)
+
+
+def test_a_transformer_called_with_labels():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.ViTConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, image_size=32, patch_size=8,
+        num_labels=4, attn_implementation="eager",
+    )  # fmt: skip
+    model, x = transformers.ViTForImageClassification(config).eval(), torch.randn(2, 3, 32, 32)
+    labels = torch.tensor([1, 2])
+    scores = class_scores(lambda x: model(x, labels=labels, return_dict=False))
+    torch.testing.assert_close(scores(x), model(x).logits)
+
+
+class Mixed(torch.nn.Module):
+    """Some modules train and some do not; what it returns fits any score."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.drop = torch.nn.Conv2d(3, 5, 1), torch.nn.Dropout()
+
+    def forward(self, x):
+        if isinstance(x, list):
+            boxes, labels = torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([1])
+            return [{"boxes": boxes, "labels": labels, "scores": self.conv(one).mean().view(1)} for one in x]
+        return self.conv(x)
+
+
+class Embeds(Mixed):
+    """The same, as an encoder."""
+
+    def forward(self, x):
+        return self.conv(x).mean((2, 3))
+
+
+WRAPPED = {
+    "class_scores": (Mixed, class_scores),
+    "segmentation_score": (Mixed, lambda model: segmentation_score(model, 2)),
+    "segmentation_score of a mask": (Mixed, lambda model: segmentation_score(model, 2, torch.eye(8))),
+    "box_score": (Mixed, lambda model: box_score(model, torch.tensor([[0.0, 0, 10, 9]]), torch.tensor([1]))),
+    "similarity_score": (Embeds, lambda model: similarity_score(model, torch.ones(3, 5))),
+}
+
+
+@pytest.mark.parametrize("is_training", [False, True])
+@pytest.mark.parametrize("name", WRAPPED)
+def test_wrapping_changes_no_mode(name, is_training):
+    make, wrap = WRAPPED[name]
+    model = make().train(is_training)
+    model.drop.train(not is_training)
+    score = wrap(model)
+    assert [module.training for module in model.modules()] == [is_training, is_training, not is_training]
+    assert score.training is is_training
+    score.train()
+    assert all(module.training for module in (score, *model.modules()))
+    score.eval()
+    assert not any(module.training for module in (score, *model.modules()))
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_what_is_wrapped_can_be_saved_and_copied(name, tmp_path):
+    make, wrap = WRAPPED[name]
+    score, x = wrap(make()), torch.randn(2, 3, 8, 8)
+    expected = score(x)
+    assert expected.shape[0] == 2
+    assert expected.any()
+    torch.save(score, tmp_path / "score.pt")
+    loaded = torch.load(tmp_path / "score.pt", weights_only=False)
+    for other in (pickle.loads(pickle.dumps(score)), copy.deepcopy(score), loaded):
+        assert other.model is not score.model
+        assert torch.equal(other(x), expected)
+
+
+@pytest.mark.parametrize("class_index", [2.9, 2.0, True, "2", None])
+def test_a_class_of_a_segmentation_is_an_integer(class_index):
+    with pytest.raises(ValueError, match=rf"class_index={class_index!r}: a class is an integer"):
+        segmentation_score(Mixed(), class_index)
+    assert segmentation_score(Mixed(), np.int64(2))(torch.zeros(1, 3, 4, 4)).shape == (1,)

@@ -1,3 +1,4 @@
+import threading
 from itertools import pairwise
 
 import pytest
@@ -6,8 +7,12 @@ import torchvision
 from efficientnet_lite_pytorch import EfficientNet
 from helpers import dense_region_cam, features_and_gradients, small_net
 from torch import nn
+from torch.nn.parameter import is_lazy
 
-from captum_regioncam import LayerRegionCam, Stages, find_stages
+from captum_regioncam import LayerError, LayerRegionCam, Stages, TargetError, find_stages
+from captum_regioncam.stages.choice import choose
+from captum_regioncam.stages.layouts import choose_layout
+from captum_regioncam.stages.watch import Call
 
 # What ends each resolution from stride 2 on (ConvNeXt and AlexNet begin at stride 4), the middle block where one
 # resolution has more blocks than any other, and the score map; "name<" is what goes into a module. A comment says why;
@@ -257,20 +262,22 @@ def test_a_network_of_one_size_is_watched_at_its_own():
 
 @pytest.mark.parametrize(("dtype", "scale"), [(torch.float64, 1), (torch.bfloat16, 1), (torch.uint8, 255)])
 def test_the_probe_is_like_the_inputs_and_leaves_them_alone(dtype, scale):
+    seen = []
+
     class Net(nn.Module):
         def __init__(self):
             super().__init__()
             self.body = nn.Sequential(nn.Conv2d(2, 4, 3, 2, 1), nn.ReLU(), nn.Conv2d(4, 4, 3, 2, 1))
 
         def forward(self, a, weight, b):
-            self.seen = a.dtype, tuple(a.shape), tuple(b.shape), tuple(weight.shape)
+            seen.append((a.dtype, tuple(a.shape), tuple(b.shape), tuple(weight.shape)))
             return self.body((a + b).to(self.body[0].weight.dtype)).mean((2, 3)) * weight
 
     net = Net().to(dtype if dtype.is_floating_point else torch.float32)
     a, b = (torch.rand(3, 2, 30, 40).mul(scale).to(dtype) for _ in range(2))
     before = a.clone()
     assert list(find_stages(net, a, torch.ones(3, 1), b)) == ["body.1", "body"]
-    assert net.seen == (dtype, (3, 2, 224, 224), (3, 2, 224, 224), (3, 1))
+    assert seen == [(dtype, (3, 2, 224, 224), (3, 2, 224, 224), (3, 1))]
     assert torch.equal(a, before)
 
 
@@ -384,3 +391,245 @@ def test_leaves_nothing_behind_when_the_model_raises():
 def test_bad_input(model, inputs, options, error, message):
     with pytest.raises(error, match=message):
         find_stages(model, *inputs, **options)
+
+
+def state_of(model):
+    """All that a network's modules hold, in a form that can be compared."""
+    plain = lambda value: (tuple(value.shape), value.tolist()) if torch.is_tensor(value) else value  # noqa: E731
+    containers = [
+        {name: value for name, value in vars(module).items() if name != "_modules"} for module in model.modules()
+    ]
+    return [
+        {
+            name: {key: plain(one) for key, one in value.items()}
+            if isinstance(value, dict)
+            else [plain(one) for one in value]
+            if isinstance(value, list)
+            else plain(value)
+            for name, value in container.items()
+        }
+        for container in containers
+    ]
+
+
+class Caching(nn.Module):
+    """A convolutional network that keeps something of its input's size, and uses what it keeps."""
+
+    def __init__(self, keep):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.Conv2d(4, 6, 3, 2, 1), nn.ReLU())
+        self.keep, self.seen_size, self.table = keep, None, None
+        self.tables, self.sizes, self.calls = {}, [], 0
+        self.register_buffer("counter", torch.zeros(1))
+        self.register_buffer("grid", torch.zeros(2, 2))
+        self.positions = nn.Parameter(torch.zeros(1, 1, 8, 8))
+
+    def forward(self, x):
+        self.keep(self, x)
+        return self.body(x).mean((2, 3))
+
+
+def keep_table(net, x):
+    net.table, net.seen_size = x.new_zeros(x.shape[2:]), tuple(x.shape[2:])
+
+
+def keep_positions(net, x):
+    net.positions.data = torch.zeros(1, 1, *x.shape[2:])
+
+
+def keep_other_positions(net, x):
+    net.positions = nn.Parameter(torch.zeros(1, 1, *x.shape[2:]))
+
+
+def keep_what_was_not_there(net, x):
+    net.anchors = x.new_zeros(x.shape[2:])
+
+
+def keep_among_others(net, x):
+    net.tables[tuple(x.shape[2:])] = x.new_zeros(x.shape[2:])
+
+
+KEEP_TENSORS = {
+    "a table": keep_table,
+    "a new attribute": keep_what_was_not_there,
+    "a table in a dict": keep_among_others,
+    "a table in a list": lambda net, x: net.sizes.append(x.new_zeros(x.shape[2:])),
+    "a buffer anew": lambda net, x: net.register_buffer("grid", x.new_zeros(x.shape[2:])),
+    "a buffer in place": lambda net, x: net.counter.add_(1),
+    "a buffer resized": lambda net, x: net.grid.resize_(x.shape[2:]).zero_(),
+    "a parameter's data": keep_positions,
+    "a parameter anew": keep_other_positions,
+}
+
+
+@pytest.mark.parametrize("is_cached", [False, True])
+@pytest.mark.parametrize("name", KEEP_TENSORS)
+def test_a_network_that_keeps_tensors_is_watched_at_its_own_size_and_left_as_it_was(name, is_cached):
+    seen = []
+    net, x = Caching(KEEP_TENSORS[name]).train(), torch.rand(2, 3, 64, 64)
+    net.body.eval()
+    if is_cached:
+        net(x)
+    net.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[2:]))
+    identities = [id(tensor) for tensor in (*net.parameters(), *net.buffers())]
+    before = state_of(net)
+    assert list(find_stages(net, x)) == ["body.1", "body"]
+    assert seen == [(224, 224), (64, 64)]
+    assert state_of(net) == before
+    assert [id(tensor) for tensor in (*net.parameters(), *net.buffers())] == identities
+
+
+def test_other_caches_are_restored_too():
+    def count(net, x):
+        net.calls += 1
+        net.seen_size = tuple(x.shape[2:])
+        net.sizes.append(net.seen_size)
+
+    seen = []
+    net = Caching(count)
+    net.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[2:]))
+    before = state_of(net)
+    assert list(find_stages(net, torch.rand(2, 3, 64, 64))) == ["body.1", "body"]
+    assert seen == [(224, 224)]  # the probe alone: nothing says that this spoils anything
+    assert state_of(net) == before
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_weights_that_are_computed_in_each_pass_are_no_change():
+    seen = []
+    net = nn.Sequential(nn.utils.weight_norm(conv(3, 4, 2)), nn.ReLU(), conv(4, 6, 2), nn.ReLU(), nn.Flatten())
+    net.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[2:]))
+    weight = net[0].weight
+    assert list(find_stages(net, torch.rand(2, 3, 16, 16))) == ["1", "3"]
+    assert seen == [(224, 224)]
+    assert net[0].weight is weight
+
+
+def test_a_network_that_is_initialised_by_its_first_input_is_initialised_by_the_users():
+    class ActNorm(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("shift", torch.zeros(1, 3, 1, 1))
+            self.register_buffer("is_made", torch.tensor(False))
+
+        def forward(self, x):
+            if not self.is_made:
+                self.shift.copy_(x.mean((0, 2, 3), keepdim=True))
+                self.is_made.fill_(True)
+            return x - self.shift
+
+    net, x = nn.Sequential(ActNorm(), conv(3, 4, 2), nn.ReLU(), nn.Flatten()), torch.rand(2, 3, 16, 16) + 5
+    assert list(find_stages(net, x)) == ["2"]
+    assert not net[0].is_made
+    assert not net[0].shift.any()
+    net(x)
+    torch.testing.assert_close(net[0].shift, x.mean((0, 2, 3), keepdim=True))
+
+
+def test_lazy_modules_stay_lazy():
+    seen = []
+    net = nn.Sequential(
+        nn.LazyConv2d(4, 3, 2, 1), nn.LazyBatchNorm2d(), nn.ReLU(), nn.LazyConv2d(6, 3, 2, 1), nn.ReLU(), nn.Flatten(),
+        nn.LazyLinear(5),
+    ).train()  # fmt: skip
+    net.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[2:]))
+    x = torch.randn(2, 3, 32, 32)
+    stages = find_stages(net, x)
+    assert list(stages) == ["2", "4"]
+    assert seen == [(32, 32)]
+    assert [type(module) for module in net][0::3] == [nn.LazyConv2d, nn.LazyConv2d, nn.LazyLinear]
+    assert all(map(is_lazy, (*net.parameters(), net[1].running_mean, net[1].running_var)))
+    assert all(module.training for module in net.modules())
+    assert stages["2"] is net[2]
+    assert LayerRegionCam(net.eval(), stages).attribute(x, 1).shape == (2, 1, 16, 16)
+    assert net[6].in_features == 6 * 8 * 8
+    assert list(find_stages(net, x)) == ["2", "4"]
+
+
+def test_a_lazy_network_that_cannot_be_copied():
+    net = nn.Sequential(nn.LazyConv2d(4, 3, 2, 1), nn.ReLU(), nn.Flatten())
+    net.lock = threading.Lock()
+    with pytest.raises(ValueError, match=r"Sequential has lazy modules, but cannot be copied .*lock.* Run it once"):
+        find_stages(net, torch.zeros(2, 3, 16, 16))
+    net(torch.zeros(2, 3, 16, 16))
+    assert list(find_stages(net, torch.zeros(2, 3, 16, 16))) == ["1"]
+
+
+def test_complex_and_empty_tensors_on_the_way():
+    model = Named(
+        lambda m, x: m.fc(m.pool(m.b(m.spectrum(m.a(x)).abs()) + m.nothing(x).sum()).flatten(1)),
+        a=nn.Sequential(conv(3, 4, 2), nn.ReLU()), spectrum=Named(lambda m, x: torch.fft.fft2(x)),
+        nothing=Named(lambda m, x: x[:, :, :0]), b=nn.Sequential(conv(4, 6, 2), nn.ReLU()),
+        pool=nn.AdaptiveAvgPool2d(1), fc=nn.Linear(6, 2),
+    )  # fmt: skip
+    x = torch.randn(2, 3, 32, 32)
+    stages = find_stages(model, x)
+    assert list(stages) == ["a", "b"]
+    expected = dense_region_cam(features_and_gradients(model, stages.values(), x, 1))
+    torch.testing.assert_close(LayerRegionCam(model, stages).attribute(x, 1), expected.float(), atol=1e-4, rtol=0)
+    with pytest.raises(LayerError, match=r"'spectrum' \(Named\) gives a torch\.complex64 tensor .* before or after it"):
+        LayerRegionCam(model, model.spectrum).attribute(x, 1)
+    with pytest.raises(LayerError, match=r"'nothing' \(Named\) gives an empty tensor, of shape \(2, 3, 0, 32\)"):
+        LayerRegionCam(model, model.nothing).attribute(x, 1)
+    with pytest.raises(TypeError, match=r"returned a torch\.complex64 tensor .*: scores are real.*\.abs\(\)"):
+        LayerRegionCam(lambda x: torch.fft.fft(model(x)), model.a).attribute(x, 1)
+    for empty, shape in ((lambda x: model(x)[:, :0], r"\(2, 0\)"), (lambda x: model(x)[:0], r"\(0, 2\)")):
+        with pytest.raises(TargetError, match=f"returned an empty tensor, of shape {shape}; it must return scores"):
+            LayerRegionCam(empty, model.a).attribute(x, 1)
+    assert list(find_stages(Named(lambda m, x: m.body(x)[:, :0], body=model.a), x)) == ["body"]
+
+
+quantised = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+
+
+@quantised
+def test_linear_layers_of_eight_bits():
+    model = nn.Sequential(conv(3, 4, 2), nn.ReLU(), conv(4, 6, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    model.append(nn.Linear(6, 3)).eval()
+    x = torch.randn(2, 3, 32, 32)
+    packed = torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
+    stages = find_stages(packed, x)
+    assert list(stages) == list(find_stages(model, x)) == ["1", "3"]
+    with pytest.raises(LayerError, match=r"does not depend on '1' \(ReLU\), '3' \(ReLU\).* without quantised modules"):
+        LayerRegionCam(packed, stages).attribute(x, 1)
+
+
+@quantised
+def test_a_network_of_eight_bits():
+    class Stubs(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.quant, self.dequant = torch.ao.quantization.QuantStub(), torch.ao.quantization.DeQuantStub()
+            self.conv1, self.conv2, self.fc = conv(3, 4, 2), conv(4, 6, 2), nn.Linear(6, 3)
+            self.relu1, self.relu2, self.pool = nn.ReLU(), nn.ReLU(), nn.AdaptiveAvgPool2d(1)
+
+        def forward(self, x):
+            x = self.relu2(self.conv2(self.relu1(self.conv1(self.quant(x)))))
+            return self.dequant(self.fc(self.pool(x).flatten(1)))
+
+    model, x = Stubs().eval(), torch.randn(2, 3, 32, 32)
+    expected = list(find_stages(model, x))
+    model.qconfig = torch.ao.quantization.get_default_qconfig(torch.backends.quantized.engine)
+    torch.ao.quantization.prepare(model, inplace=True)(x)
+    torch.ao.quantization.convert(model, inplace=True)
+    stages = find_stages(model, x)
+    assert list(stages) == expected == ["relu1", "relu2"]
+    message = r"'relu1' \(ReLU\) gives a torch\.quint8 tensor .*not floating-point.* the network before quantisation"
+    with pytest.raises(LayerError, match=message):
+        LayerRegionCam(model, stages).attribute(x, 1)
+
+
+def test_calls_that_cannot_be_are_read_to_an_end():
+    """As threads once mixed them up: a module inside itself, and two inside each other."""
+
+    def call(name, *parents, **options):
+        shape = {"input_shape": (2, 3, 32, 32), "shape": (2, 4, 16, 16), "ended": 1}
+        flags = {"is_sequential": True, "is_linear": False, "is_innermost": False, "has_parameters": True}
+        return Call(name, "Sequential", parents, **flags, started=0, input_rectified=False, **{**shape, **options})
+
+    halves = [call(f"part{k}", "a", shape=(2, 4, 32 // 2**k, 32 // 2**k)) for k in range(1, 5)]
+    calls = [*halves, call("a", "a"), call("b", "c"), call("c", "b"), call("d", "d", "d")]
+    layout = choose_layout(calls, torch.zeros(2, 3, 32, 32), lowest_octave=1)
+    assert layout.trunks
+    names = {choice.name for choice in choose(layout, scores=5)}
+    assert names <= {call.name for call in calls}

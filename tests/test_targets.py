@@ -157,6 +157,9 @@ def test_layers_of_several_tensors_and_transforms():
         ([[1, 2], [3]], r"target=\[1, 2\] selects nothing"),
         ([1, 9], r"target=9 is out of range"),
         ([1, None], "target is missing"),
+        ([1, 2.9], r"target=2\.9: a class is an integer\. Pass int\(target\)"),
+        (torch.tensor([1, 2.5]), r"target=1\.0: a class is an integer"),
+        ([1, [1, -1, 0]], r"target=-1 is out of range: .* 5 classes, 0 to 4\. .* a list may not\. Pass 4\."),
     ],
 )
 def test_bad_targets(targets, message):
@@ -174,7 +177,10 @@ def test_bad_targets(targets, message):
         (3, "labels=3: expects a list of labels for each example"),
         ([1, 2, 3], r"labels: expects a list for each of the 3 examples, got \[1, 2, 3\].* attribute_targets"),
         ([[1, 2], [3]], "labels: expects a list for each of the 3 examples"),
-        ([[1, 2], [9], [0]], r"target=9 is out of range"),
+        ([[1, 2], [9], [0]], r"target=9 is out of range: .* 0 to 4\.$"),
+        ([[1, 2], [-1], [0]], r"target=-1 is out of range: .* 0 to 4\. One int .* -1 to -5; a list .* Pass 4\.$"),
+        ([[1, 2], [2.0], [0]], r"target=2\.0: a class is an integer\. Pass int\(target\)"),
+        ([[1, 2], [True], [0]], r"target=True: a class is an integer\. Pass int\(target\)"),
     ],
 )
 def test_bad_labels(labels, message):
@@ -282,3 +288,55 @@ def test_without_a_target_as_layer_grad_cam(method):
     maps = method(model, model.relu2).attribute(x, target=likeliest)
     each = [method(model, model.relu2).attribute(x[i : i + 1], target=int(k)) for i, k in enumerate(likeliest)]
     torch.testing.assert_close(maps, torch.cat(each), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("target", "named"),
+    [
+        (2.9, "2.9"),
+        (2.0, "2.0"),
+        (np.float32(2.5), "2.5"),
+        (np.array(2.9), "2.9"),
+        (np.array([1, 2.9, 0]), "1.0"),
+        (True, "True"),
+        (np.bool_(True), "True"),
+        ([1, 2.9, 0], "2.9"),
+        ([1, True, 0], "True"),
+        ((2.9,), "2.9"),
+        ([(1,), (2.9,), (0,)], "2.9"),
+        (1j, "1j"),
+        (torch.tensor(2.9), "tensor(2.9000)"),
+        (torch.tensor(True), "tensor(True)"),
+        (torch.tensor([1.0, 2.0, 0.0]), "tensor([1., 2., 0.])"),
+    ],
+)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_class_is_an_integer(method, target, named):
+    net, x = small_net()
+    with pytest.raises(TargetError) as error:
+        method(net, net.relu2).attribute(x, target)
+    remedy = "target.long() if it holds integers" if torch.is_tensor(target) else "int(target) if that is the class"
+    assert str(error.value) == f"target={named}: a class is an integer. Pass {remedy}."
+    dense = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 5, 1))
+    slices = LayerRegionCam(lambda x: dense(x)[:, :, :1], dense[1]).attribute(x, (1, slice(0, 1), 2))
+    assert slices.shape == (3, 1, 8, 8)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_class_counted_from_the_end(method):
+    net, x = small_net()
+    cam = method(net, net.relu2)
+    expected = cam.attribute(x, 4)
+    for target in (-1, (-1,), torch.tensor(-1), np.int64(-1)):
+        assert torch.equal(cam.attribute(x, target), expected)
+    assert torch.equal(cam.attribute_targets(x, [4, -1])[:, 1:], expected)
+    start = "is out of range: forward_func returns the scores of 5 classes, 0 to 4. "
+    rule = "One int for all examples may count from the end, -1 to -5; a list may not."
+    for target, message in (
+        (-6, f"target=-6 {start}{rule}"),
+        ([0, -1, 1], f"target=-1 {start}{rule} Pass 4."),
+        (torch.tensor([0, 1, -5]), f"target=-5 {start}{rule} Pass 0."),
+    ):
+        with pytest.raises(TargetError) as error:
+            cam.attribute(x, target)
+        assert str(error.value) == message

@@ -136,4 +136,5 @@ def _activation_after(layout: Layout, block: Call) -> Choice | None:
 
 
 def _children(calls: Iterable[Call], parent: Call) -> list[Call]:
-    return [call for call in calls if call.parents[-1:] == (parent.name,)]
+    # By the whole path: whatever the calls say, a child is deeper than its parent, so that going down comes to an end.
+    return [call for call in calls if call.parents == (*parent.parents, parent.name)]

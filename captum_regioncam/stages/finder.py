@@ -2,17 +2,20 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import DataParallel, Module
+from torch.nn.parameter import UninitializedBuffer, is_lazy
 
 from captum_regioncam.reshape import ReshapeTransform
 from captum_regioncam.stages.choice import Choice, choose
 from captum_regioncam.stages.layouts import Layout, choose_layout
 from captum_regioncam.stages.watch import Call, watch
+from captum_regioncam.turns import turn
 
 __all__ = ["Stages", "find_stages"]
 
@@ -80,7 +83,12 @@ def find_stages(model: Module, *inputs: Any, min_stride: int = 2) -> Stages:
 
     One forward pass, in evaluation mode and without gradients, shows which module puts out which grid. It does not run
     on ``inputs`` but on similar noise, of 224 x 224 positions (4,096 for signals, 48 x 48 x 48 for volumes), so that
-    the stages do not depend on the first photo. A network that does not take inputs of that size runs on ``inputs``.
+    the stages do not depend on the first photo. A network that does not take inputs of that size runs on ``inputs``. So
+    does one that has lazy modules, or that changes its buffers or other tensors that it keeps.
+
+    The network is left as it was: lazy modules stay lazy (a copy is watched), and the modules' attributes are restored,
+    training modes and caches among them. Threads take turns, also with those that attribute. But a thread that runs the
+    network directly meanwhile runs it in evaluation mode.
 
     Grids count as one resolution if they are nearest to the same halving of the input's (112 and 113 of 224). At each
     resolution, the block that ends it is taken: the last of the modules that are least deep inside other blocks, but
@@ -113,8 +121,8 @@ def find_stages(model: Module, *inputs: Any, min_stride: int = 2) -> Stages:
 
     Raises:
         TypeError: ``model`` is not a module, or is TorchScript.
-        ValueError: ``inputs`` has no batch of images, volumes or signals, ``min_stride`` is below 1, or no stage is
-            found.
+        ValueError: ``inputs`` has no batch of images, volumes or signals, ``min_stride`` is below 1, no stage is found,
+            or the model has lazy modules and cannot be copied.
 
     Example::
 
@@ -167,11 +175,27 @@ def _watch_a_probe(model: Module, inputs: Sequence[Any], like: Tensor) -> tuple[
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     noise = (noise if like.is_floating_point() else noise.abs() * 64).to(like)
     probe = [noise if isinstance(value, Tensor) and value.shape == like.shape else value for value in inputs]
+    with turn():  # no other thread's forward pass makes the parameters of lazy modules meanwhile
+        if any(map(is_lazy, (*model.parameters(), *model.buffers()))):
+            return *watch(_copied(model), inputs), like
     try:
-        return *watch(model, probe), noise
+        return *watch(model, probe, probing=True), noise
     except Exception:
-        pass  # a network with a fixed input size, or inputs that belong together
+        pass  # a network with a fixed input size, or that caches what depends on it, or inputs that belong together
     return *watch(model, inputs), like
+
+
+def _copied(model: Module) -> Module:
+    """Copy a network that has lazy modules, so that they stay lazy."""
+    make: Callable[..., Tensor] = UninitializedBuffer  # deepcopy cannot
+    copied = {id(one): make(device=one.device, dtype=one.dtype) for one in model.buffers() if is_lazy(one)}
+    try:
+        return deepcopy(model, copied)
+    except Exception as error:
+        raise ValueError(
+            f"model: {type(model).__name__} has lazy modules, but cannot be copied ({error}), which would leave them "
+            "lazy. Run it once on its inputs first."
+        ) from error
 
 
 def _evenly_spaced_blocks(layout: Layout) -> list[str]:

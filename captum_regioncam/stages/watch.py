@@ -1,16 +1,17 @@
 """One forward pass, watched: which modules run, in which order and inside which others, and what they give."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from threading import get_ident
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import Linear, Module, Sequential
 
-from captum_regioncam.forward_pass import eagerly
+from captum_regioncam.stages.snapshot import Snapshot
+from captum_regioncam.turns import turn
 
 __all__ = ["Call", "watch"]
 
@@ -25,13 +26,13 @@ class Call:
         parents: the dotted names of the modules that it runs inside, from the outermost.
         is_sequential: whether the module is a plain container.
         is_linear: whether it works on the last dimension.
-        is_innermost: whether it has no modules inside.
-        has_parameters: whether it, or a module inside it, has parameters.
+        is_innermost: whether no modules run inside it.
+        has_parameters: whether it, or a module inside it, has parameters, packed ones included.
         started: how many innermost modules had ended when it started.
         input_shape: the shape of the first tensor that comes in.
         input_rectified: whether its only input is a tensor that is nowhere negative, but somewhere positive.
         ended: how many innermost modules had ended when it ended, itself included.
-        shape: the shape of the output; empty if that is not a single tensor.
+        shape: the shape of the output; empty if that is not a single tensor of real numbers.
         rectified: whether the output is nowhere negative, but somewhere positive.
         computes: False for pooling, padding and the like, and for a container that only passes on the output of one.
         last_inside: the latest call directly inside this one, while it runs: its output, and whether it computes.
@@ -54,30 +55,45 @@ class Call:
     last_inside: tuple[Any, bool] = (None, True)
 
 
-def watch(model: Module, inputs: Sequence[Any]) -> tuple[list[Call], int | None]:
+def watch(model: Module, inputs: Sequence[Any], *, probing: bool = False) -> tuple[list[Call], int | None]:
     """Run the model once, in evaluation mode and without gradients.
 
-    Training modes, the random state and hooks are restored afterwards.
+    What its modules hold (training modes, buffers, caches), the random state and hooks are restored afterwards. Threads
+    take turns, also with those that attribute. Calls by other threads are not watched, nor is a run of the model inside
+    this one, such as a hook may start.
+
+    Args:
+        model: the network.
+        inputs: its inputs.
+        probing: whether to raise an error if the run changes a tensor of the model's.
 
     Returns:
         The calls of its modules, in the order in which they end; and how many scores the model gives: the channels of
         the first tensor that it returns.
+
+    Raises:
+        RuntimeError: the run changed a tensor, which has been restored, but that may not tell all.
     """
     ended = 0
     stack: list[Call] = []
     calls: list[Call] = []
 
+    def is_watched() -> bool:
+        return own.is_current and get_ident() == own.thread
+
     def enter(name: str) -> Callable[..., None]:
         def hook(module: Module, args: Any) -> None:
+            if not is_watched():
+                return
             stack.append(
                 Call(
                     name,
                     type(module).__name__,
                     tuple(call.name for call in stack if call.name),
                     is_sequential=isinstance(module, Sequential),
-                    is_linear=isinstance(module, Linear),
-                    is_innermost=next(module.children(), None) is None,
-                    has_parameters=next(module.parameters(), None) is not None,
+                    is_linear=isinstance(module, Linear) or type(module).__name__ == "Linear",  # a quantised one
+                    is_innermost=_is_innermost(module),
+                    has_parameters=_has_parameters(module),
                     started=ended,
                     input_shape=next((tuple(value.shape) for value in args if isinstance(value, Tensor)), ()),
                     input_rectified=len(args) == 1 and _is_rectified(args[0]),
@@ -88,11 +104,16 @@ def watch(model: Module, inputs: Sequence[Any]) -> tuple[list[Call], int | None]
 
     def leave(module: Module, args: Any, output: Any) -> None:
         nonlocal ended
+        if not is_watched():
+            return
+        is_inside_a_run = sum(not call.name for call in stack) > 1  # a run of the whole model inside its run
         call = stack.pop()
+        if is_inside_a_run:
+            return
         ended += call.is_innermost
         call.ended = ended
         alone = output[0] if isinstance(output, (tuple, list)) and len(output) == 1 else output
-        call.shape = tuple(alone.shape) if isinstance(alone, Tensor) else ()
+        call.shape = tuple(alone.shape) if isinstance(alone, Tensor) and not alone.is_complex() else ()
         call.rectified = _is_rectified(alone)
         (inner_output, inner_computes), call.last_inside = call.last_inside, (None, True)
         rearranges = _only_rearranges(module)
@@ -102,11 +123,17 @@ def watch(model: Module, inputs: Sequence[Any]) -> tuple[list[Call], int | None]
             stack[-1].last_inside = (alone, call.computes)
         calls.append(call)
 
-    with _left_as_it_was(model, inputs), eagerly(), torch.no_grad(), ExitStack() as hooks:
+    devices = {value.device for value in inputs if isinstance(value, Tensor) and value.is_cuda}
+    with turn() as own, torch.random.fork_rng(devices=list(devices)), torch.no_grad():
+        before = Snapshot(model)
+        own.at_end(before.restore)
         for name, module in model.named_modules():
-            hooks.callback(module.register_forward_pre_hook(enter(name)).remove)
-            hooks.callback(module.register_forward_hook(leave).remove)
+            module.training = False
+            own.at_end(module.register_forward_pre_hook(enter(name)).remove)
+            own.at_end(module.register_forward_hook(leave).remove)
         output = model(*inputs)
+        if probing and before.tensors_differ():
+            raise RuntimeError(f"{type(model).__name__} changes its buffers, or other tensors that it keeps.")
     return calls, _scores(output)
 
 
@@ -119,26 +146,25 @@ def _scores(output: Any) -> int | None:
 
 
 def _is_rectified(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.dim() > 2 and bool(value.amin() >= 0) and bool(value.amax() > 0)
+    if not isinstance(value, Tensor) or value.dim() <= 2 or not value.numel() or value.is_complex():
+        return False
+    value = value.dequantize() if value.is_quantized else value
+    return bool(value.amin() >= 0) and bool(value.amax() > 0)
+
+
+def _is_innermost(module: Module) -> bool:
+    """Return whether a module has no modules inside, or only that which holds the weights of a quantised one."""
+    return all(name == "_packed_params" for name, _ in module.named_children())
+
+
+def _has_parameters(module: Module) -> bool:
+    """Return whether a module, or one inside it, has parameters; those of quantised modules are packed."""
+    packed = (hasattr(inside, "_packed_params") for inside in module.modules())
+    return next(module.parameters(), None) is not None or any(packed)
 
 
 _REARRANGES = re.compile("pool|pad|drop|identity|flatten|stochasticdepth|permute", re.IGNORECASE)
 
 
 def _only_rearranges(module: Module) -> bool:
-    return bool(_REARRANGES.search(type(module).__name__)) and next(module.parameters(), None) is None
-
-
-@contextmanager
-def _left_as_it_was(model: Module, inputs: Sequence[Any]) -> Iterator[None]:
-    """Switch to evaluation mode for a while, and restore the modes and the random state afterwards."""
-    modes = {module: module.training for module in model.modules()}
-    devices = {value.device for value in inputs if isinstance(value, Tensor) and value.is_cuda}
-    with torch.random.fork_rng(devices=list(devices)):
-        try:
-            for module in modes:
-                module.training = False
-            yield
-        finally:
-            for module, training in modes.items():
-                module.training = training
+    return bool(_REARRANGES.search(type(module).__name__)) and not _has_parameters(module)
