@@ -6,6 +6,7 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
+from skimage.data import chelsea
 from torch import nn
 
 from captum_regioncam.cli.classifier import Classifier
@@ -67,6 +68,64 @@ def test_fits_the_photo_to_the_network():
         for resize in ("squash", "short", "crop")
     }
     assert sizes == {"squash": [(64, 32), (16, 16)], "short": [(64, 32), (32, 16)], "crop": [(28, 28), (16, 16)]}
+    assert Classifier(nn.Identity(), 16, resize="crop", crop_ratio=0.5).seen_box(64, 32) == (24, 8, 40, 24)
+
+
+@pytest.mark.parametrize(
+    ("name", "ratio", "interpolation"),
+    [
+        ("efficientnet-lite0", 224 / 256, "BICUBIC"),
+        ("torchvision:resnet18", 224 / 256, "BILINEAR"),
+        ("torchvision:regnet_y_400mf", 224 / 232, "BILINEAR"),
+        ("torchvision:efficientnet_b0", 224 / 256, "BICUBIC"),
+        ("timm:mobileone_s1", 0.9, "BILINEAR"),
+        ("timm:vit_tiny_patch16_224", 0.9, "BICUBIC"),
+    ],
+)
+def test_the_centre_crop_is_the_one_that_the_model_names(name, ratio, interpolation):
+    classifier = load_classifier(name, "none", resize="crop")
+    assert (classifier.crop_ratio, classifier.interpolation.name) == (ratio, interpolation)
+
+
+@pytest.mark.parametrize(("name", "apart"), [("resnet18", 0.06), ("regnet_y_400mf", 0.05)])
+def test_the_centre_crop_is_torchvision_s(name, apart):
+    photo = Image.fromarray(chelsea())  # 451 x 300
+    weights = torchvision.models.get_model_weights(name).DEFAULT
+    classifier = load_classifier(f"torchvision:{name}", "none", resize="crop")
+    found = classifier.preprocess(classifier.fit(photo)[1])
+    expected = weights.transforms()(photo)[None]
+    assert (found - expected).abs().mean() < apart  # torchvision resizes first, and crops at whole pixels of the result
+    squashed = load_classifier(f"torchvision:{name}", "none").fit(photo)[1]
+    assert np.array_equal(squashed, photo.resize((224, 224), Image.Resampling.BICUBIC))
+
+
+@pytest.mark.parametrize("resize", ["squash", "short", "crop", "keep"])
+def test_photos_that_are_too_narrow(resize):
+    classifier = Classifier(nn.Identity(), 16, resize=resize)
+    message = r"the photo has 2 x 41 pixels, a ratio of 20\.5; at most 20 is possible. Crop the photo."
+    with pytest.raises(ValueError, match=message):
+        classifier.fit(Image.new("RGB", (2, 41)))
+    with pytest.raises(ValueError, match="41 x 2 pixels"):
+        classifier.fit(Image.new("RGB", (41, 2)))
+    assert classifier.fit(Image.new("RGB", (2, 40)))[0].size == ((2, 2) if resize == "crop" else (2, 40))
+
+
+def test_inputs_that_are_too_large():
+    photo = Image.new("RGB", (4096, 4096))
+    keep, large = Classifier(nn.Identity(), resize="keep"), Classifier(nn.Identity(), 2048)
+    assert keep.seen(photo) is photo
+    assert large.seen(photo, scale=2) is photo
+    message = (
+        r"the photo has 4096 x 4096 pixels, which make an input of 6144 x 6144; at most 4096 x 4096 are possible. "
+    )
+    with pytest.raises(ValueError, match=message + "Use --resize short or smaller --scales."):
+        keep.seen(photo, scale=1.5)
+    with pytest.raises(ValueError, match=r"an input of 5120 x 5120; .* Use a smaller --size or smaller --scales."):
+        large.seen(photo, scale=2.5)
+    with pytest.raises(ValueError, match=r"an input of 4097 x 4096; .* Use --resize short.$"):
+        keep.fit(Image.new("RGB", (4097, 4096)))
+    with pytest.raises(UsageError, match="--size 4097: expects at most 4096 pixels"):
+        load_classifier(size=4097)
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from PIL import Image
 from torch.nn import Module
 
-from captum_regioncam.cli.classifier import Classifier, nearest
+from captum_regioncam.cli.classifier import MAX_SIDE, Classifier, nearest
 from captum_regioncam.errors import UsageError
 
 __all__ = ["DEFAULT_MODEL", "load_classifier"]
@@ -42,8 +43,10 @@ def load_classifier(
         resize: see :class:`Classifier`.
 
     Raises:
-        UsageError: there is no such model, package or file, or the weights do not fit.
+        UsageError: there is no such model, package or file, the weights do not fit, or the size is above 4096.
     """
+    if size is not None and size > MAX_SIDE:
+        raise UsageError(f"--size {size}: expects at most {MAX_SIDE} pixels.")
     with torch.random.fork_rng():
         torch.manual_seed(0)  # random weights are the same in every process
         classifier = _classifier(name, pretrained=weights is None)
@@ -104,8 +107,11 @@ def _torchvision(name: str, pretrained: bool) -> Classifier:
     if weights is None:
         return Classifier(model)
     transform = weights.transforms()
-    size = getattr(transform, "crop_size", [Classifier.size])[0]
-    return Classifier(model, size, transform.mean, transform.std, weights.meta["categories"])
+    [size] = transform.crop_size
+    return Classifier(
+        model, size, transform.mean, transform.std, weights.meta["categories"],
+        crop_ratio=size / transform.resize_size[0], interpolation=_interpolation(transform.interpolation.value),
+    )  # fmt: skip
 
 
 def _timm(name: str, pretrained: bool) -> Classifier:
@@ -118,7 +124,15 @@ def _timm(name: str, pretrained: bool) -> Classifier:
     if model.num_classes == 1000:
         info = importlib.import_module("timm.data").ImageNetInfo()
         names = [info.index_to_description(index) for index in range(1000)]
-    return Classifier(model, config["input_size"][1], config["mean"], config["std"], names)
+    return Classifier(
+        model, config["input_size"][1], config["mean"], config["std"], names,
+        crop_ratio=min(1.0, config["crop_pct"]), interpolation=_interpolation(config["interpolation"]),
+    )  # fmt: skip
+
+
+def _interpolation(name: str) -> Image.Resampling:
+    """Return Pillow's interpolation of a name that torchvision or timm gives; they have others, such as "random"."""
+    return Image.Resampling.__members__.get(name.upper(), Classifier.interpolation)
 
 
 def _factory(module: str, function: str) -> Classifier:
