@@ -150,7 +150,8 @@ def test_unknown_class(target, message):
         ("torchvision:resnet51", "none", r"no such classifier. Nearest: .*resnet50"),
         ("timm:resnet51", "none", r"no such model. Nearest: .*resnet51q"),
         ("no_such_package:make", None, "No module named 'no_such_package'"),
-        ("my_factory:mkae", None, "has no such function. Nearest: make"),
+        ("my_factory:mkae", None, r"my_factory\.py has no such function. Nearest: make"),
+        ("math:make", None, "math:make: .*math.* has no such function"),
         ("my_factory:number", None, "has no such function"),
         ("my_factory:wrong", None, "returned int, not a torch.nn.Module"),
         ("my_factory:fails", None, r"cannot be built \(ZeroDivisionError"),
@@ -168,6 +169,33 @@ def test_models_that_cannot_be_had(name, weights, message, tmp_path):
     torch.save({"other": torch.zeros(1)}, tmp_path / "other.pt")
     with pytest.raises(UsageError, match=f"(?s){message}"):
         load_classifier(name, weights)
+
+
+@pytest.mark.parametrize("of_the_user", [[], [""]])
+def test_the_current_folder_is_on_the_path_for_a_factory_alone_and_last(of_the_user, tmp_path, monkeypatch):
+    (tmp_path / "my_net.py").write_text(
+        "import sys\nduring = [list(sys.path)]\n"
+        "def make():\n    import my_part\n    during.append(list(sys.path))\n    return my_part.net()\n"
+        "def fails():\n    import no_such_part\n"
+    )
+    (tmp_path / "my_part.py").write_text("import colorsys, torch\nnet = torch.nn.Identity\n")
+    (tmp_path / "colorsys.py").write_text("raise RuntimeError('it hides what is installed')\n")
+    (tmp_path / "broken_net.py").write_text("1 / 0\n")
+    monkeypatch.chdir(tmp_path)
+    before = [entry for entry in sys.path if entry not in ("", str(tmp_path))] + of_the_user
+    monkeypatch.setattr(sys, "path", list(before))
+    modules = ("my_net", "my_part", "colorsys")
+    for module in modules:
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    assert isinstance(load_classifier("my_net:make").model, nn.Identity)
+    assert sys.modules["my_net"].during == [[*before, ""], [*before, ""]]
+    assert sys.path == before
+    for name in ("my_net:fails", "my_net:mkae", "broken_net:make", "no_net:make"):
+        with pytest.raises(UsageError):
+            load_classifier(name)
+        assert sys.path == before
+    for module in modules:
+        sys.modules.pop(module, None)
 
 
 def test_broken_torchvision_is_a_clear_error(monkeypatch):

@@ -1,10 +1,10 @@
 """The networks that the command line names."""
 
 import importlib
-import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -34,7 +34,8 @@ def load_classifier(
 
     Args:
         name: "efficientnet-lite0", "torchvision:NAME", "timm:NAME", or "package.module:factory", where the factory
-            takes no argument and returns the network.
+            takes no argument and returns the network. The module may lie in the current folder; an installed one of the
+            same name comes first.
         weights: a checkpoint (a state dict, alone or under "state_dict", "model_state_dict" or "model"), or "none" for
             random weights, always the same. Default: the model's own weights, which torchvision and timm download.
         size: the side of the network's input. Default: the size that the model was made for, or 224.
@@ -137,15 +138,26 @@ def _interpolation(name: str) -> Image.Resampling:
 
 def _factory(module: str, function: str) -> Classifier:
     name = f"--model {module}:{function}"
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    imported = _import(module, name)
-    if not callable(factory := getattr(imported, function, None)):
-        raise UsageError(f"{name}: {module} has no such function. {nearest(function, dir(imported))}")
-    model = _build(f"{module}:{function}", factory)
+    with _current_folder_last():
+        imported = _import(module, name)
+        if not callable(factory := getattr(imported, function, None)):
+            where = getattr(imported, "__file__", None) or module
+            raise UsageError(f"{name}: {where} has no such function. {nearest(function, dir(imported))}")
+        model = _build(f"{module}:{function}", factory)
     if not isinstance(model, Module):
         raise UsageError(f"{name}: the factory returned {type(model).__name__}, not a torch.nn.Module.")
     return Classifier(model)
+
+
+@contextmanager
+def _current_folder_last() -> Iterator[None]:
+    """Let imports find what lies in the current folder, after everything that is installed."""
+    sys.path.append(entry := "")
+    try:
+        yield
+    finally:
+        if entry in sys.path:  # the last of them, so that one of the user's stays
+            del sys.path[len(sys.path) - 1 - sys.path[::-1].index(entry)]
 
 
 def _build(name: str, factory: Any) -> Any:
