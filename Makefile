@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 
-.PHONY: demo test check bench docs dist clean
+.PHONY: demo test check bench docs picture dist test-dist clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/captum-regioncam demo
@@ -22,10 +22,17 @@ bench: $(VENV)/bench.stamp
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/scaling.py
 
+# Writes below docs/_build alone, and checks that: myst-nb puts what the notebooks put out beside html.
 docs: $(VENV)/docs.stamp
+	mkdir -p docs/_build
+	git status --porcelain > docs/_build/before
+	$(BIN)/sphinx-build -W --keep-going --quiet docs docs/_build/html
+	git status --porcelain | diff docs/_build/before -
+	@echo "docs/_build/html/index.html"
+
+# The README's picture, which is tracked.
+picture: $(VENV)/docs.stamp
 	$(BIN)/python docs/make_picture.py
-	$(BIN)/sphinx-build -W --keep-going --quiet docs docs/_build
-	@echo "docs/_build/index.html"
 
 dist: $(VENV)/dist.stamp
 	rm -rf dist build
@@ -36,6 +43,17 @@ dist: $(VENV)/dist.stamp
 	cd dist && venv/bin/captum-regioncam demo --output smoke.png && test -s smoke.png
 	rm -rf dist/venv dist/smoke.png
 	@ls dist
+
+# All tests on the wheel in dist, in an environment of its own and in a copy of the repository without the package.
+test-dist:
+	rm -rf build/tested
+	mkdir -p build/tested
+	git ls-files | grep -v ^captum_regioncam/ | tar -c -T - | tar -x -C build/tested
+	$(PYTHON) -m venv build/tested/.venv
+	build/tested/.venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) \
+		"$$(ls dist/*.whl)[demo,eval,test]"
+	cd build/tested && $(BIN)/python -m pytest
+	rm -rf build/tested
 
 clean:
 	rm -rf $(VENV) docs/_build build dist *.egg-info

@@ -50,7 +50,7 @@ def min_max(maps: Tensor, constant: Tensor | float | None = None) -> Tensor:
         constant = rounding(maps.dtype) * torch.maximum(low.abs(), high.abs())
     span = high - low
     varies = span > constant
-    return (maps - low) / torch.where(varies, span, 1) * varies
+    return (maps - low).div_(torch.where(varies, span, 1)).mul_(varies)
 
 
 def resize(maps: Tensor, grid: Sequence[int]) -> Tensor:

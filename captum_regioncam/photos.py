@@ -45,6 +45,8 @@ def _as_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def resized(photo: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Resize a photo (bicubic) to a width and height; return the photo itself if it has them already."""
-    return photo if photo.size == size else photo.resize(size, Image.Resampling.BICUBIC)
+def resized(
+    photo: Image.Image, size: tuple[int, int], resample: Image.Resampling = Image.Resampling.BICUBIC
+) -> Image.Image:
+    """Resize a photo to a width and height; return the photo itself if it has them already."""
+    return photo if photo.size == size else photo.resize(size, resample)

@@ -1,6 +1,8 @@
 """Photos and maps as arrays: checked, at one size, and blended."""
 
+import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import matplotlib as mpl
@@ -11,13 +13,19 @@ from captum.attr import LayerAttribution
 from matplotlib.colors import Colormap
 from torch import Tensor
 
-from captum_regioncam.captum_private import _normalize_attr
+from captum_regioncam.arguments import plane_size
+from captum_regioncam.captum_private import _cumulative_sum_threshold, _normalize_scale
 from captum_regioncam.grids import min_max
 
-__all__ = ["Image", "Map", "as_map", "as_photos", "overlay", "to_hwc"]
+__all__ = ["Image", "Map", "as_map", "as_photos", "overlay", "shrunk", "to_hwc"]
 
 Image = Tensor | npt.NDArray[Any]
 Map = Tensor | npt.NDArray[Any]
+
+_BLOCK = 2**20  # pixels that are blended at once
+_SORTED = (
+    2**24
+)  # pixels that the end of the colour scale is read from: float32, in which Captum adds them, counts so far
 
 
 def overlay(
@@ -37,7 +45,7 @@ def overlay(
         (H, W, 3) uint8, at the photo's size.
 
     Raises:
-        ValueError: as in :func:`show_attributions`; or ``alpha`` is not in [0, 1].
+        ValueError: as in :func:`show_attributions`; or ``alpha`` is not in [0, 1], or there are several photos.
 
     Example::
 
@@ -46,12 +54,20 @@ def overlay(
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha={alpha}: expects a number from 0 to 1.")
-    [photo] = as_photos(image)
-    values = as_map("attribution", attribution, photo.shape[:2])
-    if values.any():
-        values = _normalize_attr(values, "positive", outlier_perc)
-    colours = (mpl.colormaps[cmap] if isinstance(cmap, str) else cmap)(values)[:, :, :3]
-    blended: npt.NDArray[np.uint8] = ((1 - alpha) * photo + alpha * 255 * colours).round().astype(np.uint8)
+    photo, *others = as_photos(image)
+    if others:
+        raise ValueError(f"image: overlay takes one photo, got {1 + len(others)}; call it for each photo and its map.")
+    height, width = photo.shape[:2]
+    values = as_map("attribution", attribution, (height, width))
+    step = math.ceil(math.sqrt(values.size / _SORTED))
+    sample = values[::step, ::step]
+    highest = _cumulative_sum_threshold(sample, 100.0 - outlier_perc) if sample.any() else 1.0
+    colours = mpl.colormaps[cmap] if isinstance(cmap, str) else cmap
+    blended = np.empty((height, width, 3), dtype=np.uint8)
+    rows = max(1, _BLOCK // width)
+    for part in (slice(start, start + rows) for start in range(0, height, rows)):
+        coloured = colours(_normalize_scale(values[part], highest))[:, :, :3]
+        blended[part] = ((1 - alpha) * photo[part] + alpha * 255 * coloured).round()
     return blended
 
 
@@ -66,7 +82,7 @@ def to_hwc(attribution: Map, size: tuple[int, int]) -> npt.NDArray[np.float32]:
         (height, width, C).
 
     Raises:
-        ValueError: the attribution holds a batch, or has another shape.
+        ValueError: the attribution holds a batch, or has another shape; or ``size`` is not two numbers above 0.
 
     Example::
 
@@ -77,6 +93,7 @@ def to_hwc(attribution: Map, size: tuple[int, int]) -> npt.NDArray[np.float32]:
     if not 2 <= tensor.dim() <= 4 or not tensor.numel() or (tensor.dim() == 4 and len(tensor) != 1):
         raise ValueError(f"attribution: expects (h, w), (C, h, w) or (1, C, h, w); got shape {tuple(tensor.shape)}.")
     maps = tensor.reshape(1, -1, *tensor.shape[-2:])
+    size = plane_size("size", size)
     upsampled: Tensor = LayerAttribution.interpolate(maps, size, interpolate_mode="bilinear")
     return upsampled[0].permute(1, 2, 0).numpy()
 
@@ -92,11 +109,14 @@ def as_photos(image: Image | Sequence[Image]) -> list[npt.NDArray[Any]]:
 
 def as_photo(image: Tensor | npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return (H, W, 3) uint8."""
-    pixels = image.detach().float().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
-    if isinstance(image, Tensor) and not image.is_floating_point() and 0 <= pixels.min() <= pixels.max() <= 255:
-        pixels = pixels.astype(np.uint8)
+    if isinstance(image, Tensor):
+        image = image.detach().cpu()
+        image = image.float() if image.is_floating_point() else image
+    pixels = np.asarray(image)
     shape = pixels.shape
     if isinstance(image, Tensor):
+        if not image.is_floating_point() and pixels.size and 0 <= pixels.min() <= pixels.max() <= 255:
+            pixels = pixels.astype(np.uint8, copy=False)
         pixels = pixels[0] if pixels.ndim == 4 and len(pixels) == 1 else pixels
         pixels = np.moveaxis(pixels, 0, -1) if pixels.ndim == 3 else pixels
     pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
@@ -109,19 +129,34 @@ def as_photo(image: Tensor | npt.NDArray[Any]) -> npt.NDArray[Any]:
                 f"image: values from {low:.3g} to {high:.3g}; expects uint8 or [0, 1]. Undo the normalisation first."
             )
         pixels = (pixels * 255).round().astype(np.uint8)
-    return pixels.repeat(3 // pixels.shape[2], axis=2)
+    return pixels if pixels.shape[2] == 3 else pixels.repeat(3, axis=2)
 
 
-def as_map(title: str, attribution: Any, size: tuple[int, int]) -> npt.NDArray[Any]:
+def shrunk(photo: npt.NDArray[Any], most: int) -> npt.NDArray[Any]:
+    """Average (H, W, 3) uint8 pixels down to about ``most`` of them; a photo that has no more stays as it is."""
+    scale = math.sqrt(most / (photo.shape[0] * photo.shape[1]))
+    if scale >= 1:
+        return photo
+    rows, columns = (
+        np.linspace(0, side, max(1, round(side * scale)) + 1).round().astype(int) for side in photo.shape[:2]
+    )
+    smaller = np.empty((len(rows) - 1, len(columns) - 1, 3), dtype=np.uint8)
+    for index, (top, bottom) in enumerate(pairwise(rows)):
+        sums = np.add.reduceat(photo[top:bottom].sum(0, dtype=np.int64), columns[:-1])
+        smaller[index] = (sums / ((bottom - top) * np.diff(columns)[:, None])).round()
+    return smaller
+
+
+def as_map(name: str, attribution: Any, size: tuple[int, int]) -> npt.NDArray[Any]:
     """Return (H, W) float32 at the photo's size, in [0, 1]."""
     tensor = torch.as_tensor(attribution).detach().float().cpu()
     if tensor.dim() < 2 or tensor.shape[:-2].numel() != 1 or not tensor.numel():
         raise ValueError(
-            f"attributions[{title!r}]: expects one map, (h, w) or (1, 1, h, w); got shape {tuple(tensor.shape)}. "
-            "Give every example and target of a batch its own title."
+            f"{name}: expects one map, (h, w) or (1, 1, h, w); got shape {tuple(tensor.shape)}. "
+            "Show every example and target of a batch on its own."
         )
     if not tensor.isfinite().all():
-        raise ValueError(f"attributions[{title!r}]: the map is not finite (NaN or infinite).")
+        raise ValueError(f"{name}: the map is not finite (NaN or infinite).")
     maps = tensor.reshape(1, 1, *tensor.shape[-2:])
     upsampled: Tensor = LayerAttribution.interpolate(maps, size, interpolate_mode="bilinear")
-    return min_max(upsampled.clamp_min(0))[0, 0].numpy()
+    return min_max(upsampled.clamp_min_(0))[0, 0].numpy()

@@ -8,6 +8,8 @@ import torch
 from captum.attr import LayerAttribution
 from torch import Tensor
 
+from captum_regioncam.arguments import plane_size, real
+
 __all__ = ["to_boxes", "to_mask"]
 
 _LEVELS = 255
@@ -30,7 +32,8 @@ def to_mask(
         (..., height, width) bool. A map that is 0 everywhere has no region.
 
     Raises:
-        ValueError: ``threshold`` is neither in [0, 1) nor "otsu", or the maps are not finite or have another shape.
+        ValueError: ``threshold`` is neither in [0, 1) nor "otsu", the maps are not finite or have another shape, or
+            ``size`` is not two numbers above 0.
         ImportError: "otsu" needs OpenCV, which is not installed.
 
     Example::
@@ -39,14 +42,16 @@ def to_mask(
         tensor([[False, False,  True],
                 [ True,  True,  True]])
     """
-    if threshold != "otsu" and (isinstance(threshold, str) or not 0 <= threshold < 1):
+    by_otsu = isinstance(threshold, str) and threshold == "otsu"
+    share = real(threshold)
+    if not by_otsu and not 0 <= share < 1:
         raise ValueError(f"threshold={threshold!r}: expects a number in [0, 1), or 'otsu'.")
     maps = _upsampled(attribution, size)
     relative = maps / maps.amax((-2, -1), keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)
-    if isinstance(threshold, str):
+    if by_otsu:
         flat = relative.reshape(-1, *maps.shape[-2:])
         return torch.stack([one > _otsu(one) for one in flat]).view(maps.shape)
-    return relative > threshold
+    return relative > share
 
 
 def to_boxes(
@@ -98,6 +103,7 @@ def _upsampled(attribution: Tensor | npt.NDArray[Any], size: tuple[int, int] | N
         raise ValueError("attribution: the maps are not finite (NaN or infinite).")
     if size is None:
         return maps
+    size = plane_size("size", size)
     upsampled: Tensor = LayerAttribution.interpolate(
         maps.reshape(1, -1, *maps.shape[-2:]), size, interpolate_mode="bilinear"
     )

@@ -13,12 +13,16 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
-from captum_regioncam.pictures import Image, Map, as_map, as_photos
+from captum_regioncam.arguments import whole
+from captum_regioncam.errors import describe
+from captum_regioncam.pictures import Image, Map, as_map, as_photos, shrunk
 
 __all__ = ["show_attributions"]
 
 _PANEL, _GAP, _LINE, _BAR = 3.2, 0.1, 0.2, 0.75  # inches: a panel, a gap between panels, a line of title, a colour bar
 _LETTERS = 38  # per line of title
+_PIXELS = 1600 * 1600  # that a panel draws: 500 per inch of a square photo
+_TALLEST = 20  # times a panel's width, which a photo's height may reach
 _SEEN = 0.01  # the probability below which a panel says that the network does not see the class
 
 
@@ -59,7 +63,7 @@ def show_attributions(
 
     Each map is upsampled bilinearly to the photo, clipped at 0, stretched onto [0, 1] and drawn by
     :func:`captum.attr.visualization.visualize_image_attr` (``sign="positive"``). A map that is 0 or constant, which
-    Captum's normaliser refuses, is drawn as zeros.
+    Captum's normaliser refuses, is drawn as zeros. Of a large photo, a panel shows 2.56 million averaged pixels.
 
     Args:
         image: the photo: (H, W, 3) or (H, W) array, uint8 or in [0, 1]; or such a (3, H, W) or (1, 3, H, W) tensor. For
@@ -76,6 +80,7 @@ def show_attributions(
         outlier_perc: the highest values, which make up this percentage of a map's sum, may exceed the end of the colour
             scale, as in Captum, so that a few peaks do not make the rest pale.
         columns: panels in a row. Default: all of them up to five; of more, as many as leave the fewest places empty.
+            For a batch or a mapping of mappings, the default is all panels of a photo or of a key.
         image_title: title of the photo's panel; for a batch, one title per photo, or one title that gets numbers.
 
     Returns:
@@ -84,7 +89,8 @@ def show_attributions(
     Raises:
         ValueError: the photo is not an image or out of range, an attribution is not one finite 2-D map per photo, a
             probability is not in [0, 1] or has no title, there is not one ``image_title`` per photo, ``columns`` is
-            below 1, or several photos come with a mapping of mappings.
+            below 1, ``attributions`` mixes maps and mappings, several photos come with a mapping of mappings, or a
+            photo is more than 20 times as tall as it is wide.
 
     Example::
 
@@ -94,48 +100,60 @@ def show_attributions(
         >>> figure = show_attributions(photo, rows, probabilities={"tabby": 0.93, "beagle": 0.001})
     """
     photos = as_photos(image)
+    for height, width in (photo.shape[:2] for photo in photos):
+        if height > _TALLEST * width:
+            raise ValueError(
+                f"image: {width} x {height} pixels are {height / width:.4g} times as tall as wide; a panel may be "
+                f"{_TALLEST} times. Crop the photo."
+            )
+    photos = [shrunk(photo, _PIXELS) for photo in photos]
     numbered = [f"{image_title} {index + 1}" for index in range(len(photos))] if len(photos) > 1 else [str(image_title)]
     image_titles = numbered if isinstance(image_title, str) else list(image_title)
     if len(image_titles) != len(photos):
         raise ValueError(f"image_title: got {len(image_titles)} titles for {len(photos)} photos.")
     titles = _titles(attributions, probabilities or {})
-    if any(isinstance(value, Mapping) for value in attributions.values()):
-        if len(photos) > 1:
-            raise ValueError("attributions: mappings of mappings are for one photo; show a batch with one mapping.")
-        rows = [
-            [
-                _Panel(titles[key], photos[0]),
-                *(_Panel(title, photos[0], as_map(title, one, photos[0].shape[:2])) for title, one in row.items()),
-            ]
-            for key, row in attributions.items()
-            if isinstance(row, Mapping)
-        ]
+    given: dict[str, Any] = dict(attributions)
+    odd = [key for key, value in given.items() if not isinstance(value, Mapping)]
+    nested = len(odd) < len(given)
+    if nested and odd:
+        raise ValueError(
+            f"attributions[{odd[0]!r}]: expects a mapping of maps, as the other titles have; got "
+            f"{describe(given[odd[0]])}. Give either maps alone, or mappings alone."
+        )
+    if nested and len(photos) > 1:
+        raise ValueError("attributions: mappings of mappings are for one photo; show a batch with one mapping.")
+    if nested:
+        groups = [_panels(photos[0], titles[key], dict(zip(row, row, strict=True)), row) for key, row in given.items()]
     elif len(photos) > 1:
-        parts = {key: _of_batch(key, maps, len(photos)) for key, maps in attributions.items()}
-        rows = [
-            [
-                _Panel(image_titles[index], photo),
-                *(_Panel(titles[key], photo, as_map(key, one[index], photo.shape[:2])) for key, one in parts.items()),
-            ]
+        parts = {key: _of_batch(key, maps, len(photos)) for key, maps in given.items()}
+        groups = [
+            _panels(photo, image_titles[index], titles, {key: maps[index] for key, maps in parts.items()})
             for index, photo in enumerate(photos)
         ]
     else:
-        size = photos[0].shape[:2]
-        panels = [_Panel(titles[key], photos[0], as_map(key, one, size)) for key, one in attributions.items()]
-        panels.insert(0, _Panel(image_titles[0], photos[0]))
-        count = _columns(len(panels), columns)
-        rows = [panels[start : start + count] for start in range(0, len(panels), count)]
+        groups = [_panels(photos[0], image_titles[0], titles, given)]
+    count = _columns(max(map(len, groups)), columns, wrap=not nested and len(photos) == 1)
+    rows = [group[start : start + count] for group in groups for start in range(0, len(group), count)]
     options = {"method": method, "cmap": cmap, "alpha_overlay": alpha_overlay, "outlier_perc": outlier_perc}
     return _drawn(rows, options)
 
 
-def _columns(panels: int, columns: int | None) -> int:
-    """Return the number of panels in a row."""
+def _panels(
+    photo: npt.NDArray[Any], image_title: str, titles: Mapping[str, str], attributions: Mapping[str, Any]
+) -> list[_Panel]:
+    """Return a photo's panel and those of its maps."""
+    size = photo.shape[:2]
+    maps = {key: as_map(f"attributions[{key!r}]", one, size) for key, one in attributions.items()}
+    return [_Panel(image_title, photo), *(_Panel(titles[key], photo, one) for key, one in maps.items())]
+
+
+def _columns(panels: int, columns: int | None, *, wrap: bool) -> int:
+    """Return the number of panels in a row; unless it is given, only ``wrap`` allows fewer than all."""
     if columns is not None:
-        if columns < 1:
-            raise ValueError(f"columns={columns}: expects 1 or more.")
-        return columns
-    return panels if panels <= 5 else min((5, 4, 3), key=lambda count: (-panels % count, -count))
+        if whole(columns) < 1:
+            raise ValueError(f"columns={columns!r}: expects 1 or more.")
+        return whole(columns)
+    return panels if panels <= 5 or not wrap else min((5, 4, 3), key=lambda count: (-panels % count, -count))
 
 
 def _titles(attributions: Mapping[str, Any], probabilities: Mapping[str, float]) -> dict[str, str]:

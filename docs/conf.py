@@ -36,7 +36,7 @@ autodoc_typehints = "none"
 autodoc_mock_imports = ["torchvision"]
 autodoc_member_order = "bysource"
 exclude_patterns = [
-    *["_build", "jupyter_execute"],  # what an earlier build left
+    "_build",  # what an earlier build left
     *["speed-summary.md", "speed-table.md", "models-table.md"],  # included by other pages
 ]
 html_theme = "furo"

@@ -1,4 +1,4 @@
-"""Draw the README's picture, docs/region_cam.png, and region_cam_narrow.png for narrow screens."""
+"""Draw the README's picture, docs/region_cam.png, and region_cam_narrow.png for narrow screens: ``make picture``."""
 
 from pathlib import Path
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
+from skimage.data import chelsea
 from torch import nn
 
 from captum_regioncam.cli.classifier import Classifier
@@ -67,6 +68,64 @@ def test_fits_the_photo_to_the_network():
         for resize in ("squash", "short", "crop")
     }
     assert sizes == {"squash": [(64, 32), (16, 16)], "short": [(64, 32), (32, 16)], "crop": [(28, 28), (16, 16)]}
+    assert Classifier(nn.Identity(), 16, resize="crop", crop_ratio=0.5).seen_box(64, 32) == (24, 8, 40, 24)
+
+
+@pytest.mark.parametrize(
+    ("name", "ratio", "interpolation"),
+    [
+        ("efficientnet-lite0", 224 / 256, "BICUBIC"),
+        ("torchvision:resnet18", 224 / 256, "BILINEAR"),
+        ("torchvision:regnet_y_400mf", 224 / 232, "BILINEAR"),
+        ("torchvision:efficientnet_b0", 224 / 256, "BICUBIC"),
+        ("timm:mobileone_s1", 0.9, "BILINEAR"),
+        ("timm:vit_tiny_patch16_224", 0.9, "BICUBIC"),
+    ],
+)
+def test_the_centre_crop_is_the_one_that_the_model_names(name, ratio, interpolation):
+    classifier = load_classifier(name, "none", resize="crop")
+    assert (classifier.crop_ratio, classifier.interpolation.name) == (ratio, interpolation)
+
+
+@pytest.mark.parametrize(("name", "apart"), [("resnet18", 0.06), ("regnet_y_400mf", 0.05)])
+def test_the_centre_crop_is_torchvision_s(name, apart):
+    photo = Image.fromarray(chelsea())  # 451 x 300
+    weights = torchvision.models.get_model_weights(name).DEFAULT
+    classifier = load_classifier(f"torchvision:{name}", "none", resize="crop")
+    found = classifier.preprocess(classifier.fit(photo)[1])
+    expected = weights.transforms()(photo)[None]
+    assert (found - expected).abs().mean() < apart  # torchvision resizes first, and crops at whole pixels of the result
+    squashed = load_classifier(f"torchvision:{name}", "none").fit(photo)[1]
+    assert np.array_equal(squashed, photo.resize((224, 224), Image.Resampling.BICUBIC))
+
+
+@pytest.mark.parametrize("resize", ["squash", "short", "crop", "keep"])
+def test_photos_that_are_too_narrow(resize):
+    classifier = Classifier(nn.Identity(), 16, resize=resize)
+    message = r"the photo has 2 x 41 pixels, a ratio of 20\.5; at most 20 is possible. Crop the photo."
+    with pytest.raises(ValueError, match=message):
+        classifier.fit(Image.new("RGB", (2, 41)))
+    with pytest.raises(ValueError, match="41 x 2 pixels"):
+        classifier.fit(Image.new("RGB", (41, 2)))
+    assert classifier.fit(Image.new("RGB", (2, 40)))[0].size == ((2, 2) if resize == "crop" else (2, 40))
+
+
+def test_inputs_that_are_too_large():
+    photo = Image.new("RGB", (4096, 4096))
+    keep, large = Classifier(nn.Identity(), resize="keep"), Classifier(nn.Identity(), 2048)
+    assert keep.seen(photo) is photo
+    assert large.seen(photo, scale=2) is photo
+    message = (
+        r"the photo has 4096 x 4096 pixels, which make an input of 6144 x 6144; at most 4096 x 4096 are possible. "
+    )
+    with pytest.raises(ValueError, match=message + "Use --resize short or smaller --scales."):
+        keep.seen(photo, scale=1.5)
+    with pytest.raises(ValueError, match=r"an input of 5120 x 5120; .* Use a smaller --size or smaller --scales."):
+        large.seen(photo, scale=2.5)
+    with pytest.raises(ValueError, match=r"an input of 4097 x 4096; .* Use --resize short.$"):
+        keep.fit(Image.new("RGB", (4097, 4096)))
+    with pytest.raises(UsageError, match="--size 4097: expects at most 4096 pixels"):
+        load_classifier(size=4097)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +150,8 @@ def test_unknown_class(target, message):
         ("torchvision:resnet51", "none", r"no such classifier. Nearest: .*resnet50"),
         ("timm:resnet51", "none", r"no such model. Nearest: .*resnet51q"),
         ("no_such_package:make", None, "No module named 'no_such_package'"),
-        ("my_factory:mkae", None, "has no such function. Nearest: make"),
+        ("my_factory:mkae", None, r"my_factory\.py has no such function. Nearest: make"),
+        ("math:make", None, "math:make: .*math.* has no such function"),
         ("my_factory:number", None, "has no such function"),
         ("my_factory:wrong", None, "returned int, not a torch.nn.Module"),
         ("my_factory:fails", None, r"cannot be built \(ZeroDivisionError"),
@@ -109,6 +169,33 @@ def test_models_that_cannot_be_had(name, weights, message, tmp_path):
     torch.save({"other": torch.zeros(1)}, tmp_path / "other.pt")
     with pytest.raises(UsageError, match=f"(?s){message}"):
         load_classifier(name, weights)
+
+
+@pytest.mark.parametrize("of_the_user", [[], [""]])
+def test_the_current_folder_is_on_the_path_for_a_factory_alone_and_last(of_the_user, tmp_path, monkeypatch):
+    (tmp_path / "my_net.py").write_text(
+        "import sys\nduring = [list(sys.path)]\n"
+        "def make():\n    import my_part\n    during.append(list(sys.path))\n    return my_part.net()\n"
+        "def fails():\n    import no_such_part\n"
+    )
+    (tmp_path / "my_part.py").write_text("import colorsys, torch\nnet = torch.nn.Identity\n")
+    (tmp_path / "colorsys.py").write_text("raise RuntimeError('it hides what is installed')\n")
+    (tmp_path / "broken_net.py").write_text("1 / 0\n")
+    monkeypatch.chdir(tmp_path)
+    before = [entry for entry in sys.path if entry not in ("", str(tmp_path))] + of_the_user
+    monkeypatch.setattr(sys, "path", list(before))
+    modules = ("my_net", "my_part", "colorsys")
+    for module in modules:
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    assert isinstance(load_classifier("my_net:make").model, nn.Identity)
+    assert sys.modules["my_net"].during == [[*before, ""], [*before, ""]]
+    assert sys.path == before
+    for name in ("my_net:fails", "my_net:mkae", "broken_net:make", "no_net:make"):
+        with pytest.raises(UsageError):
+            load_classifier(name)
+        assert sys.path == before
+    for module in modules:
+        sys.modules.pop(module, None)
 
 
 def test_broken_torchvision_is_a_clear_error(monkeypatch):

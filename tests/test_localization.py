@@ -207,11 +207,21 @@ def test_squash_boxes_truncates():
     assert squash_boxes([[10, 10, 499, 374]], (500, 375)).tolist() == [[4, 5, 223, 223]]
     assert squash_boxes([[180, 0, 340, 360]], (640, 360)).tolist() == [[63, 0, 119, 224]]  # 63, not 62.999...
     assert squash_boxes(np.array([[0, 3, 50, 9]]), (100, 10), side=10).tolist() == [[0, 3, 5, 9]]
+    with pytest.raises(ValueError, match=r"size=224: expects \(width, height\)"):
+        squash_boxes([[0, 0, 1, 1]], 224)
 
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [({"step": 0}, "step=0"), ({"threshold": 1.0}, "threshold=1.0"), ({"box": "hull"}, "box='hull'")],
+    [
+        ({"step": 0}, "step=0"),
+        ({"step": torch.tensor([0.1, 0.2])}, r"step=tensor\(\[0.1000, 0.2000\]\): expects a number"),
+        ({"threshold": 1.0}, "threshold=1.0"),
+        ({"threshold": "0.15"}, "threshold='0.15': expects a number"),
+        ({"box": "hull"}, "box='hull'"),
+        ({"side": 0}, "side=0: expects a whole number"),
+        ({"side": 22.4}, "side=22.4: expects a whole number"),
+    ],
 )
 def test_wrong_options(options, says):
     with pytest.raises(ValueError, match=says):
@@ -254,5 +264,6 @@ def test_pxap_wrong_input():
         score.update(torch.rand(2, 2), np.zeros((3, 2)))
     with pytest.raises(ValueError, match="values 0, 1 and 255"):
         score.update(torch.rand(2, 2), np.full((2, 2), 7))
-    with pytest.raises(ValueError, match="bins=0"):
-        PixelAveragePrecision(0)
+    for bins in (0, 2.5):
+        with pytest.raises(ValueError, match=f"bins={bins}: expects at least 1"):
+            PixelAveragePrecision(bins)

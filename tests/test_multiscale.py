@@ -93,7 +93,15 @@ def test_normalize():
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [({"scales": []}, r"scales=\[\]"), ({"scales": [1, 0]}, r"scales=\[1, 0\]"), ({"targets": []}, "targets: expects")],
+    [
+        ({"scales": []}, r"scales=\[\]"),
+        ({"scales": [1, 0]}, r"scales=\[1, 0\]"),
+        ({"targets": []}, "targets: expects"),
+        ({"input_size": 224}, r"input_size=224: expects \(width, height\), two whole numbers"),
+        ({"input_size": (8, 0)}, r"input_size=\(8, 0\): expects"),
+        ({"sizes": 30}, r"sizes=30: expects a list of \(height, width\)"),
+        ({"sizes": (30, 40)}, r"sizes=30: expects a list of \(height, width\)"),
+    ],
 )
 def test_wrong_arguments(photo, cam, options, says):
     with pytest.raises(ValueError, match=says):

@@ -69,11 +69,27 @@ def test_boxes_by_hand():
         (torch.rand(4, 4), "best", "threshold='best'"),
         (torch.rand(4), 0.15, r"attribution: expects \(..., h, w\) maps; got shape \(4,\)"),
         (torch.full((4, 4), torch.nan), 0.15, "attribution: the maps are not finite"),
+        (torch.rand(4, 4), torch.tensor([0.1, 0.2]), r"threshold=tensor\(\[0.1000, 0.2000\]\): expects a number"),
+        (torch.rand(4, 4), torch.nan, "threshold=nan: expects a number"),
     ],
 )
 def test_bad_input(attribution, threshold, message):
     with pytest.raises(ValueError, match=message):
         to_mask(attribution, threshold)
+
+
+@pytest.mark.parametrize("size", [224, (8,), (8, 0), (8.0, 8.0)])
+@pytest.mark.parametrize("function", [to_mask, to_boxes])
+def test_a_size_is_a_height_and_a_width(function, size):
+    with pytest.raises(ValueError, match=r"^size=.*: expects \(height, width\), two whole numbers above 0"):
+        function(torch.rand(4, 4), size=size)
+
+
+def test_sizes_and_thresholds_of_other_types():
+    maps = torch.rand(5, 6)
+    expected = to_mask(maps, 0.5, size=(20, 31))
+    for size in ([20, 31], torch.Size([20, 31]), np.array([20, 31]), torch.tensor([20, 31])):
+        assert torch.equal(to_mask(maps, torch.tensor(0.5), size=size), expected)
 
 
 def test_without_opencv(monkeypatch):

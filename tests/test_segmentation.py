@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from captum_regioncam.evaluation import SegmentationScore
+from captum_regioncam.evaluation import SegmentationScore, segmentation
 
 
 def confusions(photos, classes, thresholds):
@@ -117,6 +117,46 @@ def test_wrong_input(cams, keys, labels, says):
     assert score.histogram.sum() == 0
 
 
-def test_no_classes():
-    with pytest.raises(ValueError, match="num_classes=0"):
-        SegmentationScore(0)
+@pytest.mark.parametrize("classes", [0, 2.5, "3"])
+def test_no_classes(classes):
+    with pytest.raises(ValueError, match=f"num_classes={classes!r}"):
+        SegmentationScore(classes)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"threshold": 1.5}, "threshold: expects numbers from 0 to 1, got 1.5"),
+        ({"threshold": "0.15"}, "threshold: .* got '0.15'"),
+        ({"threshold": torch.tensor([0.1, 0.2])}, r"threshold: .* got tensor\(\[0.1000, 0.2000\]\)"),
+        ({"threshold": None}, "threshold: .* got None"),
+        ({"thresholds": [0.1, float("nan")]}, "thresholds: .* got nan"),
+        ({"thresholds": [-0.1]}, "thresholds: .* got -0.1"),
+        ({"thresholds": torch.rand(2, 2)}, r"thresholds: .* got tensor\("),
+    ],
+)
+def test_thresholds_that_are_no_numbers(options, says):
+    with pytest.raises(ValueError, match=says):
+        SegmentationScore(1, **options)
+
+
+def test_thresholds_in_tensors_count_once():
+    score = SegmentationScore(1, threshold=torch.tensor(0.5), thresholds=torch.tensor([0.25, 0.5, 0.5, 0.75]))
+    assert score.thresholds.tolist() == [0.25, 0.5, 0.75]
+    assert score.threshold == 0.5
+    score.update(torch.tensor([[[0.9, 0.7, 0.6, 0.1]]]), [0], np.array([[1, 0, 0, 0]]))
+    assert score.compute()["curve"].tolist() == pytest.approx([(1 / 3 + 1 / 3) / 2, (1 / 3 + 1 / 3) / 2, 1])
+
+
+def test_rows_of_a_large_photo_are_counted_block_by_block(monkeypatch):
+    cams, labels = torch.rand(2, 9, 7), torch.randint(0, 3, (9, 7))
+    labels[8, 0] = 255
+    whole, blocks = SegmentationScore(2), SegmentationScore(2)
+    whole.update(cams, [0, 1], labels)
+    monkeypatch.setattr(segmentation, "_BLOCK", 15)  # two rows
+    blocks.update(cams, [0, 1], labels)
+    assert torch.equal(blocks.histogram, whole.histogram)
+    labels[8, 0] = 9
+    with pytest.raises(ValueError, match=r"labels: \d to 9 are not classes"):
+        blocks.update(cams, [0, 1], labels)
+    assert torch.equal(blocks.histogram, whole.histogram)

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import torch
 from captum.attr import visualization as viz
+from captum.attr._utils.visualization import _normalize_attr
 from PIL import Image
 
-from captum_regioncam import overlay, show_attributions, to_hwc
+from captum_regioncam import overlay, pictures, show_attributions, to_hwc
 
 
 def drawn(figure):
@@ -89,9 +90,58 @@ def test_rows_and_methods(photo):
     assert len(set(tops)) == 2
 
 
-def test_no_columns(photo):
-    with pytest.raises(ValueError, match="columns=0: expects 1 or more"):
-        show_attributions(photo, {}, columns=0)
+@pytest.mark.parametrize("columns", [0, 2.5])
+def test_no_columns(photo, columns):
+    with pytest.raises(ValueError, match=f"columns={columns}: expects 1 or more"):
+        show_attributions(photo, {}, columns=columns)
+
+
+def places(figure):
+    """The row and the column of each panel, from the top left."""
+    corners = [(-round(box.y1, 3), round(box.x0, 3)) for box in (axis.get_position() for axis in figure.axes[:-1])]
+    tops, lefts = (sorted(set(values)) for values in zip(*corners, strict=True))
+    return [(tops.index(top), lefts.index(left)) for top, left in corners]
+
+
+def test_columns_of_a_batch_and_of_a_row_for_each_class(photo):
+    maps = {str(index): torch.rand(2, 3, 3) for index in range(3)}
+    rows = {key: {title: one[0] for title, one in maps.items()} for key in ("cat", "dog")}
+    by_two = [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1)]
+    in_full = [(row, column) for row in range(2) for column in range(4)]
+    for image, given in (([photo, photo], maps), (photo, rows)):
+        assert places(show_attributions(image, given, columns=2)) == by_two
+        assert places(show_attributions(image, given)) == in_full
+    many = {str(index): torch.rand(2, 3, 3) for index in range(8)}
+    assert places(show_attributions([photo, photo], many))[8:10] == [(0, 8), (1, 0)]
+
+
+@pytest.mark.parametrize("odd_first", [True, False])
+def test_maps_and_mappings_of_maps_do_not_mix(photo, odd_first):
+    mixture = {"Grad-CAM": torch.rand(3, 3), "cat": {"Region-CAM": torch.rand(3, 3)}}
+    given = dict(mixture.items() if odd_first else reversed(mixture.items()))
+    with pytest.raises(ValueError, match=r"attributions\['Grad-CAM'\]: expects a mapping of maps.*got a torch.float32"):
+        show_attributions(photo, given)
+
+
+def test_large_photos_are_drawn_from_averages(photo):
+    large = np.full((3200, 3200, 3), (10, 100, 200), np.uint8)
+    large[:, ::2] += 20  # every second column
+    figure = show_attributions(large, {"map": halves(left=1.0)})
+    seen = figure.axes[0].images[0].get_array()
+    assert seen.shape == (1600, 1600, 3)
+    assert np.unique(seen.reshape(-1, 3), axis=0).tolist() == [[20, 110, 210]]
+    assert {image.get_array().shape[:2] for image in figure.axes[1].images} == {(1600, 1600)}
+    small = show_attributions(photo, {"map": halves(left=1.0)})
+    assert np.array_equal(small.axes[0].images[0].get_array(), photo)
+
+
+def test_a_photo_that_is_all_height():
+    with pytest.raises(
+        ValueError, match=r"image: 2 x 41 pixels are 20\.5 times as tall as wide; a panel may be 20 times"
+    ):
+        show_attributions(np.zeros((41, 2, 3), np.uint8), {"map": torch.rand(4, 4)})
+    assert len(show_attributions(np.zeros((40, 2, 3), np.uint8), {"map": torch.rand(4, 4)}).axes) == 3
+    assert len(show_attributions(np.zeros((2, 4000, 3), np.uint8), {"map": torch.rand(4, 4)}).axes) == 3
 
 
 @pytest.mark.parametrize(
@@ -190,6 +240,35 @@ def test_overlay_by_hand():
     assert large.shape == (30, 50, 3)
     with pytest.raises(ValueError, match="alpha=2: expects a number from 0 to 1"):
         overlay(photo, attribution, alpha=2)
+    with pytest.raises(ValueError, match=r"image: overlay takes one photo, got 2; call it for each photo and its map"):
+        overlay([photo, photo], attribution)
+    with pytest.raises(ValueError, match=r"attribution: expects one map.*got shape \(2, 1, 4, 4\)"):
+        overlay(photo, torch.rand(2, 1, 4, 4))
+
+
+@pytest.mark.parametrize("kind", ["uint8", "float", "tensor", "grey"])
+def test_overlay_in_blocks_of_rows_is_the_whole(kind):
+    pixels = np.random.default_rng(0).integers(0, 256, (1100, 1000, 3), dtype=np.uint8)  # more than one block
+    pixels = pixels[:, :, :1].repeat(3, axis=2) if kind == "grey" else pixels
+    photo = {
+        "uint8": pixels, "float": pixels / 255, "tensor": torch.from_numpy(pixels).permute(2, 0, 1),
+        "grey": pixels[:, :, 0],
+    }[kind]  # fmt: skip
+    attribution = torch.randn(1, 1, 7, 9)
+    upsampled = torch.nn.functional.interpolate(attribution, pixels.shape[:2], mode="bilinear").clamp_min(0)
+    values = _normalize_attr((upsampled / upsampled.max())[0, 0].numpy(), "positive", 2)
+    expected = (0.5 * pixels + 0.5 * 255 * plt.get_cmap("jet")(values)[:, :, :3]).round().astype(np.uint8)
+    assert np.array_equal(overlay(photo, attribution), expected)
+
+
+def test_overlay_of_a_large_photo_reads_its_colour_scale_from_a_sample(monkeypatch):
+    photo, attribution = np.zeros((300, 400, 3), np.uint8), torch.rand(1, 1, 7, 9)
+    whole = overlay(photo, attribution)
+    monkeypatch.setattr(pictures, "_SORTED", 10_000)
+    assert np.abs(overlay(photo, attribution).astype(int) - whole).max() <= 6
+    point = torch.zeros(300, 400)
+    point[1, 1] = 1  # that no sample sees
+    assert overlay(photo, point)[1, 1].tolist() == [64, 0, 0]  # half of jet's end, dark red
 
 
 def test_to_hwc_is_what_captum_takes(photo):
@@ -202,3 +281,23 @@ def test_to_hwc_is_what_captum_takes(photo):
     for wrong in (torch.rand(2, 1, 4, 4), torch.rand(4)):
         with pytest.raises(ValueError, match=r"attribution: expects \(h, w\), \(C, h, w\) or \(1, C, h, w\)"):
             to_hwc(wrong, (8, 8))
+
+
+@pytest.mark.parametrize("size", [224, (224,), (8, 0), (8, 8.5), (1, 8, 8), "ab", None])
+def test_to_hwc_says_what_a_size_is(size):
+    with pytest.raises(ValueError, match=r"^size=.*: expects \(height, width\), two whole numbers above 0"):
+        to_hwc(torch.rand(1, 1, 4, 4), size)
+
+
+@pytest.mark.parametrize(("height", "width"), [(7, 10), (33, 57), (100, 1)])
+def test_averages_of_blocks_that_do_not_divide_the_photo(height, width):
+    photo = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    smaller = pictures.shrunk(photo, 24)
+    rows, columns = (
+        np.linspace(0, side, count + 1).round().astype(int)
+        for side, count in zip(photo.shape[:2], smaller.shape, strict=False)
+    )
+    for i, j in np.ndindex(*smaller.shape[:2]):
+        block = photo[rows[i] : rows[i + 1], columns[j] : columns[j + 1]]
+        assert np.abs(block.mean((0, 1)) - smaller[i, j]).max() <= 0.5
+    assert 12 <= smaller.shape[0] * smaller.shape[1] <= 50

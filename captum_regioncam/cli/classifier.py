@@ -15,9 +15,12 @@ from torch.nn import Module
 from captum_regioncam.errors import UsageError
 from captum_regioncam.photos import resized
 
-__all__ = ["RESIZES", "Classifier", "nearest"]
+__all__ = ["MAX_SIDE", "RESIZES", "Classifier", "nearest"]
 
+MAX_SIDE = 4096
+"""The side, in pixels, of the largest square that a network gets; what is not a square may have as many pixels."""
 RESIZES = ("squash", "short", "crop", "keep")
+_MAX_RATIO = 20  # of a photo's sides
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -31,7 +34,9 @@ class Classifier:
         mean, std: per channel, of pixels scaled to [0, 1].
         class_names: one per class, synonyms separated by commas; empty if they are not known.
         resize: "squash" brings the whole photo to size x size; "short" its short side to size; "crop" takes the centre,
-            with the short side at size * 256 / 224; "keep" keeps the photo's own size.
+            with the short side at size / crop_ratio; "keep" keeps the photo's own size.
+        crop_ratio: for "crop", the side of the square that is taken, over the photo's short side.
+        interpolation: for "crop". The others are bicubic, as in IRN, whatever the network's own preprocessing is.
     """
 
     model: Module
@@ -40,12 +45,14 @@ class Classifier:
     std: Sequence[float] = _IMAGENET_STD
     class_names: Sequence[str] = ()
     resize: str = "squash"
+    crop_ratio: float = 224 / 256
+    interpolation: Image.Resampling = Image.Resampling.BICUBIC
 
     def seen_box(self, width: int, height: int) -> tuple[int, int, int, int]:
         """Return the left, upper, right and lower edge of the part of a photo that the network sees."""
         if self.resize != "crop":
             return 0, 0, width, height
-        side = max(1, round(min(width, height) * 224 / 256))
+        side = max(1, round(min(width, height) * self.crop_ratio))
         left, top = (width - side) // 2, (height - side) // 2
         return left, top, left + side, top + side
 
@@ -58,10 +65,46 @@ class Classifier:
             return max(1, round(width * scale)), max(1, round(height * scale))
         return self.size, self.size
 
+    def seen(self, photo: Image.Image, scale: float = 1.0) -> Image.Image:
+        """Return the part of a photo that the network sees, at the photo's resolution.
+
+        Args:
+            photo: the photo.
+            scale: the largest scale of the network's input.
+
+        Raises:
+            ValueError: the photo is too narrow, or would make too large an input.
+        """
+        width, height = photo.size
+        ratio = max(photo.size) / min(photo.size)
+        if ratio > _MAX_RATIO:
+            raise ValueError(
+                f"the photo has {width} x {height} pixels, a ratio of {ratio:.4g}; at most {_MAX_RATIO} is possible. "
+                "Crop the photo."
+            )
+        in_width, in_height = (round(side * scale) for side in self.input_size(width, height))
+        if in_width * in_height > MAX_SIDE**2:
+            remedy = "--resize short" if self.resize == "keep" else "a smaller --size"
+            remedy += " or smaller --scales" if scale > 1 else ""
+            raise ValueError(
+                f"the photo has {width} x {height} pixels, which make an input of {in_width} x {in_height}; at most "
+                f"{MAX_SIDE} x {MAX_SIDE} are possible. Use {remedy}."
+            )
+        box = self.seen_box(width, height)
+        return photo if box == (0, 0, width, height) else photo.crop(box)
+
     def fit(self, photo: Image.Image) -> tuple[Image.Image, Image.Image]:
-        """Return the part of the photo that the network sees, at the photo's resolution and at the network's."""
-        seen = photo.crop(self.seen_box(*photo.size))
-        return seen, resized(seen, self.input_size(*photo.size))
+        """Return the part of a photo that the network sees, at the photo's resolution and at the network's.
+
+        Raises:
+            ValueError: as in :meth:`seen`.
+        """
+        seen = self.seen(photo)
+        return seen, self.resized(seen, self.input_size(*photo.size))
+
+    def resized(self, seen: Image.Image, size: tuple[int, int]) -> Image.Image:
+        """Resize what the network sees to a width and height."""
+        return resized(seen, size, self.interpolation if self.resize == "crop" else Image.Resampling.BICUBIC)
 
     @property
     def device(self) -> torch.device:

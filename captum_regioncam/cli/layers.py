@@ -2,7 +2,7 @@
 
 import argparse
 
-from captum_regioncam.cli.network import classifier_of, layers_named, probe_of, stages_of
+from captum_regioncam.cli.network import classifier_of, layers_named, stages_of, tried
 from captum_regioncam.stages.watch import watch
 
 __all__ = ["run"]
@@ -11,9 +11,9 @@ __all__ = ["run"]
 def run(options: argparse.Namespace) -> int:
     """Print the layers; return the exit status."""
     classifier = classifier_of(options)
-    probe = probe_of(classifier)
-    chosen = stages_of(classifier.model, probe, layers_named(classifier, options.layers))
-    calls, _ = watch(classifier.model, [probe])
+    with tried(classifier) as probe:
+        chosen = stages_of(classifier.model, probe, layers_named(classifier, options.layers))
+        calls, _ = watch(classifier.model, [probe])
     rows = []
     for call in calls:
         shape = call.input_shape if call.name in chosen.at_input else call.shape
@@ -22,7 +22,7 @@ def run(options: argparse.Namespace) -> int:
             mark = "*" if call.name in chosen else " "
             kind = call.kind + " (input)" * (call.name in chosen.at_input)
             rows.append((mark, call.name, kind, " x ".join(map(str, shape[1:]))))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(4)]
     for row in rows:
         print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
     print(f"* chosen: {chosen.describe()}")

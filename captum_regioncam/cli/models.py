@@ -1,18 +1,19 @@
 """The networks that the command line names."""
 
 import importlib
-import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
+from PIL import Image
 from torch.nn import Module
 
-from captum_regioncam.cli.classifier import Classifier, nearest
+from captum_regioncam.cli.classifier import MAX_SIDE, Classifier, nearest
 from captum_regioncam.errors import UsageError
 
 __all__ = ["DEFAULT_MODEL", "load_classifier"]
@@ -33,7 +34,8 @@ def load_classifier(
 
     Args:
         name: "efficientnet-lite0", "torchvision:NAME", "timm:NAME", or "package.module:factory", where the factory
-            takes no argument and returns the network.
+            takes no argument and returns the network. The module may lie in the current folder; an installed one of the
+            same name comes first.
         weights: a checkpoint (a state dict, alone or under "state_dict", "model_state_dict" or "model"), or "none" for
             random weights, always the same. Default: the model's own weights, which torchvision and timm download.
         size: the side of the network's input. Default: the size that the model was made for, or 224.
@@ -42,8 +44,10 @@ def load_classifier(
         resize: see :class:`Classifier`.
 
     Raises:
-        UsageError: there is no such model, package or file, or the weights do not fit.
+        UsageError: there is no such model, package or file, the weights do not fit, or the size is above 4096.
     """
+    if size is not None and size > MAX_SIDE:
+        raise UsageError(f"--size {size}: expects at most {MAX_SIDE} pixels.")
     with torch.random.fork_rng():
         torch.manual_seed(0)  # random weights are the same in every process
         classifier = _classifier(name, pretrained=weights is None)
@@ -104,8 +108,11 @@ def _torchvision(name: str, pretrained: bool) -> Classifier:
     if weights is None:
         return Classifier(model)
     transform = weights.transforms()
-    size = getattr(transform, "crop_size", [Classifier.size])[0]
-    return Classifier(model, size, transform.mean, transform.std, weights.meta["categories"])
+    [size] = transform.crop_size
+    return Classifier(
+        model, size, transform.mean, transform.std, weights.meta["categories"],
+        crop_ratio=size / transform.resize_size[0], interpolation=_interpolation(transform.interpolation.value),
+    )  # fmt: skip
 
 
 def _timm(name: str, pretrained: bool) -> Classifier:
@@ -118,20 +125,39 @@ def _timm(name: str, pretrained: bool) -> Classifier:
     if model.num_classes == 1000:
         info = importlib.import_module("timm.data").ImageNetInfo()
         names = [info.index_to_description(index) for index in range(1000)]
-    return Classifier(model, config["input_size"][1], config["mean"], config["std"], names)
+    return Classifier(
+        model, config["input_size"][1], config["mean"], config["std"], names,
+        crop_ratio=min(1.0, config["crop_pct"]), interpolation=_interpolation(config["interpolation"]),
+    )  # fmt: skip
+
+
+def _interpolation(name: str) -> Image.Resampling:
+    """Return Pillow's interpolation of a name that torchvision or timm gives; they have others, such as "random"."""
+    return Image.Resampling.__members__.get(name.upper(), Classifier.interpolation)
 
 
 def _factory(module: str, function: str) -> Classifier:
     name = f"--model {module}:{function}"
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    imported = _import(module, name)
-    if not callable(factory := getattr(imported, function, None)):
-        raise UsageError(f"{name}: {module} has no such function. {nearest(function, dir(imported))}")
-    model = _build(f"{module}:{function}", factory)
+    with _current_folder_last():
+        imported = _import(module, name)
+        if not callable(factory := getattr(imported, function, None)):
+            where = getattr(imported, "__file__", None) or module
+            raise UsageError(f"{name}: {where} has no such function. {nearest(function, dir(imported))}")
+        model = _build(f"{module}:{function}", factory)
     if not isinstance(model, Module):
         raise UsageError(f"{name}: the factory returned {type(model).__name__}, not a torch.nn.Module.")
     return Classifier(model)
+
+
+@contextmanager
+def _current_folder_last() -> Iterator[None]:
+    """Let imports find what lies in the current folder, after everything that is installed."""
+    sys.path.append(entry := "")
+    try:
+        yield
+    finally:
+        if entry in sys.path:  # the last of them, so that one of the user's stays
+            del sys.path[len(sys.path) - 1 - sys.path[::-1].index(entry)]
 
 
 def _build(name: str, factory: Any) -> Any:

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import os
 import sys
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch.nn import Module
 
 from captum_regioncam.cli.classifier import Classifier, nearest
 from captum_regioncam.cli.models import load_classifier
-from captum_regioncam.errors import UsageError
+from captum_regioncam.errors import UsageError, reason_of
 from captum_regioncam.stages import Stages, find_stages
 from captum_regioncam.terminal import say
 
@@ -22,6 +23,7 @@ __all__ = [
     "probe_of",
     "report_failures",
     "stages_of",
+    "tried",
     "usable_device",
 ]
 
@@ -73,9 +75,16 @@ def layers_named(classifier: Classifier, names: list[str] | None) -> dict[str, M
 
 
 def stages_of(model: Module, x: Tensor, named: dict[str, Module] | None) -> Stages:
-    """Return the named layers, or else the stages found, with the reshape_transform that the model's layout needs."""
+    """Return the named layers, or else the stages found, with the reshape_transform that the model's layout needs.
+
+    Raises:
+        UsageError: no layer is named, and no stage is found.
+    """
     if named is None:
-        return find_stages(model, x)
+        try:
+            return find_stages(model, x)
+        except ValueError as error:
+            raise UsageError(f"--layers: pass their names, since the network shows no stages. {error}") from error
     with contextlib.suppress(ValueError):
         return Stages(named, find_stages(model, x).reshape_transform)
     return Stages(named)
@@ -85,6 +94,21 @@ def probe_of(classifier: Classifier) -> Tensor:
     """Return noise of the network's input size, always the same, to try the network on before the first photo."""
     generator = torch.Generator().manual_seed(0)
     return torch.randn(1, 3, classifier.size, classifier.size, generator=generator).to(classifier.device)
+
+
+@contextlib.contextmanager
+def tried(classifier: Classifier) -> Iterator[Tensor]:
+    """Yield what :func:`probe_of` returns. Whatever the network raises on it becomes an error of ``--model``."""
+    probe = probe_of(classifier)
+    try:
+        yield probe
+    except (UsageError, ValueError) as error:
+        raise UsageError(reason_of(error)) from error
+    except Exception as error:
+        side = classifier.size
+        raise UsageError(
+            f"--model: fails on an input of 3 x {side} x {side} ({reason_of(error)}). Is --size right?"
+        ) from error
 
 
 def report_failures(failures: dict[str, str], total: int, what: str) -> None:

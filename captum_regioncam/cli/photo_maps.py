@@ -12,13 +12,12 @@ from torch import Tensor
 from torch.nn import Identity
 
 from captum_regioncam.cli.classifier import Classifier
-from captum_regioncam.cli.network import classifier_of, layers_named, probe_of, stages_of
+from captum_regioncam.cli.network import classifier_of, layers_named, stages_of, tried
 from captum_regioncam.cli.protocols import Protocol
 from captum_regioncam.errors import UsageError, describe
 from captum_regioncam.evaluation import PhotoDataset, Sample, normalize
 from captum_regioncam.evaluation.maps import input_sizes, irn_size, summed_maps
 from captum_regioncam.methods import Attribute, make_method
-from captum_regioncam.photos import resized
 from captum_regioncam.stages import Stages
 
 __all__ = ["Photo", "PhotoMaps", "PhotoReader", "make_photo_maps"]
@@ -52,9 +51,9 @@ class PhotoReader:
         sample = self.dataset[number]
         if not sample.keys:
             return Photo(sample)
-        seen = sample.photo.crop(self.classifier.seen_box(*sample.photo.size))
+        seen = self.classifier.seen(sample.photo, max(self.scales))
         sizes = input_sizes(self.classifier.input_size(*sample.photo.size), self.scales)
-        return Photo(sample, [np.asarray(resized(seen, size)) for size in sizes])
+        return Photo(sample, [np.asarray(self.classifier.resized(seen, size)) for size in sizes])
 
 
 @dataclass(frozen=True)
@@ -146,8 +145,7 @@ def make_photo_maps(
         UsageError: there is no such network or layer, or it does not suit the data set or the methods.
     """
     classifier = classifier_of(options)
-    probe = probe_of(classifier)
-    try:
+    with tried(classifier) as probe:
         _check_scores(classifier, probe, None if options.dataset == "folder" else len(dataset.classes))
         stages = stages_of(classifier.model, probe, layers_named(classifier, options.layers))
         attributions = {
@@ -156,9 +154,6 @@ def make_photo_maps(
         }
         for attribute in attributions.values():
             attribute(probe, [[0]])
-    except (RuntimeError, TypeError, IndexError, AttributeError) as error:
-        side = classifier.size
-        raise UsageError(f"--model: fails on an input of 3 x {side} x {side} ({error}). Is --size right?") from error
     return PhotoMaps(classifier, stages, attributions, protocol)
 
 

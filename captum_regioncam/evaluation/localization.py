@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from captum_regioncam.arguments import plane_size, real, whole
 from captum_regioncam.evaluation.segmentation import IGNORED
 from captum_regioncam.grids import min_max
 
@@ -40,7 +41,7 @@ class LocalizationScore(Metric):
         kwargs: passed to torchmetrics' Metric.
 
     Raises:
-        ValueError: ``step``, ``threshold`` or ``box`` is out of range.
+        ValueError: ``step``, ``threshold``, ``box`` or ``side`` is out of range.
 
     Example::
 
@@ -66,15 +67,18 @@ class LocalizationScore(Metric):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if not 0 < step < 1:
-            raise ValueError(f"step={step}: expects a number between 0 and 1.")
-        if threshold is not None and not 0 <= threshold < 1:
-            raise ValueError(f"threshold={threshold}: expects a number in [0, 1).")
+        if not 0 < real(step) < 1:
+            raise ValueError(f"step={step!r}: expects a number between 0 and 1.")
+        if threshold is not None and not 0 <= real(threshold) < 1:
+            raise ValueError(f"threshold={threshold!r}: expects a number in [0, 1).")
         if box not in BOXES:
             raise ValueError(f"box={box!r}: expects one of {', '.join(BOXES)}.")
-        self.threshold, self.box, self.side = threshold, box, side
-        swept = np.arange(0, 1, step)
-        self.thresholds = swept if threshold is None else np.unique([*swept, threshold])
+        if whole(side) < 1:
+            raise ValueError(f"side={side!r}: expects a whole number of pixels above 0.")
+        self.threshold = None if threshold is None else real(threshold)
+        self.box, self.side = box, whole(side)
+        swept = np.arange(0, 1, real(step))
+        self.thresholds = swept if self.threshold is None else np.unique([*swept, self.threshold])
         count = len(self.thresholds)
         # Hits of the one box at IoU 0.5: all, label in the top 1, label in the top 5. Hits of any box: at each IoU.
         self.add_state("hits", torch.zeros(3, count, dtype=torch.int64), dist_reduce_fx="sum")
@@ -160,7 +164,7 @@ class PixelAveragePrecision(Metric):
         kwargs: passed to torchmetrics' Metric.
 
     Raises:
-        ValueError: ``bins`` is below 1.
+        ValueError: ``bins`` is not a whole number above 0.
 
     Example::
 
@@ -176,11 +180,11 @@ class PixelAveragePrecision(Metric):
 
     def __init__(self, bins: int = 1000, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if bins < 1:
-            raise ValueError(f"bins={bins}: expects at least 1.")
-        self.bins = bins
+        if whole(bins) < 1:
+            raise ValueError(f"bins={bins!r}: expects at least 1.")
+        self.bins = whole(bins)
         for name in ("inside", "outside"):
-            self.add_state(name, torch.zeros(bins + 1, dtype=torch.int64), dist_reduce_fx="sum")
+            self.add_state(name, torch.zeros(self.bins + 1, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, cam: Tensor, mask: Tensor | npt.NDArray[Any]) -> None:
         """Count the pixels of one photo.
@@ -222,12 +226,15 @@ def squash_boxes(boxes: npt.ArrayLike, size: tuple[int, int], side: int = 224) -
     Returns:
         (B, 4), truncated to whole pixels.
 
+    Raises:
+        ValueError: ``size`` is not two whole numbers above 0.
+
     Example::
 
         >>> squash_boxes([[10, 10, 499, 374]], size=(500, 375))
         array([[  4,   5, 223, 223]])
     """
-    width, height = size
+    width, height = plane_size("size", size, "(width, height)")
     scaled: Boxes = (np.asarray(boxes, dtype=float) * side / [width, height, width, height]).astype(np.int64)
     return scaled
 

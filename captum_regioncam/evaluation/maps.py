@@ -2,13 +2,14 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from captum_regioncam.arguments import plane_size
 from captum_regioncam.errors import describe
 from captum_regioncam.grids import min_max, resize
 from captum_regioncam.photos import resized
@@ -62,7 +63,7 @@ def multiscale_maps(
         For each size a (K, height, width) tensor, non-negative; see :func:`normalize`.
 
     Raises:
-        ValueError: there is no scale, or one is not above 0; or there is no target.
+        ValueError: there is no scale, or one is not above 0; there is no target; or a size is not two numbers above 0.
 
     Example::
 
@@ -72,12 +73,13 @@ def multiscale_maps(
     """
     if not len(targets):
         raise ValueError("targets: expects at least one class, got none.")
-    batches = (
-        (preprocess(resized(photo, size)), times)
-        for size, times in input_sizes(input_size or photo.size, scales).items()
-    )
+    if sizes is not None and not isinstance(sizes, Iterable):
+        raise ValueError(f"sizes={sizes!r}: expects a list of (height, width).")
+    at_one = photo.size if input_size is None else plane_size("input_size", input_size, "(width, height)")
+    grids = None if sizes is None else [plane_size("sizes", size, "a list of (height, width)") for size in sizes]
+    batches = ((preprocess(resized(photo, size)), times) for size, times in input_sizes(at_one, scales).items())
     [maps] = summed_maps(
-        lambda x, labels: list(_maps(attribution, x, labels[0])), batches, [list(targets)], flip=flip, sizes=[sizes]
+        lambda x, labels: list(_maps(attribution, x, labels[0])), batches, [list(targets)], flip=flip, sizes=[grids]
     )
     return maps
 

@@ -9,9 +9,12 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from captum_regioncam.arguments import real, whole
+
 __all__ = ["IGNORED", "SegmentationScore"]
 
 IGNORED = 255
+_BLOCK = 2**22  # pixels that are counted at once
 
 
 class SegmentationScore(Metric):
@@ -25,12 +28,12 @@ class SegmentationScore(Metric):
 
     Args:
         num_classes: C, without the background.
-        threshold: the fixed threshold; it is swept as well.
-        thresholds: the thresholds to sweep. Default: 0, 0.01, ... 1.
+        threshold: the fixed threshold, in [0, 1]; it is swept as well.
+        thresholds: the thresholds to sweep, in [0, 1]. Default: 0, 0.01, ... 1.
         kwargs: passed to torchmetrics' Metric.
 
     Raises:
-        ValueError: ``num_classes`` is not positive.
+        ValueError: ``num_classes`` is not a whole number above 0, or a threshold is not a number in [0, 1].
 
     Example::
 
@@ -52,11 +55,14 @@ class SegmentationScore(Metric):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if num_classes < 1:
-            raise ValueError(f"num_classes={num_classes}: expects at least one class besides the background.")
-        self.num_classes = num_classes
-        self.threshold = threshold
-        self.thresholds = torch.tensor(sorted({*thresholds, threshold}), dtype=torch.float64)
+        if whole(num_classes) < 1:
+            raise ValueError(f"num_classes={num_classes!r}: expects at least one class besides the background.")
+        for name, value in [("threshold", threshold), *(("thresholds", value) for value in thresholds)]:
+            if not 0 <= real(value) <= 1:
+                raise ValueError(f"{name}: expects numbers from 0 to 1, got {value!r}.")
+        self.num_classes = whole(num_classes)
+        self.threshold = real(threshold)
+        self.thresholds = torch.tensor(sorted({self.threshold, *map(real, thresholds)}), dtype=torch.float64)
         bins = len(self.thresholds) + 1
         counts = torch.zeros(num_classes + 1, num_classes, bins, dtype=torch.int64)
         self.add_state("histogram", counts, dist_reduce_fx="sum")
@@ -74,30 +80,38 @@ class SegmentationScore(Metric):
         """
         device = self.histogram.device
         cams = torch.as_tensor(cams, device=device)
-        truth = torch.as_tensor(np.asarray(labels), device=device).long()
+        truth = torch.as_tensor(np.asarray(labels), device=device)
         classes = torch.as_tensor(keys, device=device).long()
         if cams.dim() != 3 or cams.shape[1:] != truth.shape or classes.shape != cams.shape[:1]:
             raise ValueError(
                 f"cams of shape {tuple(cams.shape)}, keys {tuple(classes.shape)} and labels {tuple(truth.shape)} do "
                 "not go together: expects (K, H, W), (K,) and (H, W)."
             )
+        self._check("keys", classes, 0, self.num_classes - 1)
+        counts = torch.zeros_like(self.histogram)
+        rows = max(1, _BLOCK // max(1, truth.shape[1]))
+        for part in (slice(start, start + rows) for start in range(0, len(truth), rows)):
+            counts += self._counts(cams[:, part], classes, truth[part].long())
+        self.histogram += counts
+
+    def _counts(self, cams: Tensor, classes: Tensor, truth: Tensor) -> Tensor:
+        """Return what some rows of a photo add to the histogram."""
         ignored = truth == IGNORED
         self._check("labels", truth.masked_fill(ignored, 0), 0, self.num_classes)
-        self._check("keys", classes, 0, self.num_classes - 1)
         if len(classes):
             scores, best = cams.max(0)
             if scores.isnan().any():
                 raise ValueError("cams: some scores are NaN.")
             best = classes[best] if len(classes) > 1 else classes
             # A score above t thresholds is foreground at the first t of them.
-            passed = torch.bucketize(scores, self.thresholds.to(device, scores.dtype))
+            passed = torch.bucketize(scores, self.thresholds.to(scores.device, scores.dtype))
         else:
             best = passed = torch.zeros_like(truth)
         rows, *others = self.histogram.shape
         truth = truth.masked_fill(ignored, rows)  # one extra row, which is dropped
         cells = truth.mul_(others[0]).add_(best).mul_(others[1]).add_(passed)
         counts = torch.bincount(cells.flatten(), minlength=(rows + 1) * others[0] * others[1])
-        self.histogram += counts.view(rows + 1, *others)[:rows]
+        return counts.view(rows + 1, *others)[:rows]
 
     def _check(self, name: str, values: Tensor, lowest: int, highest: int) -> None:
         if values.numel() and not (values.min() >= lowest and values.max() <= highest):
