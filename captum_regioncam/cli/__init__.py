@@ -31,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     parser = build_parser()
     try:
+        if any("\0" in argument for argument in arguments):
+            parser.error("an argument has a null character, which no name of a file can have")
         options = parser.parse_args(arguments)
         options.command_line = ["captum-regioncam", *arguments]
         if options.command is None:
