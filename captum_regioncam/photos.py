@@ -1,33 +1,68 @@
 """Photos in: upright RGB images, read from the formats that are named here alone."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-__all__ = ["PHOTO_SUFFIXES", "read_photo", "resized"]
+from captum_regioncam.errors import reason_of
+from captum_regioncam.inputs import open_file
+
+__all__ = ["PHOTO_SUFFIXES", "is_whole_image", "read_image", "read_photo", "resized"]
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
+# Whatever a file is called, Pillow goes by its first bytes, and would start Ghostscript for one that is PostScript.
+_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")  # "JPEG" opens MPO as well
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
+    """Open an image file. Whatever Pillow raises for it, here or in the body, becomes a ValueError that names it."""
+    with open_file(path) as file:
+        try:
+            with Image.open(file, formats=_FORMATS) as image:
+                yield image
+        except UnidentifiedImageError as error:
+            raise ValueError(f"{path}: not an image that can be read ({', '.join(_FORMATS)}).") from error
+        except Exception as error:  # decoders raise nearly everything for broken files
+            raise ValueError(f"{path}: cannot be read ({reason_of(error)}).") from error
+
 
 def read_photo(path: str | os.PathLike[str], *, upright: bool = True) -> Image.Image:
-    """Read an image file as 8-bit RGB, on white where it is transparent.
+    """Read an image file as 8-bit RGB, on white where it is transparent. Of an animation, read the first picture.
 
     Args:
         path: the file.
         upright: turn the photo as its EXIF orientation says.
 
     Raises:
-        ValueError: the file is missing, truncated or not an image.
+        ValueError: the file is missing, not a regular file, truncated, too large or not an image.
     """
+    with _opened(path) as image:
+        return _as_rgb(ImageOps.exif_transpose(image) if upright else image)
+
+
+def read_image(path: str | os.PathLike[str], mode: str | None = None) -> Image.Image:
+    """Read an image file, such as a mask, as it is or converted to a mode.
+
+    Raises:
+        ValueError: as in :func:`read_photo`, or the image cannot be converted.
+    """
+    with _opened(path) as image:
+        image.load()
+        return image.convert(mode) if mode else image
+
+
+def is_whole_image(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a file is an image that can be read to its end."""
     try:
-        with Image.open(path) as image:
-            return _as_rgb(ImageOps.exif_transpose(image) if upright else image)
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{path}: not an image that Pillow can read.") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ValueError(f"{path}: cannot be read ({reason}).") from error
+        read_image(path)
+    except ValueError:
+        return False
+    return True
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:

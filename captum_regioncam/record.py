@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from captum_regioncam.errors import UsageError
 from captum_regioncam.files import UNFINISHED, OutputError, write_whole
+from captum_regioncam.inputs import read_json
 
 __all__ = ["LOCK", "RECORD", "Record", "Run", "Writer", "fits", "listed", "locked", "stamp_of"]
 
@@ -88,9 +89,9 @@ class Record:
         if not os.path.lexists(path):
             return cls(folder, [])
         try:
-            if not 0 < (stamp_of(path) or (0, 0))[0] < _LARGEST:
-                raise ValueError("not a regular file of a record's size")
-            content = json.loads(path.read_bytes())
+            if stamp_of(path) is None:
+                raise ValueError("it is not a regular file")
+            content = read_json(path, _LARGEST)
             if content["format"] != _FORMAT:
                 raise ValueError(f"its format is {content['format']!r}, and this version reads {_FORMAT}")
             runs = [_as_run(item) for item in content["runs"]]

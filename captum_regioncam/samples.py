@@ -8,6 +8,8 @@ import numpy.typing as npt
 from matplotlib import cbook
 from PIL import Image, ImageDraw
 
+from captum_regioncam.photos import read_photo
+
 __all__ = ["TARGETS", "outline", "photo"]
 
 TARGETS = {"cat": 285, "cup": 967, "motorcycle": 665, "rocket": 657, "portrait": 652}
@@ -59,7 +61,7 @@ def photo(name: str) -> Image.Image:
     """
     if name not in _FILES:
         raise ValueError(f"name={name!r}: expects one of {', '.join(_FILES)}.")
-    return Image.open(_FILES[name]()).convert("RGB")
+    return read_photo(_FILES[name]())
 
 
 def outline(name: str) -> npt.NDArray[np.bool_]:

@@ -85,6 +85,17 @@ def test_scores_are_psa_s(dcrf, seed, alpha):
     np.testing.assert_allclose(scores.sum(0), 1, atol=1e-4)
 
 
+@pytest.mark.parametrize("keys", [[4, 254], [-1, 4], [300, 4]])
+def test_classes_that_8_bits_do_not_hold(seed, keys):
+    """They would become other classes, or pixels that do not count."""
+    photo, maps, _ = seed
+    for refine in (crf_labels, confident_labels):
+        with pytest.raises(
+            ValueError, match=rf"keys=\[{keys[0]}, {keys[1]}\]: an 8-bit label map holds classes 0 to 253"
+        ):
+            refine(photo, maps, keys)
+
+
 def test_without_the_extra(monkeypatch, seed):
     monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
     photo, maps, keys = seed

@@ -1,10 +1,13 @@
+import functools
 import json
+import re
 import shutil
 
 import numpy as np
 import pytest
 from made_datasets import NAMES, make_coco, make_folder, make_ilsvrc, make_voc, shapes
 from PIL import Image
+from pycocotools import mask
 
 from captum_regioncam.evaluation import Coco, Ilsvrc2012, PhotoFolder, Voc2012
 
@@ -251,7 +254,7 @@ def test_folder_that_is_broken(tmp_path):
     dataset = PhotoFolder(root)
     with pytest.raises(ValueError, match=r"has no photo photo_1, which index.json lists"):
         dataset[1]
-    with pytest.raises(ValueError, match=r"photo_2.png: cannot be read"):
+    with pytest.raises(ValueError, match=r"photo_2.png: not an image"):
         dataset[2]
     Image.new("L", (60, 44), 1).save(root / "masks" / "photo_3.png")
     with pytest.raises(ValueError, match=r"photo_3.png: its brightest pixel is 1; expects 255"):
@@ -262,10 +265,250 @@ def test_folder_that_is_broken(tmp_path):
     with pytest.raises(ValueError, match=r"photo_0 is the name of several photos"):
         PhotoFolder(root)
     (root / "images" / "photo_0.png").unlink()
-    for content in ("[{", "{}x", '[{"name": "photo_0"}]', "[3]"):
+    for content in ("[{", "{}x"):
+        (root / "index.json").write_text(content)
+        with pytest.raises(ValueError, match=r"index.json: cannot be read \("):
+            PhotoFolder(root)
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        (3, "not subscriptable"),
+        ({"name": "photo_0"}, "KeyError('target')"),
+        ({"target": 0}, "KeyError('name')"),
+        ({"name": ["photo_0"], "target": 0}, "a name that is no text"),
+        ({"name": "photo_0", "target": None}, "NoneType where a number belongs"),
+        ({"name": "photo_0", "target": 1.5}, "1.5 is no whole number from 0"),
+        ({"name": "photo_0", "target": "one"}, "could not convert string to float: 'one'"),
+        ({"name": "photo_0", "target": -1}, "-1 is no whole number from 0"),
+        ({"name": "photo_0", "target": 10**400}, "is no whole number from 0"),
+        ({"name": "photo_0", "target": float("nan")}, "nan is no whole number from 0"),
+        ({"name": "photo_0", "target": float("inf")}, "inf is no whole number from 0"),
+    ],
+)
+def test_indexes_that_are_broken(tmp_path, entry, reason):
+    root = make_folder(tmp_path)
+    (root / "index.json").write_text(json.dumps([entry]))
+    with pytest.raises(ValueError, match=rf"index.json: expects a list .*{re.escape(reason)}"):
+        PhotoFolder(root)
+
+
+def test_index_that_is_no_list(tmp_path):
+    root = make_folder(tmp_path)
+    for content in ("{}", "3", '"photo_0"', "null"):
         (root / "index.json").write_text(content)
         with pytest.raises(ValueError, match=r"index.json: expects a list"):
             PhotoFolder(root)
+    (root / "index.json").write_text('[{"name": 0, "target": "2"}, {"name": "photo_0", "target": 1.0}]')
+    dataset = PhotoFolder(root)
+    assert list(dataset.names) == ["0", "photo_0"]
+    assert dataset[1].targets == [1]
+
+
+def change_coco(root, change):
+    """Change the annotations of a COCO data set, and open it."""
+    path = root / "annotations" / "instances_val2014.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    return Coco(root)
+
+
+SQUARE = [6, 10, 9, 10, 9, 13, 6, 13]
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "reason"),
+    [
+        ([[*SQUARE, 1e9, 1e9]], "the coordinate 1000000000.0 in a photo of 60 x 44 pixels"),
+        ([[*SQUARE, -61, 0]], "the coordinate -61 in"),
+        ([[*SQUARE, 0, 89]], "the coordinate 89 in"),
+        ([[*SQUARE, float("inf"), 0]], "the coordinate inf in"),
+        ([[*SQUARE, float("nan"), 0]], "the coordinate nan in"),
+        ([[*SQUARE, 10**400, 0]], "the coordinate 1000000000"),
+        ([[*SQUARE, "6", 0]], "the coordinate '6' in"),
+        ([[*SQUARE, [6], 0]], r"the coordinate [6] in"),
+        ([SQUARE[:4]], "a polygon that is no list of x, y, x, y, x, y and so on"),
+        ([SQUARE[:7]], "a polygon that is no list of x, y, x, y, x, y and so on"),
+        ([SQUARE, 3], "a polygon that is no list of x, y, x, y, x, y and so on"),
+        ([[0, 0, 60, 44] * 20_000], "an outline of 4160000 pixels"),
+        ([], "no polygon"),
+        (None, "not subscriptable"),
+        ({"counts": [88, 2552]}, "no 'size'"),
+        ({"counts": [88, 2552], "size": [60, 44]}, "run lengths for another size than 44 x 60"),
+        ({"counts": [88, 2553], "size": [44, 60]}, "run lengths of 2641 pixels instead of 44 x 60"),
+        ({"counts": [88], "size": [44, 60]}, "run lengths of 88 pixels"),
+        ({"counts": [2728, -88], "size": [44, 60]}, "-88 is no whole number from 0"),
+        ({"counts": [88.5, 2551.5], "size": [44, 60]}, "88.5 is no whole number from 0"),
+        ({"counts": [[88], 2552], "size": [44, 60]}, "list where a number belongs"),
+        ({"counts": 88, "size": [44, 60]}, "not iterable"),
+        ({"counts": "h2P_o1", "size": [44, 60]}, "run lengths of"),
+        ({"counts": "o", "size": [44, 60]}, "compressed run lengths that end early"),
+        ({"counts": "o" * 20, "size": [44, 60]}, "compressed run lengths that are broken"),
+        ({"counts": "é", "size": [44, 60]}, "compressed run lengths that are broken"),
+    ],
+)
+def test_coco_annotations_that_are_broken_cost_their_photo(tmp_path, segmentation, reason):
+    root = make_coco(tmp_path)
+    broken = {"id": 0, "image_id": 10, "category_id": 5, "iscrowd": 0, "segmentation": segmentation, "area": 9}
+    dataset = change_coco(root, lambda content: content["annotations"].append(broken))
+    name = dataset.names[1]
+    with pytest.raises(
+        ValueError, match=rf"instances_val2014.json: has a broken annotation of {name} \(.*{re.escape(reason)}"
+    ):
+        dataset[1]
+    assert [dataset[index].keys for index in (0, 2)] == [[], [0, 1]]
+    assert Coco(root, ground_truth=False)[1].keys == [0, 1, 2]  # of which nothing is drawn
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"category_id": 2}, "2 is the id of no category"),
+        ({"category_id": [1]}, "an id that is list"),
+        ({"category_id": None}, "an id that is NoneType"),
+        ({"area": None}, "an area that is no number"),
+        ({"area": float("nan")}, "an area that is no number"),
+        ({"segmentation": 3}, "not subscriptable"),
+    ],
+)
+def test_coco_annotations_of_other_types(tmp_path, change, reason):
+    dataset = change_coco(make_coco(tmp_path), lambda content: content["annotations"][0].update(change))
+    with pytest.raises(
+        ValueError, match=rf"instances_val2014.json: has a broken .* {dataset.names[1]} \(.*{re.escape(reason)}"
+    ):
+        dataset[1]
+    assert dataset[2].keys == [0, 1]
+
+
+@pytest.mark.parametrize("size", [0, -60, 60.5, float("nan"), "wide", None, [60], 10**400])
+def test_coco_sizes_that_are_none(tmp_path, size):
+    dataset = change_coco(make_coco(tmp_path), lambda content: content["images"][0].update(width=size))
+    with pytest.raises(ValueError, match=rf"instances_val2014.json: has a broken entry for {dataset.names[1]}"):
+        dataset[1]
+    assert dataset[2].labels.shape == (44, 60)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda content: content.pop("images"), "no 'images'"),
+        (lambda content: content.pop("categories"), "no 'categories'"),
+        (lambda content: content.update(images=3), "not iterable"),
+        (lambda content: content.update(categories=[3]), "not subscriptable"),
+        (lambda content: content.update(annotations=[[]]), "list indices must be integers"),
+        (lambda content: content.update(annotations=None), "not iterable"),
+        (lambda content: content["images"][0].pop("id"), "no 'id'"),
+        (lambda content: content["images"][0].pop("file_name"), "no 'file_name'"),
+        (lambda content: content["images"][0].update(file_name=3), "a name that is int"),
+        (lambda content: content["images"][0].update(file_name=""), "has an empty name"),
+        (lambda content: content["images"][0].update(id=11), "the id 11 is given twice"),
+        (lambda content: content["images"][0].update(id="10"), "not supported between"),
+        (lambda content: content["images"][0].update(id=None), "an id that is NoneType"),
+        (lambda content: content["categories"][0].update(id=3), "the id 3 is given twice"),
+        (lambda content: content["categories"][0].update(name=None), "a name that is NoneType"),
+        (lambda content: content["annotations"][0].pop("image_id"), "no 'image_id'"),
+        (lambda content: content["annotations"][0].update(image_id={}), "an id that is dict"),
+        (lambda content: content["annotations"][0].update(image_id=float("nan")), "an id that is no number"),
+    ],
+)
+def test_coco_files_of_other_types(tmp_path, change, reason):
+    root = make_coco(tmp_path)
+    with pytest.raises(ValueError, match=rf"instances_val2014.json: cannot be read \(.*{re.escape(reason)}"):
+        change_coco(root, change)
+
+
+def test_coco_file_that_is_a_list(tmp_path):
+    root = make_coco(tmp_path)
+    (root / "annotations" / "instances_val2014.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"instances_val2014.json: cannot be read \(list indices must be integers"):
+        Coco(root)
+
+
+def test_coco_of_more_classes_than_8_bits_hold(tmp_path):
+    """Label 255 does not count, so that the 255th class could not be seen."""
+
+    def categories(content, count):
+        content["categories"] = [{"id": number, "name": str(number)} for number in range(count)]
+        content["annotations"][0]["category_id"] = count - 1
+
+    root = make_coco(tmp_path)
+    sample = change_coco(root, lambda content: categories(content, 254))[1]
+    assert (sample.keys[-1], sample.labels.max()) == (253, 254)
+    with pytest.raises(
+        ValueError, match=r"has 255 categories, but 8-bit masks hold 254 classes. With ground_truth=False"
+    ):
+        change_coco(root, lambda content: categories(content, 255))
+    assert Coco(root, ground_truth=False)[1].keys[-1] == 254
+
+
+@pytest.mark.parametrize("width", [60, 60.0])
+def test_coco_draws_what_pycocotools_draws(tmp_path, width):
+    """Polygons of several parts and beyond the photo, run lengths, and compressed run lengths."""
+    generator = np.random.default_rng(0)
+    segmentations = [
+        [generator.uniform(-20, 70, 12).tolist(), (generator.uniform(0, 44, 20)).tolist()],
+        [[10, 10, 50.5, 10, 50.5, 40, 10, 40]],
+    ]
+    drawn = [mask.decode(mask.merge(mask.frPyObjects(polygons, 44, 60))) for polygons in segmentations]
+    for _ in range(20):
+        shape = np.asfortranarray(generator.random((44, 60)) < generator.choice([0.01, 0.5, 0.99]), dtype=np.uint8)
+        compressed = mask.encode(shape)
+        runs = np.diff(np.flatnonzero(np.diff(shape.flatten(order="F"), prepend=1 - shape[0, 0], append=2)))
+        counts = ([0] if shape[0, 0] else []) + runs.tolist()
+        segmentations += [
+            {"size": [44, 60], "counts": compressed["counts"].decode()},
+            {"size": [44, 60], "counts": counts},
+        ]
+        drawn += [shape, shape]
+
+    def draw(content, segmentation):
+        content["images"][0]["width"] = width
+        instance = {"id": 1, "image_id": 10, "category_id": 1, "area": 1, "segmentation": segmentation}
+        content["annotations"] = [instance]
+
+    root = make_coco(tmp_path)
+    for segmentation, expected in zip(segmentations, drawn, strict=True):
+        dataset = change_coco(root, functools.partial(draw, segmentation=segmentation))
+        assert np.array_equal(dataset[1].labels, expected)
+
+
+def test_xml_that_declares_entities(tmp_path):
+    home = make_voc(tmp_path)
+    path = home / "Annotations" / f"{NAMES[0]}.xml"
+    text = path.read_text()
+    for encoding in ("utf-8", "utf-16", "latin-1"):
+        declared = '<!DOCTYPE annotation [<!ENTITY name "bird">]>' + text.replace("aeroplane", "&name;")
+        path.write_bytes(declared.encode(encoding))
+        with pytest.raises(ValueError, match=rf"{NAMES[0]}.xml: cannot be read \(declares a document type"):
+            Voc2012(tmp_path)[0]
+    for encoding in ("utf-7", "none", "shift_jis"):
+        path.write_text(f'<?xml version="1.0" encoding="{encoding}"?>{text}')
+        with pytest.raises(ValueError, match=rf"{NAMES[0]}.xml: cannot be read \("):
+            Voc2012(tmp_path)[0]
+    path.write_bytes(text.encode("utf-16"))
+    assert Voc2012(tmp_path)[0].keys == shapes(0)[2]
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "nan", "1e300", "1000001", "-1000001", "wide"])
+def test_ilsvrc_boxes_that_are_none(tmp_path, number):
+    root = make_ilsvrc(tmp_path)
+    path = root / "bbox/val/ILSVRC2012_val_00000001.xml"
+    path.write_text(path.read_text().replace("<xmin>4", f"<xmin>{number}"))
+    dataset = Ilsvrc2012(root)
+    with pytest.raises(ValueError, match=rf"{path.name}: .*{number}"):
+        dataset[0]
+    assert dataset[1].boxes.shape == (1, 4)
+
+
+@pytest.mark.parametrize("number", ["0", "-60", "1e400", "nan", "60.5", "  "])
+def test_ilsvrc_sizes_that_are_none(tmp_path, number):
+    root = make_ilsvrc(tmp_path)
+    path = root / "bbox/val/ILSVRC2012_val_00000001.xml"
+    path.write_text(path.read_text().replace("<width>60", f"<width>{number}"))
+    with pytest.raises(ValueError, match=rf"{path.name}: .*(whole number from 1|without size/width)"):
+        Ilsvrc2012(root)[0]
 
 
 @pytest.mark.parametrize("name", ["../outside", "/etc/outside", "images/../../outside", ""])
@@ -286,6 +529,13 @@ def test_names_that_lead_out_of_the_folder(tmp_path, name):
     (home / "ImageSets/Segmentation/train_aug.txt").write_text(f"/JPEGImages/{NAMES[0]}.jpg /{name}/../../{name}.png\n")
     with pytest.raises(ValueError, match=r"train_aug.txt: .* leads out of the data set's folder"):
         Voc2012(home, "train_aug")
+
+
+def test_names_that_no_file_has(tmp_path):
+    root = make_folder(tmp_path)
+    (root / "index.json").write_text(json.dumps([{"name": "a\0b", "target": 0}]))
+    with pytest.raises(ValueError, match=r"index.json: 'a\\x00b' is no name of a file"):
+        PhotoFolder(root)
 
 
 def test_names_that_repeat(tmp_path):

@@ -11,8 +11,18 @@ def test_label_map():
     # Below, at (the background wins ties), above with two equal (the first wins), above with the second.
     assert label_map(high_res, [4, 19]).tolist() == [[0, 0, 5, 20]]
     assert label_map(high_res, torch.tensor([4, 19]), threshold=0.9).tolist() == [[0, 0, 0, 20]]
-    with pytest.raises(ValueError, match="254"):
-        label_map(high_res, [0, 254])
+    assert label_map(high_res, [4, 253]).tolist() == [[0, 0, 5, 254]]
+    for keys in ([0, 254], [-1, 0], [0, 300]):
+        with pytest.raises(
+            ValueError, match=rf"keys=\[{keys[0]}, {keys[1]}\]: an 8-bit label map holds classes 0 to 253"
+        ):
+            label_map(high_res, keys)
+
+
+def test_nan_is_no_foreground():
+    high_res = np.array([[[0.9, np.nan]]], np.float32)
+    with pytest.raises(ValueError, match="high_res: some scores are NaN"):
+        label_map(high_res, [0])
 
 
 def test_label_maps_have_the_palette_of_voc(tmp_path):

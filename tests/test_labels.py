@@ -149,11 +149,13 @@ def test_seeds_of_another_pipeline(voc, capsys):
     assert run(*command[:-4], "--dataset", "voc", "--root", voc, "--resume") == 0
     assert opened("best", NAMES[0]).shape == (44, 60)
     assert not opened("best", NAMES[0]).any()
+    save_seed(f"psa/{NAMES[2]}.npy", Seed(torch.tensor([20]), torch.rand(1, 11, 15), np.ones((1, 44, 60))))
     for name in ("unheard_of", NAMES[1]):
         save_seed(f"psa/{name}.npy", Seed(torch.tensor([1]), torch.rand(1, 2, 2), np.ones((1, 5, 5))))
     assert run(*command) == 1
     err = capsys.readouterr().err
     assert "unheard_of: is not in the data set" in err
+    assert f"{NAMES[2]}: has class 20, but the data set's are 0 to 19." in err
     assert f"{NAMES[1]}: its maps are (5, 5), its photo is (44, 60) (height, width). Give the --dataset and" in err
 
 

@@ -146,6 +146,107 @@ def test_crafted_seeds_are_refused(tmp_path, value, message):
         load_seed(path)
 
 
+def whole(**parts):
+    content = {"keys": np.array([1, 2]), "cam": np.zeros((2, 1, 1)), "high_res": np.zeros((2, 3, 4))} | parts
+    return {name: value for name, value in content.items() if value is not None}
+
+
+NOT_FINITE = "has values that are NaN or infinite"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (whole(keys=np.array([1, 65_536])), "has a key that is no class from 0 to 65535"),
+        (whole(keys=np.array([-1, 2])), "has a key that is no class from 0 to 65535"),
+        (whole(keys=np.array([1.5, 2])), "has a key that is no class from 0 to 65535"),
+        (whole(keys=[1, "2"]), "has a key that is no class from 0 to 65535"),
+        (whole(keys=np.array([1, np.nan])), "cannot convert float NaN to integer"),
+        (whole(keys=np.array([2, 2])), "has a key twice"),
+        (whole(keys=np.array([1, 2, 3])), r"has 3 keys for maps of shape \(2, 3, 4\)"),
+        ({-1: np.zeros((3, 4))}, "has a key that is neither a name nor a class from 0 to 65535"),
+        ({65_536: np.zeros((3, 4))}, "has a key that is neither a name nor a class from 0 to 65535"),
+        ({(1, 2): np.zeros((3, 4))}, "has a key that is neither a name nor a class from 0 to 65535"),
+        (whole(high_res=np.full((2, 3, 4), np.nan)), NOT_FINITE),
+        (whole(high_res=np.full((2, 3, 4), np.inf)), NOT_FINITE),
+        (whole(high_res=np.full((2, 3, 4), 1e300)), NOT_FINITE),  # as float32
+        (whole(cam=np.full((2, 1, 1), -np.inf)), NOT_FINITE),
+        (whole(cam=torch.full((2, 1, 1), torch.nan)), NOT_FINITE),
+        (whole(cam=None, high_res=None, attn_highres=np.full((2, 3, 4), np.nan, np.float16)), NOT_FINITE),
+        ({1: np.full((3, 4), np.nan)}, NOT_FINITE),
+        (np.full((3, 4), np.nan), NOT_FINITE),
+        (whole(cam=np.zeros((1, 1, 1))), r"has a cam of shape \(1, 1, 1\) for maps of shape \(2, 3, 4\)"),
+        (whole(cam=np.zeros((2, 4, 1))), r"has a cam of shape \(2, 4, 1\) for maps of shape \(2, 3, 4\)"),
+        (whole(cam=np.zeros((2, 0, 1))), r"has a cam of shape \(2, 0, 1\) for maps of shape \(2, 3, 4\)"),
+        (whole(high_res=np.zeros((2, 0, 4))), r"has 2 keys for maps of shape \(2, 0, 4\)"),
+        (whole(high_res=np.zeros((3, 4))), r"has an array of shape \(3, 4\) for maps"),
+        (whole(high_res=[[[0.5]], [[0.5]]]), "has a list for maps"),
+        ({1: np.zeros((3, 4)), 2: np.zeros((4, 3))}, "dimensions"),
+        ({1: 0.5}, "has a float for maps"),
+    ],
+)
+def test_values_that_no_seed_has(tmp_path, content, message):
+    np.save(tmp_path / "photo.npy", content, allow_pickle=True)
+    with pytest.raises(ValueError, match=rf"photo.npy: not a whole seed file \(.*{message}"):
+        load_seed(tmp_path / "photo.npy")
+
+
+def test_sizes_are_bounded(tmp_path, seed):
+    path = tmp_path / "photo.npy"
+    save_seed(path, seed)
+    size = path.stat().st_size
+    assert load_seed(path, max_bytes=size).high_res.shape == (2, 9, 14)
+    with pytest.raises(ValueError, match=r"photo.npy: is larger than .* MB, .* Pass a higher max_bytes"):
+        load_seed(path, max_bytes=size - 1)
+    # 4 bytes of memory for one of the file: more than max_bytes, or more than the file's size allows.
+    np.save(path, {1: np.zeros((1000, 1000), bool)})
+    assert load_seed(path).high_res.shape == (1, 1000, 1000)
+    with pytest.raises(ValueError, match=r"makes 4,000,000 bytes of maps; its own size and max_bytes allow 2,000,000"):
+        load_seed(path, max_bytes=2_000_000)
+    np.save(path, {"keys": [1], "attn_highres": torch.zeros(1, 1).expand(1000, 1000)[None]})
+    with pytest.raises(ValueError, match=r"makes 4,000,000 bytes of maps; its own size and max_bytes allow 1,0"):
+        load_seed(path)
+    # Without classes, the maps take nothing, but what is made of them would.
+    np.save(path, {"keys": [], "cam": np.zeros((0, 1, 1)), "high_res": np.zeros((0, 3000, 4000))})
+    assert load_seed(path).high_res.shape == (0, 3000, 4000)
+    with pytest.raises(ValueError, match="is of a photo of 3000 x 4000 pixels; pass a higher max_bytes"):
+        load_seed(path, max_bytes=47_999_999)
+
+
+def test_parts_that_share_memory(tmp_path):
+    """As pickles keep them: one array as two maps, and views of tensors."""
+    maps = torch.rand(3, 4, 5)
+    np.save(tmp_path / "photo.npy", {1: maps[0].numpy(), 2: maps[0].numpy()})
+    shared = load_seed(tmp_path / "photo.npy")
+    assert np.array_equal(shared.high_res, maps[[0, 0]])
+    assert not np.shares_memory(shared.high_res[0], shared.high_res[1])
+    content = {"keys": [1, 2], "cam": maps[1:, ::2, ::2], "high_res": maps.transpose(1, 2)[::2].half()}
+    np.save(tmp_path / "photo.npy", content)
+    viewed = load_seed(tmp_path / "photo.npy")
+    assert torch.equal(viewed.cam, maps[1:, ::2, ::2])
+    assert np.array_equal(viewed.high_res, maps.transpose(1, 2)[::2].half())
+    viewed.high_res[:] = 0  # what is returned may be written to
+    viewed.cam[:] = 0
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.uint8, torch.bool],
+)
+def test_tensors_of_every_type(tmp_path, dtype):
+    maps = (torch.rand(2, 3, 4) * 4).to(dtype)
+    np.save(tmp_path / "photo.npy", {"keys": torch.tensor([1, 2]), "cam": maps, "high_res": maps})
+    seed = load_seed(tmp_path / "photo.npy")
+    assert torch.equal(seed.cam, maps.float())
+    assert torch.equal(torch.from_numpy(seed.high_res), maps.float())
+
+
+def test_a_seed_of_a_thousand_classes(tmp_path):
+    maps = {key: np.full((7, 7), key, np.float32) for key in range(1000)}
+    np.save(tmp_path / "photo.npy", maps)
+    assert load_seed(tmp_path / "photo.npy").high_res[:, 0, 0].tolist() == list(range(1000))
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_every_format_names_only_what_all_versions_of_numpy_have(tmp_path, seed, format):
     save_seed(tmp_path / "photo.npy", one_class(seed), format)

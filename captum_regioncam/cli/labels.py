@@ -156,6 +156,10 @@ class _SeedReader:
                 raise ValueError(f"{name}: is not in the data set.")
             sample = self.dataset[self._numbers[name]]
         seed = load_seed(self.folder / f"{name}.npy", sample.keys or None if sample else None)
+        if self.dataset and (seed.keys >= len(self.dataset.classes)).any():
+            raise ValueError(
+                f"{name}: has class {int(seed.keys.max())}, but the data set's are 0 to {len(self.dataset.classes) - 1}."
+            )
         size = (sample.photo.height, sample.photo.width) if sample else seed.high_res.shape[1:]
         if not len(seed.keys):
             if size == (1, 1):

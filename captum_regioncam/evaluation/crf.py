@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from captum_regioncam.evaluation.label_maps import label_map
+from captum_regioncam.evaluation.label_maps import class_labels, label_map
 
 __all__ = ["confident_labels", "crf_labels", "crf_scores", "import_crf"]
 
@@ -52,6 +52,7 @@ def crf_labels(
 
     Raises:
         ImportError: pydensecrf2 is not installed.
+        ValueError: a key is not in 0 to 253, or a score is NaN.
 
     Example::
 
@@ -60,12 +61,12 @@ def crf_labels(
         >>> labels.shape, labels.dtype
         ((375, 500), dtype('uint8'))
     """
-    planes = np.arange(len(high_res))
+    named, planes = class_labels(keys), np.arange(len(high_res))
     labels = label_map(np.asarray(high_res), planes, threshold)
     crf = import_crf()
     unary = crf.utils.unary_from_labels(labels.astype(np.int64), len(planes) + 1, _CERTAINTY, zero_unsure=False)
     scores = _inference(photo, unary, len(planes) + 1, sxy=50, srgb=5)
-    refined: npt.NDArray[np.uint8] = np.array([0, *(np.asarray(keys) + 1)], dtype=np.uint8)[scores.argmax(0)]
+    refined: npt.NDArray[np.uint8] = named[scores.argmax(0)]
     return refined
 
 
@@ -90,6 +91,7 @@ def confident_labels(
 
     Raises:
         ImportError: pydensecrf2 is not installed.
+        ValueError: a key is not in 0 to 253, or a score is NaN.
 
     Example::
 

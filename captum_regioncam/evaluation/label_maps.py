@@ -11,7 +11,24 @@ from PIL import Image
 
 from captum_regioncam.files import write_whole
 
-__all__ = ["encode_label_map", "encode_overlay", "label_map", "save_label_map", "save_overlay"]
+__all__ = [
+    "MOST_CLASSES", "class_labels", "encode_label_map", "encode_overlay", "label_map", "save_label_map", "save_overlay",
+]  # fmt: skip
+
+MOST_CLASSES = 254
+"""Of an 8-bit label map: 0 is the background, and 255 marks pixels that do not count."""
+
+
+def class_labels(keys: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+    """Return the labels of the background and of classes: (K + 1,) 0, then key + 1.
+
+    Raises:
+        ValueError: a key is not in 0 to 253.
+    """
+    classes = np.asarray(keys, dtype=np.int64)
+    if len(classes) and not 0 <= classes.min() <= classes.max() < MOST_CLASSES:
+        raise ValueError(f"keys={classes.tolist()}: an 8-bit label map holds classes 0 to {MOST_CLASSES - 1}.")
+    return np.concatenate([[0], classes + 1]).astype(np.uint8)
 
 
 def label_map(
@@ -28,19 +45,19 @@ def label_map(
         (height, width): 0 for the background, otherwise key + 1.
 
     Raises:
-        ValueError: a key is not in 0 to 253.
+        ValueError: a key is not in 0 to 253, or a score is NaN.
 
     Example::
 
         >>> label_map(np.array([[[0.1, 0.2, 0.9]], [[0.0, 0.3, 0.5]]]), keys=[7, 14])
         array([[ 0, 15,  8]], dtype=uint8)
     """
-    classes = np.asarray(keys, dtype=np.int64) + 1
-    if len(classes) and not 1 <= classes.min() <= classes.max() < 255:
-        raise ValueError(f"keys={list(classes - 1)}: an 8-bit label map holds classes 0 to 253.")
+    labels = class_labels(keys)
+    if np.isnan(high_res).any():
+        raise ValueError("high_res: some scores are NaN.")
     planes = np.concatenate([np.full((1, *high_res.shape[1:]), threshold, dtype=high_res.dtype), high_res])
-    labels: npt.NDArray[np.uint8] = np.concatenate([[0], classes]).astype(np.uint8)[planes.argmax(0)]
-    return labels
+    best: npt.NDArray[np.uint8] = labels[planes.argmax(0)]
+    return best
 
 
 def save_label_map(path: str | os.PathLike[str], labels: npt.NDArray[np.uint8]) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from captum_regioncam.errors import UsageError
-from captum_regioncam.evaluation.datasets.base import open_image
 from captum_regioncam.evaluation.runner import Worker
 from captum_regioncam.evaluation.seed_files import load_seed
 from captum_regioncam.files import OutputError
+from captum_regioncam.photos import is_whole_image
 from captum_regioncam.record import Record, Run, Writer, locked, stamp_of
 
 __all__ = ["ResultFolder", "Results", "recorded"]
@@ -194,10 +194,9 @@ class ResultFolder:
 def _is_whole(path: Path) -> bool:
     """Return whether a seed or a picture that version 0.2 may have written can be read."""
     try:
-        if path.suffix == ".npy":
-            load_seed(path)
-        else:
-            open_image(path)
+        if path.suffix != ".npy":
+            return is_whole_image(path)
+        load_seed(path)
     except ValueError:
         return False
     return True

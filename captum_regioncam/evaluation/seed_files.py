@@ -6,10 +6,9 @@ them. Files that are read are never executed.
 
 import io
 import math
+import operator
 import os
-import pickle
 import struct
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,9 +18,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from captum_regioncam.errors import reason_of
 from captum_regioncam.evaluation.maps import seed_grid
+from captum_regioncam.evaluation.pickles import MOST_KEYS, array_over, read_pickle
 from captum_regioncam.files import write_whole
 from captum_regioncam.grids import resize
+from captum_regioncam.inputs import MEGABYTE, read_bytes
 
 __all__ = ["FORMATS", "Seed", "encode_arrays", "encode_seed", "load_seed", "save_seed"]
 
@@ -158,19 +160,24 @@ def _call(module: str, name: str, *arguments: Any) -> bytes:
     return f"c{module}\n{name}\n".encode() + _pickled(arguments) + b"R"
 
 
-def load_seed(path: str | os.PathLike[str], keys: Sequence[int] | None = None) -> Seed:
+def load_seed(
+    path: str | os.PathLike[str], keys: Sequence[int] | None = None, *, max_bytes: int = 512 * MEGABYTE
+) -> Seed:
     """Read a seed in any of the formats, ours or the pipelines' own. Nothing that a pickle names is ever called.
 
     Args:
         path: the file.
         keys: the class of the map in a "wsol" file, which does not hold it. Default: class 0.
+        max_bytes: the largest file, and the most memory for the maps that it holds, as float32. Whatever ``max_bytes``
+            is, that memory is at most a small multiple of the file's size.
 
     Returns:
         The seed. If the format has no ``cam``, it is made from ``high_res``. A "psa" file without classes does not hold
         the photo's size: its maps are (0, 1, 1).
 
     Raises:
-        ValueError: the file is missing, truncated, or not a seed.
+        ValueError: the file is missing, truncated, too large or not a seed; a class is twice in it or not in 0 to
+            65,535; or a value is NaN or infinite.
 
     Example::
 
@@ -178,145 +185,98 @@ def load_seed(path: str | os.PathLike[str], keys: Sequence[int] | None = None) -
         >>> load_seed("2007_000032.npy").keys
         tensor([7])
     """
+    content = read_bytes(path, max_bytes, remedy="Pass a higher max_bytes.")
     try:
-        with open(path, "rb") as file:
-            return _seed(_content(file), keys)
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}).") from error
-    except Exception as error:
-        reason = f"has no {error}" if isinstance(error, KeyError) else error
+        seed = _seed(_content(content), keys, min(max_bytes, MEGABYTE + 8 * len(content)))
+        height, width = seed.high_res.shape[1:]
+        if 4 * height * width > max_bytes:  # without classes, the size is all that there is
+            raise ValueError(f"is of a photo of {height} x {width} pixels; pass a higher max_bytes")
+    except Exception as error:  # of many types, if the file is broken
+        reason = f"has no {error}" if isinstance(error, KeyError) else reason_of(error)
         raise ValueError(f"{path}: not a whole seed file ({reason}).") from error
+    return seed
 
 
-def _content(file: Any) -> Any:
+def _content(content: bytes) -> Any:
+    file = io.BytesIO(content)
     version = np.lib.format.read_magic(file)
-    header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    shape, fortran, dtype = header[version](file)
-    if dtype.hasobject:
-        if shape != ():
-            raise ValueError(f"holds {math.prod(shape)} objects, not a dict")
-        return _built(_Unpickler(file).load())
-    return _array(shape, dtype.str, file.read(), "F" if fortran else "C")
+    if version not in _HEADERS:
+        raise ValueError(f"is in version {version} of the format")
+    length, read_header = _HEADERS[version]
+    if struct.unpack_from(length, content, file.tell())[0] > _LONGEST_HEADER:
+        raise ValueError("has a header that is too long")
+    shape, fortran, dtype = read_header(file)
+    rest = memoryview(content)[file.tell() :]
+    if not dtype.hasobject:
+        return array_over(rest, shape, dtype.str, "F" if fortran else "C")
+    if shape != ():
+        raise ValueError(f"holds {math.prod(shape)} objects, not a dict")
+    return read_pickle(rest)
 
 
-def _seed(content: Any, keys: Sequence[int] | None) -> Seed:
+def _seed(content: Any, keys: Sequence[int] | None, most: int) -> Seed:
+    """Make a seed whose maps take at most so many bytes."""
     if isinstance(content, np.ndarray) and content.ndim == 2 and content.dtype.kind == "f":
-        return _complete(keys or [0], content[None])
+        return _complete(list(map(int, keys or [0])), [content[None]], None, most)
     if not isinstance(content, dict):
         what = f"an array of {content.dtype}" if isinstance(content, np.ndarray) else type(content).__name__
         raise ValueError(f"holds {what}, not a dict")
     if "attn_highres" in content:
-        return _complete(content["keys"], content["attn_highres"])
+        return _complete(content["keys"], [_array(content["attn_highres"], 3)], None, most)
     if all(isinstance(key, int) for key in content):
-        return _complete(list(content), np.stack(list(content.values())) if content else np.zeros((0, 1, 1)))
-    return _complete(content["keys"], content["high_res"], content["cam"])
+        maps = [_array(one, 2)[None] for one in content.values()]
+        return _complete(list(content), maps or [np.zeros((0, 1, 1))], None, most)
+    return _complete(content["keys"], [_array(content["high_res"], 3)], _array(content["cam"], 3), most)
 
 
-def _complete(keys: Any, high_res: Any, cam: Any = None) -> Seed:
-    high_res = np.asarray(high_res, dtype=np.float32)
-    keys = torch.as_tensor(keys).long()
-    if high_res.ndim != 3 or keys.shape != (len(high_res),):
-        raise ValueError(f"has {keys.numel()} keys for maps of shape {high_res.shape}")
+def _complete(keys: Any, maps: Sequence[npt.NDArray[Any]], cam: npt.NDArray[Any] | None, most: int) -> Seed:
+    classes, high_res = _classes(keys), _joined(maps, most)
+    count, height, width = high_res.shape
+    if len(classes) != count or (count and not height * width):
+        raise ValueError(f"has {len(classes)} keys for maps of shape {high_res.shape}")
+    if len(set(classes)) < count:
+        raise ValueError("has a key twice")
     if cam is None:
-        grid = seed_grid(*high_res.shape[1:])
-        cam = resize(torch.from_numpy(high_res)[None], grid)[0] if len(high_res) else torch.zeros(0, *grid)
-    return Seed(keys, torch.as_tensor(cam).float(), high_res)
+        grid = seed_grid(height, width)
+        coarse = resize(torch.from_numpy(high_res)[None], grid)[0] if count else torch.zeros(0, *grid)
+    elif len(cam) == count and (not count or (0 < cam.shape[1] <= height and 0 < cam.shape[2] <= width)):
+        coarse = torch.from_numpy(_joined([cam], most))
+    else:
+        raise ValueError(f"has a cam of shape {cam.shape} for maps of shape {high_res.shape}")
+    return Seed(torch.tensor(classes, dtype=torch.long), coarse, high_res)
 
 
-class _Named:
-    """Stands in for an object that a pickle names. It is called in its place, keeps the arguments and does nothing."""
-
-    def __init__(self, name: str, arguments: tuple[Any, ...] | None = None, state: Any = None) -> None:
-        self.name, self.arguments, self.state = name, arguments, state
-
-    def __call__(self, *arguments: Any) -> "_Named":
-        return _Named(self.name, arguments)
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
+def _classes(keys: Any) -> list[int]:
+    many = keys.size if isinstance(keys, np.ndarray) else len(keys)
+    if many > MOST_KEYS:
+        raise ValueError(f"has {many} keys")
+    classes = [int(key) for key in keys]
+    if any(map(operator.ne, classes, keys)) or not all(0 <= key < MOST_KEYS for key in classes):
+        raise ValueError(f"has a key that is no class from 0 to {MOST_KEYS - 1}")
+    return classes
 
 
-class _Unpickler(pickle.Unpickler):
-    """Read a pickle into dicts, lists, numbers, and stand-ins for the rest."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        known = f"{module.replace('numpy._core', 'numpy.core')}.{name}"
-        if known not in _BUILDERS:
-            raise ValueError(f"refers to {module}.{name}, which no seed needs")
-        return _Named(known)
-
-
-def _built(value: Any) -> Any:
-    """Build arrays, tensors and numbers from what a pickle says about them."""
-    if isinstance(value, _Named):
-        if value.arguments is None:  # a class that is named as an argument
-            return value
-        return _BUILDERS[value.name](*map(_built, value.arguments), state=_built(value.state))
-    if isinstance(value, dict):
-        return {_built(key): _built(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(map(_built, value))
+def _array(value: Any, dimensions: int) -> npt.NDArray[Any]:
+    if not isinstance(value, np.ndarray) or value.ndim != dimensions:
+        what = f"an array of shape {value.shape}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
+        raise ValueError(f"has {what} for maps")
     return value
 
 
-def _array(shape: Sequence[int], dtype: str, content: bytes, order: str = "C") -> npt.NDArray[Any]:
-    kind = np.dtype(dtype)
-    if kind.kind not in "biuf":
-        raise ValueError(f"holds an array of {kind}")
-    if len(content) != math.prod(shape) * kind.itemsize or min(shape, default=0) < 0:
-        raise ValueError(f"has {len(content)} bytes for an array of shape {tuple(shape)} and type {kind}")
-    return np.frombuffer(content, kind).copy().reshape(shape, order="F" if order == "F" else "C")
+def _joined(maps: Sequence[npt.NDArray[Any]], most: int) -> npt.NDArray[np.float32]:
+    """Copy maps into one array."""
+    size = sum(4 * one.size for one in maps)
+    if size > most:  # an array may be larger than the memory that it is a view of
+        raise ValueError(f"makes {size:,} bytes of maps; its own size and max_bytes allow {most:,}")
+    with np.errstate(over="ignore"):
+        joined = np.concatenate(maps, dtype=np.float32, casting="unsafe")
+    if not np.isfinite(joined).all():
+        raise ValueError("has values that are NaN or infinite")
+    return joined
 
 
-def _reconstructed(*_: Any, state: Any) -> Any:
-    _, shape, dtype, is_fortran, content = state
-    if isinstance(content, list):  # a 0-dimensional array that holds the dict
-        (alone,) = content
-        return alone
-    return _array(shape, dtype, content, "F" if is_fortran else "C")
-
-
-def _dtype(name: str, *_: Any, state: Any = None) -> str:
-    byte_order = state[1] if state else "="
-    return f"{byte_order if byte_order in '<>' else ''}{name}"
-
-
-def _scalar(dtype: str, content: bytes, state: Any = None) -> Any:
-    return _array((), dtype, content).item()
-
-
-def _storage(content: bytes, state: Any = None) -> Any:
-    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-
-
-def _tensor(
-    storage: Any, offset: int, size: Sequence[int], stride: Sequence[int], *_: Any, state: Any = None
-) -> Tensor:
-    if not isinstance(storage, torch.storage.TypedStorage):
-        raise ValueError(f"holds a tensor over {type(storage).__name__}")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "TypedStorage is deprecated")  # but torch.save still writes it
-        empty, untyped = torch.empty(0, dtype=storage.dtype), storage.untyped()
-    last = offset + sum((side - 1) * step for side, step in zip(size, stride, strict=True))
-    numbers = untyped.nbytes() // empty.element_size()
-    if min((offset, *size, *stride)) < 0 or (0 not in size and last >= numbers):
-        raise ValueError(f"has {numbers} numbers for a tensor of shape {tuple(size)}")
-    return empty.set_(untyped, offset, tuple(size), tuple(stride))
-
-
-_BUILDERS: Mapping[str, Callable[..., Any]] = {
-    "_codecs.encode": lambda text, encoding, state=None: text.encode("latin1"),  # bytes, in protocol 2
-    "builtins.dict": lambda *parts, state: dict(*parts),
-    "collections.OrderedDict": lambda *parts, state: dict(*parts),
-    "numpy.dtype": _dtype,
-    "numpy.ndarray": lambda shape, dtype, content, state=None: _array(shape, dtype, content),
-    "numpy.array": lambda content, state=None: content,
-    "numpy.core.multiarray._reconstruct": _reconstructed,
-    "numpy.core.multiarray.scalar": _scalar,
-    "numpy.core.numeric._frombuffer": lambda content, dtype, shape, order, state=None: _array(
-        shape, dtype, bytes(content), order
-    ),
-    "torch.from_numpy": lambda array, state=None: torch.from_numpy(array),
-    "torch._utils._rebuild_tensor_v2": _tensor,
-    "torch.storage._load_from_bytes": _storage,
+_HEADERS: Mapping[tuple[int, int], tuple[str, Callable[[Any], Any]]] = {
+    (1, 0): ("<H", np.lib.format.read_array_header_1_0),
+    (2, 0): ("<I", np.lib.format.read_array_header_2_0),
 }
+_LONGEST_HEADER = 10_000  # as NumPy has it since 1.24

@@ -1,5 +1,6 @@
 """What the data sets have in common: a sample, and how files are found, checked and read."""
 
+import glob
 import hashlib
 import os
 import xml.etree.ElementTree as ElementTree
@@ -14,19 +15,21 @@ import numpy.typing as npt
 from PIL import Image
 from torch.utils.data import Dataset
 
-from captum_regioncam.photos import read_photo
+from captum_regioncam.inputs import read_bytes
+from captum_regioncam.photos import read_image, read_photo
 
 __all__ = [
     "PhotoDataset",
     "Sample",
+    "check_folder",
     "checked_names",
     "data_root",
     "first_files",
-    "open_image",
     "photo_of_size",
     "read_labels",
     "read_xml",
     "text_of",
+    "whole_number",
 ]
 
 
@@ -101,20 +104,35 @@ class PhotoDataset(Dataset[Sample]):
 def data_root(root: str | os.PathLike[str], below: Iterable[str], wanted: Sequence[str], what: str) -> Path:
     """Find the folder that has the files and folders wanted."""
     candidates = [Path(root) / part for part in below]
-    best = max(candidates, key=lambda path: sum((path / part).exists() for part in wanted))
-    if missing := [part for part in wanted if not (best / part).exists()]:
+    best = max(candidates, key=lambda path: sum(os.path.exists(path / part) for part in wanted))
+    if missing := [part for part in wanted if not os.path.exists(best / part)]:
+        check_folder(best)
         raise ValueError(f"{best}: not a {what} folder: has no {', no '.join(missing)}.")
     return best
+
+
+def check_folder(path: Path) -> None:
+    """Check that nothing but absence keeps files from being found below a path."""
+    try:
+        os.scandir(path).close()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror}).") from error
+    except ValueError as error:  # no folder has a NUL in its name
+        raise ValueError(f"{path}: cannot be read ({error}).") from error
 
 
 def checked_names(names: Sequence[str], source: Path, folder: str = "the data set's folder") -> list[str]:
     """Return the names unchanged if each names one file, inside the folder.
 
     Raises:
-        ValueError: a name is listed twice, or leads out of the folder.
+        ValueError: a name is listed twice, leads out of the folder, or is none that a file can have.
     """
     for name in names:
         path = Path(name)
+        if "\0" in name:
+            raise ValueError(f"{source}: {name!r} is no name of a file.")
         if not path.parts or path.is_absolute() or ".." in path.parts:
             raise ValueError(f"{source}: {name!r} leads out of {folder}.")
     if len(set(names)) < len(names):
@@ -124,8 +142,12 @@ def checked_names(names: Sequence[str], source: Path, folder: str = "the data se
 
 
 def first_files(roots: Iterable[Path], folders: Iterable[str], patterns: Sequence[str]) -> list[Path]:
-    """Return the files in the first folder that has matching files, by the first pattern that matches any."""
-    found = (sorted((root / part).glob(pattern)) for root in roots for part in folders for pattern in patterns)
+    """Return the files in the first folder that has matching files, by the first pattern that matches any.
+
+    What cannot be listed, such as a folder without permission or a link to itself, has no files.
+    """
+    places = ((root / part, pattern) for root in roots for part in folders for pattern in patterns)
+    found = (sorted(place / name for name in glob.glob(pattern, root_dir=place)) for place, pattern in places)
     return next((paths for paths in found if paths), [])
 
 
@@ -149,19 +171,9 @@ def photo_of_size(
     return fitting[0]
 
 
-def open_image(path: Path) -> Image.Image:
-    """Read an image file as it is."""
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return image
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from error
-
-
 def read_labels(path: Path, classes: int) -> npt.NDArray[np.uint8]:
     """Read a label map: (height, width), 0 to ``classes`` and 255."""
-    image = open_image(path)
+    image = read_image(path)
     if image.mode not in ("P", "L"):
         raise ValueError(f"{path}: a label map has one number per pixel; this is {image.mode}.")
     labels: npt.NDArray[np.uint8] = np.array(image)
@@ -171,16 +183,33 @@ def read_labels(path: Path, classes: int) -> npt.NDArray[np.uint8]:
 
 
 def read_xml(path: Path) -> ElementTree.Element:
-    """Read an XML file."""
+    """Read an XML file without a document type, whose entities could expand without end."""
+    content = read_bytes(path)
+    if b"<!DOCTYPE" in content.replace(b"\0", b""):  # in UTF-16 too; other encodings that expat reads extend ASCII
+        raise ValueError(f"{path}: cannot be read (declares a document type, which no annotation needs).")
     try:
-        return ElementTree.parse(path).getroot()
-    except (OSError, ElementTree.ParseError) as error:
-        raise ValueError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from error
+        return ElementTree.fromstring(content)
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # of an encoding that is unknown
+        raise ValueError(f"{path}: cannot be read ({error}).") from error
 
 
 def text_of(element: Any, tag: str, path: Path) -> str:
     """Return the text of an element inside another."""
-    text: str | None = element.findtext(tag)
+    text: str = (element.findtext(tag) or "").strip()
     if not text:
         raise ValueError(f"{path}: has an element without {tag}.")
-    return text.strip()
+    return text
+
+
+def whole_number(value: Any, lowest: int = 0, highest: int = (1 << 31) - 1) -> int:
+    """Return a whole number that an annotation gives as 3, 3.0 or "3".
+
+    Raises:
+        ValueError: it is something else, or out of range.
+    """
+    number = float(value) if isinstance(value, str) else value
+    if not isinstance(number, (int, float)):
+        raise ValueError(f"{type(value).__name__} where a number belongs")
+    if not (lowest <= number <= highest and number == int(number)):
+        raise ValueError(f"{value!r:.40} is no whole number from {lowest} to {highest}")
+    return int(number)

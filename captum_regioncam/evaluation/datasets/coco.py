@@ -1,30 +1,44 @@
 """MS COCO 2014 and 2017."""
 
-import contextlib
-import io
 import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from captum_regioncam.evaluation.datasets.base import PhotoDataset, Sample, checked_names, data_root, photo_of_size
+from captum_regioncam.evaluation.datasets.base import (
+    PhotoDataset,
+    Sample,
+    checked_names,
+    data_root,
+    photo_of_size,
+    whole_number,
+)
+from captum_regioncam.evaluation.label_maps import MOST_CLASSES
+from captum_regioncam.inputs import read_json
 
 __all__ = ["Coco"]
 
+_LONGEST_OUTLINE = 1_000_000  # in pixels; pycocotools takes about 100 bytes for each
+
 
 class Coco(PhotoDataset):
-    """MS COCO 2014 or 2017: SPLIT/ and annotations/instances_SPLIT.json, read by pycocotools.
+    """MS COCO 2014 or 2017: SPLIT/ and annotations/instances_SPLIT.json.
 
-    The semantic mask is drawn from all instances, including crowds. Larger instances are drawn first, so that objects
-    on top of others stay visible.
+    The semantic mask is drawn by pycocotools from all instances, including crowds. Larger instances are drawn first, so
+    that objects on top of others stay visible.
 
     Args:
         root: the folder that contains both.
         split: such as train2014 or val2017.
-        ground_truth: draw the masks.
+        ground_truth: draw the masks, of at most 254 classes.
 
     Raises:
-        ValueError: as in :class:`PhotoDataset`.
+        ValueError: as in :class:`PhotoDataset`. An annotation that is broken is an error of its photo alone.
 
     Example::
 
@@ -34,33 +48,134 @@ class Coco(PhotoDataset):
     """
 
     def __init__(self, root: str | os.PathLike[str], split: str = "val2014", ground_truth: bool = True) -> None:
-        from pycocotools.coco import COCO
-
         annotations = f"annotations/instances_{split}.json"
         self.root = data_root(root, ["", "coco"], [split, annotations], "COCO")
-        self.split, self.ground_truth = split, ground_truth
-        self.index_files = [self.root / annotations]
-        with contextlib.redirect_stdout(io.StringIO()):
-            try:
-                self.coco = COCO(str(self.root / annotations))
-            except (ValueError, KeyError, AssertionError) as error:
-                raise ValueError(f"{self.root / annotations}: cannot be read ({error!r}).") from error
-        categories = self.coco.loadCats(sorted(self.coco.getCatIds()))
-        self.classes = [category["name"] for category in categories]
-        self._keys = {category["id"]: key for key, category in enumerate(categories)}
-        self._images = self.coco.loadImgs(sorted(self.coco.getImgIds()))
-        files = [Path(image["file_name"]) for image in self._images]
-        self.names = checked_names([file.with_suffix("").as_posix() for file in files], self.root / annotations)
+        self.split, self.ground_truth, self._path = split, ground_truth, self.root / annotations
+        self.index_files = [self._path]
+        content = read_json(self._path)
+        with _errors_in(f"{self._path}: cannot be read"):
+            categories, self._images = _by_id(content["categories"]), _by_id(content["images"])
+            self.classes = [_text(category["name"]) for category in categories]
+            self._keys = {category["id"]: key for key, category in enumerate(categories)}
+            names = [Path(_text(image["file_name"])).with_suffix("").as_posix() for image in self._images]
+            self._instances: dict[Any, list[dict[str, Any]]] = {image["id"]: [] for image in self._images}
+            for instance in content.get("annotations", ()):
+                self._instances.setdefault(_id(instance["image_id"]), []).append(instance)
+        self.names = checked_names(names, self._path)
+        if ground_truth and len(self.classes) > MOST_CLASSES:
+            raise ValueError(
+                f"{self._path}: has {len(self.classes)} categories, but 8-bit masks hold {MOST_CLASSES} classes. With "
+                "ground_truth=False, its photos can be read."
+            )
 
     def __getitem__(self, index: int) -> Sample:
-        image = self._images[index]
-        size = (image["width"], image["height"])
-        photo = photo_of_size(self.root / self.split / image["file_name"], size)
-        instances = self.coco.loadAnns(self.coco.getAnnIds(imgIds=image["id"]))
-        keys = sorted({self._keys[instance["category_id"]] for instance in instances})
+        image, name = self._images[index], self.names[index]
+        with _errors_in(f"{self._path}: has a broken entry for {name}"):
+            width, height = (whole_number(image[side], 1) for side in ("width", "height"))
+            instances = self._instances[image["id"]]
+            keys = sorted(set(map(self._key, instances)))
+        photo = photo_of_size(self.root / self.split / image["file_name"], (width, height))
         labels = None
         if self.ground_truth:
-            labels = np.zeros((image["height"], image["width"]), dtype=np.uint8)
-            for instance in sorted(instances, key=lambda instance: -instance["area"]):
-                labels[self.coco.annToMask(instance) > 0] = self._keys[instance["category_id"]] + 1
-        return Sample(self.names[index], photo, keys, keys, labels)
+            labels = np.zeros((height, width), dtype=np.uint8)
+            with _errors_in(f"{self._path}: has a broken annotation of {name}"):
+                for instance in sorted(instances, key=_area, reverse=True):
+                    labels[_mask(instance["segmentation"], height, width)] = self._key(instance) + 1
+        return Sample(name, photo, keys, keys, labels)
+
+    def _key(self, instance: dict[str, Any]) -> int:
+        category = _id(instance["category_id"])
+        if category not in self._keys:
+            raise ValueError(f"{category!r:.40} is the id of no category")
+        return self._keys[category]
+
+
+@contextmanager
+def _errors_in(what: str) -> Iterator[None]:
+    """Turn the errors of code that expects JSON of another form into a ValueError that says what is broken."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else error
+        raise ValueError(f"{what} ({reason}).") from error
+
+
+def _by_id(records: Any) -> list[dict[str, Any]]:
+    counts = Counter(_id(record["id"]) for record in records)
+    if several := [one for one, count in counts.items() if count > 1]:
+        raise ValueError(f"the id {several[0]!r:.40} is given twice")
+    return sorted(records, key=lambda record: record["id"])
+
+
+def _id(value: Any) -> Any:
+    if not isinstance(value, (int, float, str)) or value != value:
+        raise ValueError(f"an id that is {'no number' if value != value else type(value).__name__}")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"a name that is {type(value).__name__}")
+    return value
+
+
+def _area(instance: dict[str, Any]) -> float:
+    area = instance["area"]
+    if not isinstance(area, (int, float)) or area != area:
+        raise ValueError("an area that is no number")
+    return area
+
+
+def _mask(segmentation: Any, height: int, width: int) -> npt.NDArray[np.bool_]:
+    """Draw an instance, after the checks that pycocotools does not make: it would crash, or read beyond its memory."""
+    if isinstance(segmentation, list):
+        from pycocotools import mask
+
+        _check_polygons(segmentation, height, width)
+        drawn: npt.NDArray[np.bool_] = mask.decode(mask.merge(mask.frPyObjects(segmentation, height, width))) > 0
+        return drawn
+    if segmentation["size"] != [height, width]:
+        raise ValueError(f"run lengths for another size than {height} x {width}")
+    counts = segmentation["counts"]
+    runs = [whole_number(count) for count in (_counts(counts) if isinstance(counts, str) else counts)]
+    if sum(runs) != height * width:
+        raise ValueError(f"run lengths of {sum(runs)} pixels instead of {height} x {width}")
+    return np.repeat(np.arange(len(runs)) % 2 > 0, runs).reshape(width, height).T
+
+
+def _check_polygons(polygons: list[Any], height: int, width: int) -> None:
+    if not polygons:
+        raise ValueError("no polygon")
+    length = 0.0
+    for polygon in polygons:
+        if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
+            raise ValueError("a polygon that is no list of x, y, x, y, x, y and so on")
+        for start, side in enumerate((width, height)):
+            values = polygon[start::2]
+            for value in values:
+                if not isinstance(value, (int, float)) or not -side <= value <= 2 * side:
+                    raise ValueError(f"the coordinate {value!r:.40} in a photo of {width} x {height} pixels")
+            length += float(np.abs(np.diff(values, append=values[0])).sum())
+    if length > _LONGEST_OUTLINE:
+        raise ValueError(f"an outline of {length:.0f} pixels")
+
+
+def _counts(text: str) -> list[int]:
+    """Decode COCO's compressed run lengths: 5 bits a character, and from the fourth on, differences to two before."""
+    counts: list[int] = []
+    value = shift = 0
+    for code in text.encode():
+        bits = code - 48
+        if not 0 <= bits < 64 or shift > 60:
+            raise ValueError("compressed run lengths that are broken")
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:  # more follow
+            continue
+        if bits & 16:
+            value -= 1 << shift
+        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+        value = shift = 0
+    if shift:
+        raise ValueError("compressed run lengths that end early")
+    return counts

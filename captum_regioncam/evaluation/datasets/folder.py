@@ -1,8 +1,8 @@
 """A folder of your own photos."""
 
-import json
 import os
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,11 @@ from captum_regioncam.evaluation.datasets.base import (
     Sample,
     checked_names,
     data_root,
-    open_image,
     photo_of_size,
+    whole_number,
 )
-from captum_regioncam.photos import PHOTO_SUFFIXES
+from captum_regioncam.inputs import read_json
+from captum_regioncam.photos import PHOTO_SUFFIXES, read_image
 
 __all__ = ["PhotoFolder"]
 
@@ -47,15 +48,17 @@ class PhotoFolder(PhotoDataset):
         self.ground_truth = ground_truth
         index = self.root / "index.json"
         self.index_files = [index]
+        entries = read_json(index)
         try:
-            entries = json.loads(index.read_text())
+            if not isinstance(entries, list) or not all(isinstance(entry["name"], (str, int)) for entry in entries):
+                raise TypeError("not a list, or a name that is no text")
             names = [str(entry["name"]) for entry in entries]
-            self._targets = [int(entry["target"]) for entry in entries]
+            self._targets = [whole_number(entry["target"]) for entry in entries]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f'{index}: expects a list of {{"name": ..., "target": ...}} ({error!r}).') from error
         self.names = checked_names(names, index, f"{self.root / 'images'}")
         self._photos: defaultdict[str, list[Path]] = defaultdict(list)
-        for path in sorted((self.root / "images").rglob("*")):
+        for path in sorted(_files(self.root / "images")):
             if path.suffix.lower() in PHOTO_SUFFIXES:
                 relative = path.relative_to(self.root / "images")
                 self._photos[relative.as_posix()].append(path)
@@ -71,12 +74,18 @@ class PhotoFolder(PhotoDataset):
         labels = None
         if self.ground_truth:
             path = self.root / "masks" / f"{name}.png"
-            if not path.exists():
+            if not os.path.exists(path):
                 path = (self.root / "masks" / photo.relative_to(self.root / "images")).with_suffix(".png")
-            mask = np.asarray(open_image(path).convert("L"))
+            mask = np.asarray(read_image(path, "L"))
             if 0 < mask.max() <= 127:
                 raise ValueError(f"{path}: its brightest pixel is {mask.max()}; expects 255 (above 127) on the object.")
             labels = (mask > 127).astype(np.uint8)
         size = None if labels is None else (labels.shape[1], labels.shape[0])
         image = photo_of_size(photo, size, upright=True)
         return Sample(name, image, [0], [self._targets[index]], labels)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder, except those in folders that cannot be listed: others may be there."""
+    for place, _, names in os.walk(folder):
+        yield from (Path(place, name) for name in names)

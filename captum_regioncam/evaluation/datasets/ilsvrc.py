@@ -8,11 +8,14 @@ import numpy as np
 from captum_regioncam.evaluation.datasets.base import (
     PhotoDataset,
     Sample,
+    check_folder,
     first_files,
     photo_of_size,
     read_xml,
     text_of,
+    whole_number,
 )
+from captum_regioncam.inputs import read_text
 
 __all__ = ["Ilsvrc2012"]
 
@@ -44,12 +47,13 @@ class Ilsvrc2012(PhotoDataset):
     _SYNSETS = ("LOC_synset_mapping.txt", "synset_words.txt", "synsets.txt")
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
+        check_folder(Path(root))
         roots = [Path(root), Path(root) / "ILSVRC"]
         photos = {path.stem: path for path in first_files(roots, self._PHOTOS, ("*.JPEG", "*/*.JPEG"))}
         self._boxes = {path.stem: path for path in first_files(roots, self._BOXES, ("*.xml", "*/*.xml"))}
         lists = first_files(roots, (".",), self._SYNSETS)
         folders = {path.parent.name for path in photos.values() if path.parent.name.startswith("n")}
-        ids = {line.split()[0] for line in lists[0].read_text().splitlines() if line.strip()} if lists else folders
+        ids = {line.split()[0] for line in read_text(lists[0]).splitlines() if line.strip()} if lists else folders
         missing = {
             f"*.JPEG in {' or '.join(self._PHOTOS)}": photos,
             f"*.xml in {' or '.join(self._BOXES)}": self._boxes,
@@ -70,16 +74,24 @@ class Ilsvrc2012(PhotoDataset):
         path = self._boxes[name]
         tree = read_xml(path)
         try:
-            size = (int(text_of(tree, "size/width", path)), int(text_of(tree, "size/height", path)))
+            width, height = (whole_number(text_of(tree, f"size/{side}", path), 1) for side in ("width", "height"))
             objects = list(tree.iter("object"))
             corners = ("xmin", "ymin", "xmax", "ymax")
-            boxes = [[int(float(text_of(item, f"bndbox/{corner}", path))) for corner in corners] for item in objects]
+            boxes = [[_pixel(text_of(item, f"bndbox/{corner}", path)) for corner in corners] for item in objects]
         except ValueError as error:
             raise error if str(path) in str(error) else ValueError(f"{path}: {error}.") from error
         synsets = {text_of(item, "name", path) for item in objects}
         if len(synsets) != 1 or not synsets <= set(self.classes):
             raise ValueError(f"{path}: names {', '.join(sorted(synsets)) or 'no object'}; expects one known class.")
         key = self._keys[synsets.pop()]
-        photo = photo_of_size(self._photos[index], size, resized=True)
-        in_photo = np.array(boxes) * [*photo.size, *photo.size] / [*size, *size]
+        photo = photo_of_size(self._photos[index], (width, height), resized=True)
+        in_photo = np.array(boxes) * [*photo.size, *photo.size] / [width, height, width, height]
         return Sample(name, photo, [key], [key], boxes=in_photo)
+
+
+def _pixel(text: str) -> int:
+    """Return a coordinate without its fraction. Some boxes reach beyond their photo."""
+    value = float(text)
+    if not abs(value) <= 1_000_000:
+        raise ValueError(f"{text:.40} is no coordinate of a photo")
+    return int(value)

@@ -15,6 +15,7 @@ from captum_regioncam.evaluation.datasets.base import (
     read_xml,
     text_of,
 )
+from captum_regioncam.inputs import read_text
 
 __all__ = ["VOC_CLASSES", "Voc2012"]
 
@@ -56,7 +57,7 @@ class Voc2012(PhotoDataset):
         self.root = data_root(root, ["", "VOC2012", "VOCdevkit/VOC2012"], wanted, "VOC 2012")
         self.labels_from, self.ground_truth = labels_from, ground_truth
         self.index_files = [self.root / wanted[1]]
-        lines = [line.split() for line in (self.root / wanted[1]).read_text().splitlines() if line.strip()]
+        lines = [line.split() for line in read_text(self.root / wanted[1]).splitlines() if line.strip()]
         self.names = checked_names([Path(line[0]).stem for line in lines], self.root / wanted[1])
         # Lists of the augmented set hold the paths of photo and mask.
         masks = [
