@@ -10,7 +10,7 @@ from captum_regioncam.scores import box_score, class_scores, segmentation_score,
 from captum_regioncam.stages import Stages, find_stages
 from captum_regioncam.visualization import show_attributions
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 __all__ = [
     "LayerCam",

@@ -286,7 +286,7 @@ def test_provenance(seeds):
     assert content["format"] == 1
     [one] = content["runs"]
     assert sorted(one["results"]) == [f"{name}.npy" for name in NAMES]
-    assert [session["results_written"] for session in one["sessions"]] == [2, 4]
+    assert [session["photos"] for session in one["sessions"]] == [2, 4]
     digest = hashlib.sha256(Path("net.pth").read_bytes()).hexdigest()
     of_scores = json.loads(Path("scores.json").read_text())["provenance"]
     for found in (*one["sessions"], of_scores):

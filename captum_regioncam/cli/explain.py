@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
         settings={name: getattr(options, name) for name in _SETTINGS},
     )
     planned = list(_planned(options, outputs, targets))
-    with _writing(options.output, planned, set(map(os.path.realpath, images)), origin) as writer:
+    with _writing(options.output, planned, set(map(os.path.realpath, images)), origin, explained) as writer:
         for image in tqdm(images, unit="photo", disable=len(images) == 1):
             try:
                 seen, fitted = classifier.fit(read_photo(image))
@@ -142,7 +142,9 @@ def _planned(options: argparse.Namespace, outputs: dict[str, str], targets: list
 
 
 @contextmanager
-def _writing(folder: Path, names: list[str], inputs: set[str], origin: dict[str, Any]) -> Iterator[Writer]:
+def _writing(
+    folder: Path, names: list[str], inputs: set[str], origin: dict[str, Any], explained: dict[str, Any]
+) -> Iterator[Writer]:
     """Check that the files can be written, and keep the folder's record while they are.
 
     Raises:
@@ -169,7 +171,8 @@ def _writing(folder: Path, names: list[str], inputs: set[str], origin: dict[str,
         yield Writer(folder, token, stamps=stamps)
     finally:
         with suppress(UsageError, OutputError), locked(folder, "--output", wait=_PATIENCE):
-            Record.read(folder).end(token, seconds=round(time.monotonic() - start, 1))
+            seconds = round(time.monotonic() - start, 1)
+            Record.read(folder).end(token, photos=len(explained), seconds=seconds)
 
 
 def _figure(

@@ -157,9 +157,8 @@ class _SeedReader:
             sample = self.dataset[self._numbers[name]]
         seed = load_seed(self.folder / f"{name}.npy", sample.keys or None if sample else None)
         if self.dataset and (seed.keys >= len(self.dataset.classes)).any():
-            raise ValueError(
-                f"{name}: has class {int(seed.keys.max())}, but the data set's are 0 to {len(self.dataset.classes) - 1}."
-            )
+            last = len(self.dataset.classes) - 1
+            raise ValueError(f"{name}: has class {int(seed.keys.max())}, but the data set's are 0 to {last}.")
         size = (sample.photo.height, sample.photo.width) if sample else seed.high_res.shape[1:]
         if not len(seed.keys):
             if size == (1, 1):
@@ -236,9 +235,11 @@ class LabelMaps:
         places = [self._places(name) for name in names]
         with contextlib.ExitStack() as held:
             results: dict[Path, Results] = {}
+            settings = self._settings()
             for option, path in folders:
                 files = [file for of_seed in places for home, file in of_seed if home == path]
-                folder = ResultFolder(option, path, "labels", self._settings(), files, replaces=True, inputs=inputs)
+                per_photo = len(files) // max(1, len(names))
+                folder = ResultFolder(option, path, "labels", settings, files, True, inputs, per_photo)
                 results[path] = held.enter_context(folder.held(worker, session, resume=resume))
 
             def keep(number: int, read: _Read, contents: list[bytes]) -> None:

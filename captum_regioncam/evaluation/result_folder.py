@@ -76,6 +76,7 @@ class ResultFolder:
         names: the paths of all results below the folder.
         replaces: whether a run with other settings replaces the results of the last one; otherwise it is refused.
         inputs: the real paths of files that are read, which are never written.
+        per_photo: how many of the results belong to one photo.
     """
 
     option: str
@@ -85,6 +86,7 @@ class ResultFolder:
     names: Sequence[str]
     replaces: bool = False
     inputs: Collection[Path] = ()
+    per_photo: int = 1
     _lock: ExitStack = field(default_factory=ExitStack, init=False)
 
     @contextmanager
@@ -187,7 +189,7 @@ class ResultFolder:
             )
 
     def _end(self, token: str, written: int, start: float) -> None:
-        outcome = {"results_written": written, "seconds": round(time.monotonic() - start, 1)}
+        outcome = {"photos": written // self.per_photo, "seconds": round(time.monotonic() - start, 1)}
         Record.read(self.path).end(token, **outcome)
 
 
