@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from captum_regioncam.evaluation import LocalizationScore, PixelAveragePrecision, squash_boxes
+from captum_regioncam.evaluation import LocalizationScore, PixelAveragePrecision, segmentation, squash_boxes
 
 
 def block(*boxes, value=1.0, side=224):
@@ -256,6 +256,18 @@ def test_pxap_of_the_mask_itself_is_one_and_of_a_constant_the_share_of_the_objec
     score.reset()
     score.update(torch.ones(8, 8), mask.bool())
     assert float(score.compute()) == pytest.approx(float(mask.float().mean()))
+
+
+def test_pxap_of_blocks_of_rows_is_that_of_the_whole(monkeypatch):
+    cam, mask = torch.rand(9, 7), torch.randint(0, 2, (9, 7))
+    mask[4] = 255
+    whole, blocks = PixelAveragePrecision(bins=10), PixelAveragePrecision(bins=10)
+    whole.update(cam, mask)
+    monkeypatch.setattr(segmentation, "_BLOCK", 15)  # two rows
+    blocks.update(cam, mask)
+    assert torch.equal(blocks.inside, whole.inside)
+    assert torch.equal(blocks.outside, whole.outside)
+    assert whole.inside.sum() + whole.outside.sum() == 8 * 7
 
 
 def test_pxap_wrong_input():

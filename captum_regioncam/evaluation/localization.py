@@ -13,7 +13,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from captum_regioncam.arguments import plane_size, real, whole
-from captum_regioncam.evaluation.segmentation import IGNORED
+from captum_regioncam.evaluation.segmentation import IGNORED, row_blocks
 from captum_regioncam.grids import min_max
 
 __all__ = ["BOXES", "LocalizationScore", "PixelAveragePrecision", "squash_boxes"]
@@ -199,10 +199,13 @@ class PixelAveragePrecision(Metric):
         truth = torch.as_tensor(np.asarray(mask)).to(self.inside.device)
         if cam.dim() != 2 or cam.shape != truth.shape:
             raise ValueError(f"cam {tuple(cam.shape)} and mask {tuple(truth.shape)}: expects (H, W) for both.")
-        inside, ignored = truth == 1, truth == IGNORED
-        bins = (_stretched(cam).to(truth.device, torch.float64) * self.bins).int()
-        cells = bins.add_(inside, alpha=self.bins + 1).add_(ignored, alpha=2 * (self.bins + 1))
-        counts = torch.bincount(cells.flatten(), minlength=3 * (self.bins + 1)).view(3, -1)
+        stretched = _stretched(cam).to(truth.device)
+        counts = truth.new_zeros(3, self.bins + 1, dtype=torch.int64)
+        for part in row_blocks(*truth.shape):
+            bins = (stretched[part].double() * self.bins).int()
+            cells = bins.add_(truth[part] == 1, alpha=self.bins + 1)
+            cells.add_(truth[part] == IGNORED, alpha=2 * (self.bins + 1))
+            counts += torch.bincount(cells.flatten(), minlength=counts.numel()).view(3, -1)
         if counts[0].sum() != (truth == 0).sum():
             raise ValueError("mask: expects only the values 0, 1 and 255.")
         self.outside += counts[0]

@@ -1,6 +1,6 @@
 """Mean IoU of seeds over all background thresholds, from one pass over the photos."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,17 @@ from torchmetrics import Metric
 
 from captum_regioncam.arguments import real, whole
 
-__all__ = ["IGNORED", "SegmentationScore"]
+__all__ = ["IGNORED", "SegmentationScore", "row_blocks"]
 
 IGNORED = 255
 _BLOCK = 2**22  # pixels that are counted at once
+
+
+def row_blocks(height: int, width: int) -> Iterator[slice]:
+    """Yield blocks of a photo's rows, so that what is counted of a large photo takes little memory at once."""
+    rows = max(1, _BLOCK // max(1, width))
+    for start in range(0, height, rows):
+        yield slice(start, start + rows)
 
 
 class SegmentationScore(Metric):
@@ -89,8 +96,7 @@ class SegmentationScore(Metric):
             )
         self._check("keys", classes, 0, self.num_classes - 1)
         counts = torch.zeros_like(self.histogram)
-        rows = max(1, _BLOCK // max(1, truth.shape[1]))
-        for part in (slice(start, start + rows) for start in range(0, len(truth), rows)):
+        for part in row_blocks(*truth.shape):
             counts += self._counts(cams[:, part], classes, truth[part].long())
         self.histogram += counts
 
