@@ -4,6 +4,8 @@ CONSTRAINTS ?= constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
+# One process for each core, each with one thread.
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
 
 .PHONY: demo test check bench docs picture dist test-dist clean
 
@@ -11,7 +13,7 @@ demo: $(VENV)/demo.stamp
 	$(BIN)/captum-regioncam demo
 
 test: $(VENV)/test.stamp
-	$(BIN)/python -m pytest --cov
+	$(TEST) --cov
 
 check: $(VENV)/test.stamp
 	$(BIN)/ruff check .
@@ -52,7 +54,7 @@ test-dist:
 	$(PYTHON) -m venv build/tested/.venv
 	build/tested/.venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) \
 		"$$(ls dist/*.whl)[demo,eval,test]"
-	cd build/tested && $(BIN)/python -m pytest
+	cd build/tested && $(TEST)
 	rm -rf build/tested
 
 clean:

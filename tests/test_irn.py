@@ -1,13 +1,12 @@
 """Seeds and their mIoU against IRN's own steps (Ahn et al., CVPR 2019), on photos of odd sizes."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from commands import VOC_MODEL, run
+from commands import VOC_MODEL, run, scores_in
 from made_datasets import ColourNet, make_voc, shapes
 from PIL import Image
 
@@ -84,7 +83,7 @@ def test_seeds_and_miou_are_irn_s(voc):
     for threshold in (0.15, 0.30):
         arguments = ["--seeds", "seeds", "--threshold", str(threshold), "--json", "out.json"]
         assert run("evaluate", "voc", "--root", str(home), *arguments) == 0
-        [result] = json.loads(Path("out.json").read_text()).values()
+        [result] = scores_in("out.json").values()
         assert result["miou"] == pytest.approx(100 * irn_miou(seeds, masks, threshold), rel=0, abs=1e-9)
         assert 5 < result["miou"] < 95
     # Straight to the photo's size is something else where a side is no multiple of 16, and there alone.

@@ -103,7 +103,7 @@ def _without_mkldnn(dtype):
         yield
 
 
-@pytest.mark.parametrize(("dtype", "examples"), [(torch.float32, 1200), (torch.float64, 400), (torch.bfloat16, 400)])
+@pytest.mark.parametrize(("dtype", "examples"), [(torch.float32, 600), (torch.float64, 200), (torch.bfloat16, 200)])
 @pytest.mark.usefixtures("_without_mkldnn")
 @pytest.mark.filterwarnings("ignore:TF32 acceleration on top of oneDNN")  # the flags' setter says so of itself
 def test_equals_the_dense_method(dtype, examples):
