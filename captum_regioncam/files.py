@@ -1,21 +1,38 @@
 """Results out: files that are written completely or not at all, and only where nothing else is lost."""
 
+import hashlib
 import io
 import os
+import re
 import secrets
 import stat
+import sys
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
-__all__ = ["MARK", "UNFINISHED", "OutputError", "check_output", "encode_figure", "is_stream", "write_whole"]
+__all__ = [
+    "MARK", "UNFINISHED", "OutputError", "check_folder", "check_output", "encode_figure", "fits", "is_stream",
+    "write_output", "write_whole",
+]  # fmt: skip
 
 MARK = "written by captum_regioncam"
 """What every file that a user names as an output (``--json``, ``--plot``) says of itself: it may be replaced."""
-_NEAR = 1 << 16
 UNFINISHED = ".captum_regioncam-"
-"""How the names of files begin that are still being written."""
+"""How the names of files begin that are still being written, and of journals of what is written."""
+
+_SIGNS = {
+    b"{": b'"written_by": "' + MARK.encode(),
+    b"\x89PNG": b"Software\0" + MARK.encode(),
+    b"\xff\xd8": b"\xff\xfe",  # JPEG's comment, whose length is followed by the mark
+    b"%PDF": b"/Creator (" + MARK.encode(),
+    b"<?xml": b"<dc:title>" + MARK.encode(),
+}
+"""How files of each format begin, and where they have the mark."""
+_NEAR = 1 << 16  # bytes from a file's ends, where the mark is
+_LONGEST_NAME = 255  # bytes
+_DESCRIPTOR = re.compile(r"/(?:dev/fd|proc/self/fd)/([0-9]+)|/dev/(stdout)|/dev/(stderr)")
 
 
 class OutputError(Exception):
@@ -26,28 +43,22 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
     """Write a file that appears, or replaces an older one, only once it is complete.
 
     Missing folders are created. A symlink is followed, and a file that is replaced hands on its permissions. A FIFO, a
-    character device or ``/dev/stdout`` gets the bytes.
+    character device or an open file such as ``/dev/stdout`` gets the bytes, at its end.
 
     Raises:
         OutputError: the file cannot be written. Nothing is left behind, and an older file stays.
     """
     try:
         if is_stream(path):
-            with open(path, "wb") as stream:
-                stream.write(content)
+            _write_through(path, content)
             return
-        target = Path(os.path.realpath(path))
-        mode = target.stat().st_mode if target.exists() else None
-        if mode is not None and not stat.S_ISREG(mode):
-            raise OutputError(f"{path}: is not a regular file; choose another name.")
-        if mode is not None and not mode & 0o222:
-            raise OutputError(f"{path}: is write-protected; choose another name.")
+        target = _target(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.parent / f"{UNFINISHED}{secrets.token_hex(8)}"
         try:
             temporary.open("xb").close()
-            if mode is not None:
-                temporary.chmod(stat.S_IMODE(mode))
+            if target.exists():
+                temporary.chmod(stat.S_IMODE(target.stat().st_mode))
             temporary.write_bytes(content)
             temporary.replace(target)
         finally:
@@ -56,34 +67,85 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
         raise OutputError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error}).") from error
 
 
+def _target(path: str | os.PathLike[str]) -> Path:
+    """Return the file that a path leads to, checked: it can be replaced, or made."""
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise OutputError(f"{path}: is a folder; give a file to write.")
+    if blocked := next((parent for parent in target.parents if parent.exists() and not parent.is_dir()), None):
+        raise OutputError(f"{path}: cannot be written, as {blocked} is a file.")
+    if os.path.lexists(target):
+        mode = target.lstat().st_mode
+        if not stat.S_ISREG(mode):
+            raise OutputError(f"{path}: is not a regular file; choose another name.")
+        if not mode & 0o222:
+            raise OutputError(f"{path}: is write-protected; choose another name.")
+    return target
+
+
+def _write_through(path: str | os.PathLike[str], content: bytes) -> None:
+    if (named := _DESCRIPTOR.fullmatch(str(path))) is None:
+        with open(os.open(path, os.O_WRONLY), "wb") as stream:
+            stream.write(content)
+        return
+    number, is_stdout, _ = named.groups()
+    sys.stdout.flush()  # what was printed comes first
+    sys.stderr.flush()
+    with open(os.dup(int(number) if number else 1 if is_stdout else 2), "wb") as stream:
+        stream.write(content)
+
+
 def check_output(path: Path) -> None:
-    """Check, before a long run, that a file named by the user can be written, and that nothing is lost by it.
+    """Check, before a long run and again at its end, that an output the user named can be written, and nothing is lost.
 
     Raises:
         OutputError: there is a file that this package did not write, or none can be written there.
     """
     if is_stream(path):
         return
-    target = Path(os.path.realpath(path))
-    if target.name.startswith(".captum_regioncam"):
-        raise OutputError(f"{path}: is a name that this package keeps for its records; choose another name.")
     try:
-        if target.is_dir():
-            raise OutputError(f"{path}: is a folder; give a file to write.")
-        if blocked := next((parent for parent in target.parents if parent.exists() and not parent.is_dir()), None):
-            raise OutputError(f"{path}: cannot be written, as {blocked} is a file.")
-        if target.exists() and not _says_it_is_ours(target):
-            raise OutputError(f"{path}: is a file that this package did not write; choose another name.")
-        if target.exists() and not target.stat().st_mode & 0o222:
-            raise OutputError(f"{path}: is write-protected; choose another name.")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        probe = target.parent / f"{UNFINISHED}{secrets.token_hex(8)}"
+        target = _target(path)
+        if target.name.startswith(".captum_regioncam"):
+            raise OutputError(f"{path}: is a name that this package keeps for its records; choose another name.")
+        if target.exists() and not _has_mark(target):
+            raise OutputError(
+                f"{path}: is a file that this package did not write (version 0.2 did not mark its files); move it, or "
+                "choose another name."
+            )
+        check_folder(target.parent, str(path))
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error}).") from error
+
+
+def check_folder(folder: Path, named: str | None = None) -> None:
+    """Check that files can be written to a folder, which may not exist yet. Nothing is left behind.
+
+    Args:
+        folder: the folder.
+        named: what the user named, for the error; default: the folder.
+
+    Raises:
+        OutputError: they cannot.
+    """
+    there = next(parent for parent in (folder, *folder.absolute().parents) if os.path.lexists(parent))
+    probe = there / f"{UNFINISHED}{secrets.token_hex(8)}"
+    try:
         try:
-            probe.write_bytes(bytes(4096))  # the only sure way to know that the folder can be written to
+            probe.write_bytes(bytes(4096))  # the only sure way to know
         finally:
             probe.unlink(missing_ok=True)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error}).") from error
+        raise OutputError(f"{named or folder}: cannot be written ({error.strerror or error}).") from error
+
+
+def write_output(path: Path, content: bytes) -> None:
+    """Write an output that the user named, unless something of somebody else's has come there meanwhile.
+
+    Raises:
+        OutputError: it has, or the file cannot be written.
+    """
+    check_output(path)
+    write_whole(path, content)
 
 
 def encode_figure(figure: Figure, path: Path, **options: Any) -> bytes:
@@ -106,7 +168,7 @@ def encode_figure(figure: Figure, path: Path, **options: Any) -> bytes:
 
 def is_stream(path: str | os.PathLike[str]) -> bool:
     """Return whether a path takes bytes without being a file that could be replaced: a FIFO, a device, /dev/stdout."""
-    if str(path).startswith(("/dev/std", "/dev/fd/", "/proc/self/fd/")):  # also where it is redirected to a file
+    if _DESCRIPTOR.fullmatch(str(path)):  # also where it is redirected to a file
         return True
     try:
         mode = os.stat(path).st_mode
@@ -115,11 +177,21 @@ def is_stream(path: str | os.PathLike[str]) -> bool:
     return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
 
 
-def _says_it_is_ours(path: Path) -> bool:
-    """Return whether a file has the mark, near its beginning or its end, which is where each format keeps it."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        return False
+def fits(stem: str, ending: str) -> str:
+    """Join a stem and an ending to a name of at most 255 bytes; a stem that is too long is cut, and gets a hash."""
+    room = _LONGEST_NAME - len(os.fsencode(ending))
+    whole = os.fsencode(stem)
+    if len(whole) <= room:
+        return stem + ending
+    mark = "~" + hashlib.sha256(whole).hexdigest()[:8]
+    return whole[: room - len(mark)].decode(errors="ignore") + mark + ending
+
+
+def _has_mark(path: Path) -> bool:
+    """Return whether a file says of itself that this package wrote it, where its format has a place for that."""
     with path.open("rb") as file:
         beginning = file.read(_NEAR)
         file.seek(max(0, path.stat().st_size - _NEAR))
-        return MARK.encode() in beginning + file.read(_NEAR)
+        near = beginning + file.read(_NEAR)
+    sign = next((sign for begins, sign in _SIGNS.items() if beginning.startswith(begins)), None)
+    return sign is not None and sign in near and MARK.encode() in near

@@ -4,14 +4,18 @@ import os
 
 from captum_regioncam.errors import UsageError
 
-__all__ = ["is_first", "launched"]
+__all__ = ["LauncherError", "is_first", "launched"]
+
+
+class LauncherError(UsageError):
+    """The processes of a launcher do not find together; every one of them says so."""
 
 
 def launched() -> tuple[int, int]:
     """Return this process's rank and how many processes there are, from the variables that torchrun sets.
 
     Raises:
-        UsageError: one of them is missing or wrong.
+        LauncherError: one of them is missing or wrong.
     """
     given = {name: os.environ[name] for name in ("RANK", "WORLD_SIZE") if name in os.environ}
     if not given:
@@ -22,12 +26,12 @@ def launched() -> tuple[int, int]:
             raise ValueError
     except (KeyError, ValueError):
         what = " and ".join(f"{name}={value!r}" for name, value in given.items())
-        raise UsageError(
+        raise LauncherError(
             f"the environment has {what}; torchrun sets both, RANK from 0 to WORLD_SIZE - 1. Start with torchrun, or "
             "unset RANK and WORLD_SIZE."
         ) from None
     if count > 1 and (missing := [name for name in ("MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]):
-        raise UsageError(
+        raise LauncherError(
             f"the environment has WORLD_SIZE={count} but no {' and no '.join(missing)}. Start with torchrun, or unset "
             "RANK and WORLD_SIZE."
         )
@@ -35,8 +39,8 @@ def launched() -> tuple[int, int]:
 
 
 def is_first() -> bool:
-    """Return whether this is the process that prints."""
+    """Return whether this is the process that prints, of those that share a run."""
     try:
         return launched()[0] == 0
-    except UsageError:
+    except LauncherError:
         return True

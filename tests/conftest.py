@@ -1,7 +1,9 @@
 """What the tests need before anything is imported: a torchvision that imports, and figures without a screen."""
 
+import json
 import os
 import random
+import subprocess
 import sys
 from pathlib import Path
 
@@ -27,6 +29,23 @@ def colour_factory(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path
     sys.modules.pop("colour_factory", None)
+
+
+@pytest.fixture(scope="session")
+def killed():
+    """A process that runs commands in forks of itself, and kills some of them."""
+    server = [sys.executable, str(Path(__file__).parent / "killed_commands.py")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(server, env=environment, **pipes) as process:
+
+        def run(folder, arguments, killed_at):
+            process.stdin.write(json.dumps([os.path.abspath(folder), arguments, killed_at]) + "\n")
+            process.stdin.flush()
+            return json.loads(process.stdout.readline())
+
+        yield run
+        process.stdin.close()
 
 
 @pytest.fixture

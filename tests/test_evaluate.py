@@ -219,7 +219,7 @@ def test_seeds_of_others_stay(capsys):
         before = everything(Path("seeds"))
         for resume in ([], ["--resume"]):
             assert run(*command, *resume) == 2
-            assert f"--output seeds: has {NAMES[0]}.npy, which this command did not write" in capsys.readouterr().err
+            assert f"--output seeds: has {NAMES[0]}.npy, which this package did not write" in capsys.readouterr().err
         assert everything(Path("seeds")) == before
 
 

@@ -11,6 +11,8 @@ from made_datasets import everything
 from captum_regioncam import files
 from captum_regioncam.files import MARK, OutputError, check_output, is_stream, write_whole
 
+OURS = f'{{"written_by": "{MARK} 0.3.0"}}'
+
 
 def test_written_whole_or_not_at_all(tmp_path, monkeypatch):
     path = tmp_path / "new" / "file.txt"
@@ -36,7 +38,7 @@ def test_written_whole_or_not_at_all(tmp_path, monkeypatch):
 def test_a_replaced_file_hands_on_its_permissions_and_a_symlink_is_followed(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     target, link = tmp_path / "elsewhere" / "scores.json", tmp_path / "link.json"
-    target.write_text(MARK)
+    target.write_text(OURS)
     target.chmod(0o600)
     link.symlink_to(target)
     check_output(link)
@@ -47,10 +49,17 @@ def test_a_replaced_file_hands_on_its_permissions_and_a_symlink_is_followed(tmp_
     assert sorted(everything(tmp_path)) == ["elsewhere", "elsewhere/scores.json", "link.json"]
 
 
-@pytest.mark.parametrize("kind", ["somebody's", "write-protected", "folder", "below a file", "record", "socket"])
+@pytest.mark.parametrize(
+    "kind", ["somebody's", "a quotation", "write-protected", "folder", "below a file", "record", "socket"]
+)
 def test_what_is_not_ours_is_refused_and_stays(tmp_path, monkeypatch, kind):
     path = tmp_path / (".captum_regioncam.json" if kind == "record" else "out.json")
-    expected = {"somebody's": "did not write", "record": "keeps for its records", "folder": "is a folder"}
+    expected = {
+        "somebody's": "did not write",
+        "a quotation": "did not write",
+        "record": "keeps for its records",
+        "folder": "is a folder",
+    }
     if kind == "folder":
         path.mkdir()
     elif kind == "socket":
@@ -58,15 +67,19 @@ def test_what_is_not_ours_is_refused_and_stays(tmp_path, monkeypatch, kind):
         with socket.socket(socket.AF_UNIX) as listening:
             listening.bind(path.name)
     else:
-        path.write_text(MARK if kind in ("write-protected", "record") else "somebody's")
+        path.write_text(OURS if kind in ("write-protected", "record") else f"somebody's, about files {MARK}")
     if kind == "write-protected":
         path.chmod(0o444)
     before = everything(tmp_path)
     asked = path / "out.json" if kind == "below a file" else path
-    says = expected.get(kind, {"below a file": "is a file", "socket": "did not write"}.get(kind, kind))
+    says = expected.get(kind, {"below a file": "is a file", "socket": "not a regular file"}.get(kind, kind))
     with pytest.raises(OutputError, match=says):
         check_output(asked)
-    if kind not in ("somebody's", "record"):  # these are refused before, as only the command knows that they are
+    if kind not in (
+        "somebody's",
+        "record",
+        "a quotation",
+    ):  # these are refused before, as only the command knows that they are
         with pytest.raises(OutputError):
             write_whole(asked, b"ours")
     assert everything(tmp_path) == before
@@ -88,7 +101,12 @@ def test_a_fifo_and_stdout_get_the_bytes(tmp_path):
         with open(tmp_path / "stdout", "wb") as file:
             to = file if redirected else subprocess.PIPE
             done = subprocess.run([sys.executable, "-c", code], stdout=to, check=True)
-        assert (tmp_path / "stdout").read_bytes() if redirected else done.stdout == b"through"
+        assert ((tmp_path / "stdout").read_bytes() if redirected else done.stdout) == b"through"
+    (tmp_path / "stdout").write_bytes(b"before,")
+    with open(tmp_path / "stdout", "ab") as file:
+        subprocess.run([sys.executable, "-c", f"print('printed,', end=''); {code}"], stdout=file, check=True)
+    assert (tmp_path / "stdout").read_bytes() == b"before,printed,through"
+    assert not is_stream("/dev/fd/../cwd/notes")
     assert is_stream("/dev/null")
     assert not is_stream(tmp_path / "nothing")
     assert not is_stream("a\0b")

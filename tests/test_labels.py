@@ -126,7 +126,7 @@ def test_pictures_of_others_stay(voc, capsys):
     before = {path: path.read_bytes() for path in masks.iterdir()}
     for arguments in (["--output", masks], ["--output", "labels", "--overlay", masks]):
         assert run("labels", "seeds", *arguments) == 2
-        assert f"has {NAMES[0]}.png, which this command did not write" in capsys.readouterr().err
+        assert f"has {NAMES[0]}.png, which this package did not write" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in masks.glob("*.png")} == before
 
 

@@ -1,12 +1,13 @@
 """What the commands leave alone, and what their record says."""
 
-import contextlib
 import hashlib
 import json
 import os
 import resource
+import shutil
 import stat
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,14 @@ from PIL import Image
 
 import captum_regioncam
 from captum_regioncam.cli import evaluate as evaluate_command
+from captum_regioncam.cli import explain as explain_command
+from captum_regioncam.cli import seeds as seeds_command
 from captum_regioncam.errors import UsageError
-from captum_regioncam.evaluation import load_seed, progress
+from captum_regioncam.evaluation import load_seed, progress, save_seed
 from captum_regioncam.evaluation.result_folder import recorded
-from captum_regioncam.files import OutputError
-from captum_regioncam.record import RECORD, Record, Run, Writer, fits, listed, locked
+from captum_regioncam.files import OutputError, fits
+from captum_regioncam.record import RECORD, Record, Run, locked, written_below
+from captum_regioncam.writer import Writer
 
 pytestmark = pytest.mark.usefixtures("colour_factory")
 EXPLAIN = [*MODEL, "--size", "32"]
@@ -114,7 +118,7 @@ def test_nothing_below_another_record_is_written(capsys):
     assert run("labels", "work/seeds", "--output", "out/alpha-4") == 0
     before = everything("out")
     record = Record.read(Path("out"))
-    assert record.foreign(["alpha-4/new.npy"]) == f"alpha-4/{RECORD}"
+    assert "alpha-4 in it holds results of its own" in record.obstacle(["alpha-4/new.npy"], {})
     with pytest.raises(ValueError, match="did not write"):
         Writer(Path("out"), "aa").write(f"alpha-4/{NAMES[0]}.png", b"")
     assert everything("out") == before
@@ -182,12 +186,13 @@ def test_explain_in_place_again_and_again(capsys):
         assert explained(Path("photos")) == ["a_cam.png", "a_region-cam_2_cam.png", "b_cam.png"]
     capsys.readouterr()
     assert run(*command, "--target", "2") == 2
-    says = "--output photos: has a_region-cam_2.png, which this command did not write as it is. Choose another folder."
+    says = (
+        "--output photos: has a_region-cam_2.png, which this package did not write. Move it, or choose another folder."
+    )
     assert says in capsys.readouterr().err
     assert unchanged(before, Path("photos"))
-    # Where the class is not known before, the photo stays as well, and only this one fails.
-    monkey = [name for name in everything("photos") if name.endswith(".npy")]
-    assert monkey == ["a_cam.npy", "a_region-cam_2_cam.npy", "b_cam.npy"]
+    arrays = [name for name in everything("photos") if name.endswith(".npy")]
+    assert arrays == ["a_cam.npy", "a_region-cam_2_cam.npy", "b_cam.npy"]
 
 
 def test_an_input_is_never_an_output():
@@ -209,7 +214,7 @@ def test_explain_leaves_somebody_s_manifest_alone(capsys):
     Path("manifest.json").write_text('{"name": "an app"}')
     before = everything(".")
     assert run("explain", "a.png", *EXPLAIN) == 2
-    assert "--output .: has manifest.json, which this command did not write as it is" in capsys.readouterr().err
+    assert "--output .: has manifest.json, which this package did not write. Move it" in capsys.readouterr().err
     assert everything(".") == before
     assert run("explain", "a.png", *EXPLAIN, "--output", "out") == 0
     assert unchanged(before, Path())
@@ -219,7 +224,7 @@ def test_explain_pictures_below_several_folders_are_known_as_such():
     photo("x/a.png")
     photo("y/b.png")
     assert run("explain", "x", "y", *EXPLAIN) == 0
-    assert {path.name for path in listed(Path("x"))} == {"a_cam.png", "b_cam.png", "manifest.json"}
+    assert {path.name for path in written_below(Path("x"))} == {"a_cam.png"}
     assert run("explain", "x", "y", *EXPLAIN) == 0
     assert (explained(Path("x")), explained(Path("y"))) == (["a_cam.png"], ["b_cam.png"])
 
@@ -378,12 +383,13 @@ def test_counts_of_another_index_are_not_added(capsys, monkeypatch):
     "content",
     [
         b"", b"{", b"[]", b"null", b'{"format": 2, "runs": []}', b'{"format": 1, "runs": 3}', b"[" * 100_000,
-        b'{"format": 1, "runs": [{"command": "seeds", "settings": {}, "results": {"../x": [[1, 2]]}}]}',
-        b'{"format": 1, "runs": [{"command": "seeds", "settings": {}, "results": {"/x": [[1, 2]]}}]}',
+        b'{"format": 1, "runs": [{"command": "seeds", "settings": {}, "results": {"../x": [[1, 2, ""]]}}]}',
+        b'{"format": 1, "runs": [{"command": "seeds", "settings": {}, "results": {"/x": [[1, 2, ""]]}}]}',
         b'{"format": 1, "runs": [{"command": "seeds", "settings": {}, "results": {"x": [1]}}]}',
         b'{"format": 1, "runs": [{"command": "seeds", "settings": {}, "writing": {"token": "../x"}}]}',
         b'{"format": 1, "runs": [{"command": "seeds", "settings": {}, "more": 1}]}',
         b'{"format": 1, "runs": [{"command": 1, "settings": {}}]}',
+        b'{"format": 1, "runs": [{"command": "seeds", "settings": {}, "results": {"x": [[1e999, 2, ""]]}}]}',
     ],
 )  # fmt: skip
 def test_a_record_that_is_none_is_left_and_named(content, seeds, capsys):
@@ -421,16 +427,17 @@ def test_the_journal_of_a_killed_process():
     writers[1].write("b.npy", b"b")
     journal = folder / f".captum_regioncam-{token}-1.jsonl"
     with journal.open("a") as file:
-        file.write('["never appeared.npy", 5, 6]\n["half')
+        file.write('["never appeared.npy", 5, 6, "aa"]\n5\n["x", 1e999, 1, ""]\n["half')
     (folder / f".captum_regioncam-{token}-1.tmp").write_bytes(b"half")
     (folder / f".captum_regioncam-{token}-2.tmp").write_bytes(b"not of this session's processes")
     record = Record.read(folder)
+    listing = record.listing()
     names = ("sub/a.npy", "b.npy", "never appeared.npy", "half")
-    assert list(filter(record.is_ours, names)) == ["sub/a.npy", "b.npy"]
+    assert [name for name in names if record.is_ours(name, listing)] == ["sub/a.npy", "b.npy"]
     token = record.begin(record.runs[0], {})
     assert not journal.exists()
     assert sorted(path.name for path in folder.glob(".*-*")) == [path.name for path in folder.glob(".*-2.tmp")]
-    writer = Writer(folder, token, stamps={"b.npy": record.stamps("b.npy")})
+    writer = Writer(folder, token, stamps={"b.npy": record.listing()["b.npy"]})
     writer.write("b.npy", b"anew")
     with pytest.raises(ValueError, match=r"sub/a\.npy: is a file that this command did not write; it stays as it is"):
         writer.write("sub/a.npy", b"anew")
@@ -449,6 +456,7 @@ def test_a_file_system_without_hard_links(monkeypatch):
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", none)
+    Path("sub").mkdir()
     writer = Writer(Path(), "aa")
     writer.write("a.npy", b"a")
     writer.write("a.npy", b"b")
@@ -482,9 +490,9 @@ def test_runs_that_are_alive_keep_their_journals():
     Record.read(Path("out")).end(first)
     record = Record.read(Path("out"))
     assert sorted(record.runs[0].results) == ["a.png", "b.png"]
-    assert Run("explain", {}, writing={"token": "a", "processes": 1, "host": "elsewhere", "pid": 1}).is_alive()
-    with contextlib.suppress(ValueError):
-        record.remove(record.runs[0])
+    assert Run("explain", {}, writing={"host": "elsewhere", "since": time.time() - 60}).is_alive()
+    assert not Run("explain", {}, writing={"host": "elsewhere", "since": time.time() - 1e6}).is_alive()
+    record.remove(record.runs[0])
     record.runs.clear()
     record.save()
     assert sorted(os.listdir("out")) == []
@@ -493,4 +501,148 @@ def test_runs_that_are_alive_keep_their_journals():
 def test_writing_where_the_folder_is_gone():
     with pytest.raises(OutputError, match="cannot be written"):
         Writer(Path("/proc/nowhere"), "aa").write("a.npy", b"a")
-    assert load_seed  # the seeds' own reader is tested with the seeds
+
+
+def test_seeds_killed_at_any_step_on_disk_are_completed(seeds, killed, chance):
+    """Whatever was under way, --resume completes the folder as if nothing had happened."""
+    whole = {path.name: path.read_bytes() for path in Path("work/seeds").glob("*.npy")}
+    command = list(map(str, ["seeds", "voc", "--root", seeds, *VOC_MODEL, *SMALL, "--output"]))
+    status, _ = killed(".", [*command, "counted"], 10**6)
+    assert status == 0
+    for step in sorted(chance.sample(range(1, 55), 14)):
+        output = f"seeds-{step}"
+        status, _ = killed(".", [*command, output], step)
+        assert status == 137
+        status, printed = killed(".", [*command, output, "--resume"], None)
+        assert status == 0, (step, printed)
+        assert {path.name: path.read_bytes() for path in Path(output).glob("*.npy")} == whole
+        hidden = sorted(name for name in os.listdir(output) if name.startswith("."))
+        assert [name for name in hidden if name.endswith((".tmp", ".jsonl"))] == []
+        assert sorted(Record.read(Path(output)).runs[0].results) == sorted(whole)
+
+
+def test_label_maps_and_explanations_killed_at_any_step_are_completed(seeds, killed, chance):
+    command = ["labels", "work/seeds", "--output", "maps", "--overlay", "over", "--threshold"]
+    assert killed(".", [*command, "0.3"], None)[0] == 0
+    assert killed(".", [*command, "0.4"], None)[0] == 0
+    whole = {path.name: path.read_bytes() for path in Path("maps").glob("*.png")}
+    for step in sorted(chance.sample(range(1, 90), 8)):
+        assert killed(".", [*command, "0.3"], None)[0] == 0
+        killed(".", [*command, "0.4"], step)
+        status, printed = killed(".", [*command, "0.4", "--resume"], None)
+        assert status == 0, (step, printed)
+        assert {path.name: path.read_bytes() for path in Path("maps").glob("*.png")} == whole
+    photo("photos/a.png")
+    explain = ["explain", "photos", *EXPLAIN, "--output", "pictures"]
+    for step in sorted(chance.sample(range(1, 25), 6)):
+        killed(".", explain, step)
+        status, printed = killed(".", explain, None)
+        assert status == 0, (step, printed)
+        assert explained(Path("pictures")) == ["a_cam.png"]
+
+
+def test_a_copied_folder_is_known_by_its_content(seeds, capsys):
+    shutil.copytree("work/seeds", "copy", copy_function=shutil.copyfile)  # without times
+    command = ["seeds", "voc", "--root", seeds, *VOC_MODEL, *SMALL, "--output", "copy"]
+    Path(f"copy/{NAMES[0]}.npy").unlink()
+    capsys.readouterr()
+    assert run(*command, "--resume") == 0
+    assert "1/1" in capsys.readouterr().err
+    assert run("labels", "work/seeds", "--output", "maps", "--threshold", "0.3") == 0
+    shutil.copytree("maps", "copied", copy_function=shutil.copyfile)
+    assert run("labels", "work/seeds", "--output", "copied", "--threshold", "0.4") == 0
+
+
+def test_nothing_is_removed_before_all_folders_are_checked(seeds, capsys):
+    assert run("labels", "work/seeds", "--output", "maps") == 0
+    before = everything("maps")
+    Path("theirs").mkdir()
+    Path(f"theirs/{NAMES[3]}.png").write_bytes(b"somebody's")
+    assert run("labels", "work/seeds", "--output", "maps", "--threshold", "0.4", "--overlay", "theirs") == 2
+    assert everything("maps") == before
+    made = []
+    command = ["seeds", "voc", "--root", seeds, *VOC_MODEL, *SMALL, "--output", "new", "--label-maps", "theirs"]
+    assert run(*command) == 2
+    assert f"--label-maps theirs: has {NAMES[3]}.png, which this package did not write" in capsys.readouterr().err
+    assert not Path("new").exists()
+    assert made == []
+
+
+def test_explain_commands_in_one_folder_at_a_time(monkeypatch):
+    for name in ("a.png", "b.png"):
+        photo(name)
+    command = ["explain", "a.png", *EXPLAIN, "--output", "maps"]
+    encode, ran = explain_command.encode_figure, []
+
+    def meanwhile(figure, path):
+        if not ran:
+            ran.append(None)
+            ran[0] = run("explain", "a.png", "b.png", *EXPLAIN, "--output", "maps", "--target", "1")
+        return encode(figure, path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(explain_command, "encode_figure", meanwhile)
+        assert run(*command) == 1  # the other command was faster with a_cam.png
+    assert ran == [0]
+    assert explained(Path("maps")) == ["a_cam.png", "b_cam.png"]
+    assert run(*command) == 0
+    assert run("explain", "b.png", *EXPLAIN, "--output", "maps") == 0
+
+
+def test_label_maps_of_other_settings_never_pass_for_these(seeds):
+    assert run("labels", "work/seeds", "--output", "maps", "--threshold", "0.1") == 0
+    of_now, kept = Path(f"maps/{NAMES[1]}.png"), Path("kept.png")
+    of_now.rename(kept)
+    of_now.write_bytes(b"a draft")
+    assert run("labels", "work/seeds", "--output", "maps", "--threshold", "0.6") == 1
+    kept.rename(of_now)
+    assert run("labels", "work/seeds", "--output", "maps", "--threshold", "0.6", "--resume") == 1  # it stays as it is
+    of_now.unlink()
+    assert run("labels", "work/seeds", "--output", "maps", "--threshold", "0.6", "--resume") == 0
+    save_seed(f"work/seeds/{NAMES[2]}.npy", load_seed(f"work/seeds/{NAMES[3]}.npy"))  # newer than its label map
+    before = Path(f"maps/{NAMES[2]}.png").read_bytes()
+    assert run("labels", "work/seeds", "--output", "maps", "--threshold", "0.6", "--resume") == 0
+    assert Path(f"maps/{NAMES[2]}.png").read_bytes() == Path(f"maps/{NAMES[3]}.png").read_bytes() != before
+
+
+def test_seeds_are_not_continued_with_another_checkpoint_of_the_factory_s(seeds, capsys):
+    Path("own_net.py").write_text(
+        "import torch\nfrom made_datasets import ColourNet\n"
+        "def net():\n    model = ColourNet(20)\n    model.load_state_dict(torch.load('own.pth'))\n    return model\n"
+    )
+    command = ["seeds", "voc", "--root", seeds, "--model", "own_net:net", "--layers", "relu1,relu2", *SMALL]
+    for scale in (1, 2):
+        torch.save({name: scale * value for name, value in ColourNet(20).state_dict().items()}, "own.pth")
+        assert run(*command, "--output", "own", "--resume", "--limit", "3") == (0 if scale == 1 else 2)
+    assert "own: was made with checkpoint = " in capsys.readouterr().err
+
+
+def test_links_and_write_protected_results_stay(seeds):
+    Path("home").mkdir()
+    precious = Path("home/precious.png")
+    precious.write_bytes(b"precious")
+    assert run("labels", "work/seeds", "--output", "maps") == 0
+    record = Record.read(Path("maps"))
+    listed = [precious.stat().st_size, precious.stat().st_mtime_ns, ""]
+    record.runs[0].results["sub/precious.png"] = [tuple(listed)]
+    record.save()
+    Path("maps/sub").symlink_to("../home")
+    protected = Path(f"maps/{NAMES[0]}.png")
+    protected.chmod(0o444)
+    before = protected.read_bytes()
+    assert run("labels", "work/seeds", "--output", "maps", "--threshold", "0.5") == 1
+    assert precious.read_bytes() == b"precious"
+    assert protected.read_bytes() == before
+
+
+def test_a_record_that_is_removed_meanwhile(seeds, capsys, monkeypatch):
+    visit = seeds_command.visit
+
+    def removed(*arguments, **options):
+        result = visit(*arguments, **options)
+        Path("out", RECORD).unlink()
+        return result
+
+    monkeypatch.setattr(seeds_command, "visit", removed)
+    assert run("seeds", "voc", "--root", seeds, *VOC_MODEL, *SMALL, "--output", "out") == 2
+    assert "out: its record .captum_regioncam.json was removed meanwhile." in capsys.readouterr().err

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from captum_regioncam.cli.parser import build_parser
 from captum_regioncam.errors import UsageError
 from captum_regioncam.files import OutputError
-from captum_regioncam.launcher import is_first
+from captum_regioncam.launcher import LauncherError, is_first
 from captum_regioncam.terminal import say
 
 __all__ = ["main"]
@@ -42,10 +42,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = _run(options.command, options)
         sys.stdout.flush()
     except BrokenPipeError:  # such as of "| head"
-        with contextlib.suppress(OSError, ValueError):  # Python flushes once more when it ends
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_stdout()
         return _CLOSED
+    except OSError as error:  # of printing: a full disk, say
+        _forget_stdout()
+        say(f"captum-regioncam: error: cannot print ({error.strerror or error}).", error=True)
+        return 2
     return status
+
+
+def _forget_stdout() -> None:
+    """Have Python, which flushes once more when it ends, flush to nowhere."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(command: str, options: argparse.Namespace) -> int:
@@ -62,9 +71,13 @@ def _run(command: str, options: argparse.Namespace) -> int:
             _check_extra()
         status: int = importlib.import_module(f"captum_regioncam.cli.{command}").run(options)
     except UsageError as error:
-        return end(f"error: {error}", 2)
+        return end(f"error: {error}", 2, everywhere=not resumable or isinstance(error, LauncherError))
     except OutputError as error:
         return end(f"error: {error}{go_on}", 2, everywhere=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        return end(f"error: {error.filename or ''} {error.strerror or error}.".replace("  ", " "), 2, everywhere=True)
     except MemoryError:
         return end("error: there is not enough memory.", 2, everywhere=True)
     except KeyboardInterrupt:

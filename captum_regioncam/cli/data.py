@@ -15,7 +15,6 @@ from captum_regioncam.cli.protocols import PROTOCOLS, Protocol
 from captum_regioncam.errors import UsageError
 from captum_regioncam.evaluation import Coco, Ilsvrc2012, PhotoDataset, PhotoFolder, Voc2012
 from captum_regioncam.provenance import checkpoint_of, device_name, provenance, sha256
-from captum_regioncam.stages import Stages
 
 __all__ = ["check_contrast", "dataset_of", "made_of", "open_dataset", "origin", "protocol_of", "readers_of"]
 
@@ -70,13 +69,14 @@ def readers_of(options: argparse.Namespace) -> int:
     return 0 if not torch.cuda.is_available() or str(options.device).startswith("cpu") else 4
 
 
-def made_of(options: argparse.Namespace, stages: Stages, dataset: PhotoDataset) -> dict[str, Any]:
+def made_of(options: argparse.Namespace, maps: PhotoMaps, dataset: PhotoDataset) -> dict[str, Any]:
     """Return the settings that the maps of a run depend on, as JSON values."""
     names = ["dataset", "split", "labels", "model", "size", "mean", "std", "resize", "method", "contrast", "scales"]
     names += ["flip", "upsample", "normalize", "batch"]
     settings = {name: getattr(options, name, None) for name in names}
-    settings |= {"root": str(Path(options.root).resolve()), "layers": stages.describe().split(", ")}
-    settings |= {"index": dataset.fingerprint()}
+    settings |= {"root": str(Path(options.root).resolve()), "layers": maps.stages.describe().split(", ")}
+    checkpoint = checkpoint_of(maps.classifier.model, options.weights)
+    settings |= {"index": dataset.fingerprint(), "checkpoint": checkpoint.get("state_dict_sha256")}
     return settings | {"weights": _fingerprint(options.weights)}
 
 

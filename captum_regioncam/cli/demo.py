@@ -10,8 +10,9 @@ from captum_regioncam.cli.explain import likeliest
 from captum_regioncam.cli.models import load_classifier
 from captum_regioncam.cli.values import check_picture
 from captum_regioncam.errors import UsageError
-from captum_regioncam.files import check_output, encode_figure, is_stream, write_whole
+from captum_regioncam.files import encode_figure, is_stream, write_output
 from captum_regioncam.methods import TITLES, make_method
+from captum_regioncam.record import check_named
 from captum_regioncam.stages import find_stages
 from captum_regioncam.terminal import say
 from captum_regioncam.visualization import show_attributions
@@ -22,7 +23,7 @@ __all__ = ["run"]
 def run(options: argparse.Namespace) -> int:
     """Draw the cat; return the exit status."""
     check_picture("--output", options.output)
-    check_output(options.output)
+    check_named(options.output)
     try:
         from skimage.data import chelsea
     except ImportError as error:
@@ -45,6 +46,6 @@ def run(options: argparse.Namespace) -> int:
     } | {TITLES["region-cam"]: region_cam[0]}
     title = f"{classifier.class_name(classes[0])} ({classes[0]}), {probabilities[0]:.0%}"
     figure = show_attributions(np.asarray(photo), maps, image_title=title)
-    write_whole(options.output, encode_figure(figure, options.output))
+    write_output(options.output, encode_figure(figure, options.output))
     say(f"Wrote {options.output}", error=is_stream(options.output))
     return 0

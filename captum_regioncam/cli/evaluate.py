@@ -1,6 +1,9 @@
 """``captum-regioncam evaluate``: methods, or finished seeds, scored on photos with masks or boxes."""
 
 import argparse
+import contextlib
+import hashlib
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +27,7 @@ from captum_regioncam.evaluation.report import Figures, computed, in_percent, pr
 from captum_regioncam.evaluation.result_folder import recorded
 from captum_regioncam.evaluation.runner import visit, workers
 from captum_regioncam.evaluation.segmentation import SegmentationScore
-from captum_regioncam.files import check_output
+from captum_regioncam.record import check_named
 from captum_regioncam.terminal import say
 
 __all__ = ["run"]
@@ -39,9 +42,8 @@ def run(options: argparse.Namespace) -> int:
     _check(options)
 
     def prepare() -> tuple[PhotoDataset, _Scoring]:
-        for path in filter(None, (options.json, options.plot)):
-            check_output(path)
         dataset = dataset_of(options, ground_truth=True)
+        _check_files(options, dataset)
         return dataset, _scoring(options, dataset)
 
     with workers() as worker:
@@ -99,6 +101,20 @@ def _check(options: argparse.Namespace) -> None:
             raise UsageError(f"--seeds {seeds}: no such folder.")
         if given := options.given(options, MAP_OPTIONS):
             raise UsageError(f"--{given[0]}: cannot be used with --seeds, which are scored as they are.")
+
+
+def _check_files(options: argparse.Namespace, dataset: PhotoDataset) -> None:
+    """Check that the files that will be written take no input's place, nor each other's."""
+    files = {option: path for option, path in (("--json", options.json), ("--plot", options.plot)) if path}
+    root = Path(os.path.realpath(options.root))
+    stems = {Path(name).stem for name in dataset.names}
+    for option, path in files.items():
+        check_named(path)
+        target = Path(os.path.realpath(path))
+        if target.exists() and target.is_relative_to(root) and target.stem in stems:
+            raise UsageError(f"{option} {path}: may be a photo or a mask of the data set; choose another name.")
+    if len(files) == 2 and len({os.path.realpath(path) for path in files.values()}) == 1:
+        raise UsageError(f"--plot {options.plot}: is the file of --json; choose another name.")
 
 
 class _Scoring(Protocol):
@@ -179,7 +195,7 @@ class _Seeds(_Masks):
             "seeds": str(self.folder.resolve()), "root": str(Path(options.root).resolve()),
             "dataset": options.dataset, "split": getattr(options, "split", None), "threshold": options.threshold,
             "labels": getattr(options, "labels", None), "made_of": recorded(self.folder),
-            "index": dataset.fingerprint(),
+            "index": dataset.fingerprint(), "files": _files_in(self.folder, dataset.names),
         }  # fmt: skip
 
     def reader(self, dataset: PhotoDataset) -> Any:
@@ -192,6 +208,16 @@ class _Seeds(_Masks):
         assert sample.labels is not None
         maps = torch.from_numpy(seed.high_res) if len(seed.keys) else torch.zeros(0, *sample.labels.shape)
         self.add(dict.fromkeys(self.scores, maps), seed.keys, sample.labels)
+
+
+def _files_in(folder: Path, names: Sequence[str]) -> str:
+    """Return a hash of the sizes and times of the seeds, so that other seeds are not counted with these."""
+    digest = hashlib.sha256()
+    for name in names:
+        with contextlib.suppress(OSError):
+            found = (folder / f"{name}.npy").stat()
+            digest.update(f"{name} {found.st_size} {found.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -209,7 +235,7 @@ class _Segmentation(_Masks):
         super().__init__(options, dataset, options.method)
         self.maps, self.reader = maps, maps.reader
         self.describe = f"Layers: {maps.stages.describe()}\n{maps.protocol}"
-        self.settings = made_of(options, maps.stages, dataset) | {"threshold": options.threshold}
+        self.settings = made_of(options, maps, dataset) | {"threshold": options.threshold}
 
     def _box(self, sample: Sample) -> tuple[int, int, int, int]:
         return self.maps.classifier.seen_box(*sample.photo.size)
@@ -247,7 +273,7 @@ class _Localization:
         self.scores = {row: LocalizationScore(*arguments) for row in options.method}
         self.metrics: dict[str, Metric] = dict(self.scores)
         self.describe = f"Layers: {maps.stages.describe()}\n{maps.protocol}"
-        self.settings = made_of(options, maps.stages, dataset) | {"boxes": arguments}
+        self.settings = made_of(options, maps, dataset) | {"boxes": arguments}
 
     def maps_of(self, photos: list[Photo]) -> list[Any]:
         with self.maps.scores() as outputs:

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -22,15 +22,17 @@ from tqdm import tqdm
 from captum_regioncam.cli.classifier import Classifier
 from captum_regioncam.cli.network import check_size, classifier_of, layers_named, report_failures, stages_of
 from captum_regioncam.errors import UsageError, reason_of
-from captum_regioncam.files import OutputError, encode_figure
+from captum_regioncam.files import OutputError, check_folder, encode_figure, fits
 from captum_regioncam.methods import TITLES, Attribute, make_method
 from captum_regioncam.photos import PHOTO_SUFFIXES, read_photo
 from captum_regioncam.pictures import overlay
 from captum_regioncam.provenance import checkpoint_of, device_name, provenance
-from captum_regioncam.record import Record, Run, Writer, fits, listed, locked
+from captum_regioncam.record import Record, Run, locked, written_below
 from captum_regioncam.stages import Stages
-from captum_regioncam.terminal import printable
+from captum_regioncam.stamps import Stamp
+from captum_regioncam.terminal import printable, say
 from captum_regioncam.visualization import show_attributions
+from captum_regioncam.writer import Writer
 
 __all__ = ["likeliest", "run"]
 
@@ -58,8 +60,10 @@ def run(options: argparse.Namespace) -> int:
         precision="float32",
         settings={name: getattr(options, name) for name in _SETTINGS},
     )
-    planned = list(_planned(options, outputs, targets))
-    with _writing(options.output, planned, set(map(os.path.realpath, images)), origin, explained) as writer:
+    start = time.monotonic()
+    inputs = set(map(os.path.realpath, images))
+    writer = _begin(options.output, list(_planned(options, outputs, targets)), inputs, origin)
+    try:
         for image in tqdm(images, unit="photo", disable=len(images) == 1):
             try:
                 seen, fitted = classifier.fit(read_photo(image))
@@ -73,8 +77,8 @@ def run(options: argparse.Namespace) -> int:
                 }
                 maps = {method: attribute(x, [classes])[0] for method, attribute in attributions.items()}
                 found = {index: float(probabilities[index]) for index in classes}
-                output = options.output / outputs[image]
-                figure = _figure(classifier, np.asarray(seen), maps, found, printable(Path(image).name))
+                output, pixels = options.output / outputs[image], np.asarray(seen)
+                figure = _figure(classifier, pixels, maps, found, printable(Path(image).name))
                 writer.write(outputs[image], encode_figure(figure, output))
                 if options.save_npy:
                     array = np.stack([_at_photo_size(one, (seen.height, seen.width)) for one in maps.values()])
@@ -82,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
                 if options.overlay:
                     for method, of_classes in maps.items():
                         for index, one in zip(classes, of_classes, strict=True):
-                            writer.write(_overlay(outputs[image], method, index), _png(overlay(np.asarray(seen), one)))
+                            writer.write(_overlay(outputs[image], method, index), _png(overlay(pixels, one)))
                 explained[image] = {
                     "picture": str(output),
                     "classes": [
@@ -91,13 +95,19 @@ def run(options: argparse.Namespace) -> int:
                     ],
                 }
                 tqdm.write(printable(f"{image}: {', '.join(map(classifier.class_name, classes))} -> {output}"))
-            except OutputError:  # the next pictures would fail as well
+            except (OutputError, BrokenPipeError):  # the next pictures, or lines, would fail as well
                 raise
             except Exception as error:
                 failures[image] = reason_of(error)
-        if explained and layers:
-            about = origin | {"layers": layers.describe().split(", "), "photos": len(explained), "images": explained}
-            writer.write(_MANIFEST, (json.dumps(about, indent=1) + "\n").encode())
+    except BaseException:
+        with suppress(UsageError, OutputError):
+            _end(writer, None, photos=len(explained), seconds=round(time.monotonic() - start, 1))
+        raise
+    outcome = {"photos": len(explained), "seconds": round(time.monotonic() - start, 1)}
+    of_layers = {"layers": layers.describe().split(", ")} if layers else {}
+    of_photos = {"images": explained, "failures": failures}
+    is_of_use = explained or _MANIFEST in writer.stamps  # an old one would pass for this run's
+    _end(writer, origin | of_layers | outcome | of_photos if is_of_use else None, **outcome)
     report_failures(failures, len(images) + len(failures.keys() - set(images)), "images failed")
     return int(bool(failures))
 
@@ -113,13 +123,16 @@ def _files(images: list[str]) -> tuple[list[str], dict[str, str]]:
         if not os.path.isdir(image):
             files.append(image)
             continue
-        written = listed(Path(image))
+        written = written_below(Path(image))
         try:
             entries = sorted(Path(image).iterdir())
         except OSError as error:
             failures[image] = f"cannot be read ({error.strerror})."
             continue
-        inside = [str(path) for path in entries if _is_photo(path) and Path(os.path.realpath(path)) not in written]
+        photos = list(filter(_is_photo, entries))
+        inside = [str(path) for path in photos if Path(os.path.realpath(path)) not in written]
+        if len(inside) < len(photos):
+            say(f"{image}: {len(photos) - len(inside):,} pictures are this package's own and are skipped.", error=True)
         if not inside:
             raise UsageError(f"{image}: the folder has no image files ({', '.join(PHOTO_SUFFIXES)}).")
         files += inside
@@ -141,38 +154,56 @@ def _planned(options: argparse.Namespace, outputs: dict[str, str], targets: list
     yield _MANIFEST
 
 
-@contextmanager
-def _writing(
-    folder: Path, names: list[str], inputs: set[str], origin: dict[str, Any], explained: dict[str, Any]
-) -> Iterator[Writer]:
-    """Check that the files can be written, and keep the folder's record while they are.
+def _begin(folder: Path, names: list[str], inputs: set[str], origin: dict[str, Any]) -> Writer:
+    """Check that the files can be written, and begin a session in the folder's record.
+
+    Several explain commands may write to one folder at a time; they change its record one after the other.
 
     Raises:
         UsageError: there is something of one of these names that this package did not write.
         OutputError: the folder cannot be written to.
     """
 
-    def checked() -> Record:
+    def checked() -> tuple[Record, dict[str, list[Stamp]]]:
         record = Record.read(folder)
-        if foreign := record.foreign(names):
+        listing = record.listing()
+        edited = (name for name in names if record.exists(name) and not record.is_ours(name, listing))
+        if obstacle := record.obstacle(names, listing):
+            raise UsageError(f"--output {folder}: {obstacle}.")
+        if name := next(edited, None):
             raise UsageError(
-                f"--output {folder}: has {foreign}, which this command did not write as it is. Choose another folder."
+                f"--output {folder}: has {name}, which is not as this package wrote it. Move it, or choose another "
+                "folder."
             )
-        return record
+        return record, listing
 
-    start = time.monotonic()
     checked()  # so that a run that is refused leaves nothing behind
+    check_folder(folder)
     with locked(folder, "--output", wait=_PATIENCE):
-        record = checked()
-        listed_ = {name for run in record.runs for name in run.results}
-        stamps = {name: record.stamps(name) for name in listed_ if os.path.realpath(folder / name) not in inputs}
-        token = record.begin(Run("explain", origin["settings"]), origin)
-    try:
-        yield Writer(folder, token, stamps=stamps)
-    finally:
-        with suppress(UsageError, OutputError), locked(folder, "--output", wait=_PATIENCE):
-            seconds = round(time.monotonic() - start, 1)
-            Record.read(folder).end(token, photos=len(explained), seconds=seconds)
+        record, listing = checked()
+        alike = (run for run in record.of("explain") if run.settings == origin["settings"] and not run.is_alive())
+        token = record.begin(next(alike, Run("explain", origin["settings"])), origin)
+    ours = (name for name in listing if os.path.realpath(folder / name) not in inputs)
+    return Writer(folder, token, stamps={name: listing[name] for name in ours if record.is_ours(name, listing)})
+
+
+def _end(writer: Writer, manifest: dict[str, Any] | None, **outcome: Any) -> None:
+    """End the session, and write the manifest, which another explain command may have replaced meanwhile.
+
+    Raises:
+        UsageError, OutputError: the record or the manifest cannot be written.
+    """
+    with locked(writer.folder, "--output", wait=_PATIENCE):
+        if manifest is not None:
+            record = Record.read(writer.folder)
+            listing = record.listing()
+            if record.is_ours(_MANIFEST, listing):
+                writer.stamps[_MANIFEST] = listing[_MANIFEST]
+            try:
+                writer.write(_MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
+            except ValueError as error:
+                raise OutputError(str(error)) from error
+        Record.read(writer.folder).end(writer.token, **outcome)
 
 
 def _figure(

@@ -1,7 +1,6 @@
 """``captum-regioncam labels``: label maps from finished seeds, at any threshold, with or without dense CRF."""
 
 import argparse
-import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from captum_regioncam.evaluation import (
 from captum_regioncam.evaluation.crf import confident_labels, crf_labels, crf_scores, import_crf
 from captum_regioncam.evaluation.label_maps import encode_label_map, encode_overlay
 from captum_regioncam.evaluation.report import computed
-from captum_regioncam.evaluation.result_folder import ResultFolder, Results, recorded
+from captum_regioncam.evaluation.result_folder import ResultFolder, Results, held, recorded
 from captum_regioncam.evaluation.runner import Worker, visit, workers
 from captum_regioncam.evaluation.seed_files import encode_arrays
 from captum_regioncam.record import RECORD
@@ -43,7 +42,9 @@ def run(options: argparse.Namespace) -> int:
     _check(options)
     names = sorted(_seeds_in(options.seeds))[: options.limit]
     if not names:
-        raise UsageError(f"{options.seeds}: has no seeds (NAME.npy).")
+        inside = sorted(path.parent.name for path in options.seeds.glob(f"*/{RECORD}"))
+        others = f" Seeds may be in {', '.join(inside)}, which have records of their own." if inside else ""
+        raise UsageError(f"{options.seeds}: has no seeds (NAME.npy).{others}")
     with workers() as worker:
         dataset = worker.together(lambda: _dataset(options))
         threshold, best = options.threshold, ""
@@ -224,27 +225,30 @@ class LabelMaps:
         """Whether the threshold is used."""
         return self.crf != "psa" and not self.confident
 
+    def check(self, names: Sequence[str], *, resume: bool) -> None:
+        """Check that the label maps can be written. Nothing is changed or left behind.
+
+        Raises:
+            UsageError: a folder has files of these names that this command did not write.
+            OutputError: a folder cannot be written to.
+        """
+        for folder in self._folders(names):
+            folder.check(resume=resume)
+
     def write(self, names: Sequence[str], worker: Worker, session: dict[str, Any], *, resume: bool) -> dict[str, str]:
         """Write the label maps of seeds, and return the failures. Results of another run of this are made again.
 
         Raises:
-            UsageError: a folder is in use, or has files of these names that this command did not write.
+            UsageError, OutputError: as in ``check``, or a folder is in use.
         """
-        folders = [(self.option, self.output), *([("--overlay", self.overlay)] if self.overlay else [])]
-        inputs = {(self.seeds / f"{name}.npy").resolve() for name in names}
         places = [self._places(name) for name in names]
-        with contextlib.ExitStack() as held:
-            results: dict[Path, Results] = {}
-            settings = self._settings()
-            for option, path in folders:
-                files = [file for of_seed in places for home, file in of_seed if home == path]
-                per_photo = len(files) // max(1, len(names))
-                folder = ResultFolder(option, path, "labels", settings, files, True, inputs, per_photo)
-                results[path] = held.enter_context(folder.held(worker, session, resume=resume))
+        folders = self._folders(names)
+        with held(folders, worker, session, resume=resume) as found:
+            results = {folder.path: of_folder for folder, of_folder in zip(folders, found, strict=True)}
 
             def keep(number: int, read: _Read, contents: list[bytes]) -> None:
                 for (path, file), content in zip(places[number], contents, strict=True):
-                    if file not in results[path].done:
+                    if not self._is_done(names[number], path, file, results[path]):
                         results[path].write(file, content)
 
             left = {
@@ -255,12 +259,39 @@ class LabelMaps:
             }
             done = [
                 number
-                for number, of_seed in enumerate(places)
-                if names[number] in left or all(file in results[path].done for path, file in of_seed)
+                for number, (name, of_seed) in enumerate(zip(names, places, strict=True))
+                if name in left or all(self._is_done(name, path, file, results[path]) for path, file in of_seed)
             ]
             reader = _SeedReader(self.seeds, names, self.dataset)
             failures = visit(names, worker, reader, lambda reads: [self._make(read) for read in reads], keep, done=done)
             return left | failures
+
+    def _folders(self, names: Sequence[str]) -> list[ResultFolder]:
+        inside = self.output.resolve().is_relative_to(self.seeds.resolve())
+        inputs = {(self.seeds / f"{name}.npy").resolve() for name in names} if inside else set()
+        settings = self._settings()
+        return [
+            ResultFolder(
+                option,
+                path,
+                "labels",
+                settings,
+                [file for name in names for home, file in self._places(name) if home == path],
+                replaces=True,
+                inputs=inputs,
+                per_photo=len(self.alphas) if self.crf == "psa" else 1,
+            )
+            for option, path in ((self.option, self.output), ("--overlay", self.overlay))
+            if path
+        ]
+
+    def _is_done(self, name: str, folder: Path, file: str, results: Results) -> bool:
+        """Return whether a result is there, and no older than its seed, if it may be made again."""
+        if file not in results.done:
+            return False
+        if file not in results.writer.stamps:
+            return True
+        return (self.seeds / f"{name}.npy").stat().st_mtime_ns <= (folder / file).stat().st_mtime_ns
 
     def _places(self, name: str) -> list[tuple[Path, str]]:
         """Return where a seed's results go: folders, and names in them."""

@@ -1,6 +1,7 @@
 """``captum-regioncam seeds``: a data set's maps as seed files."""
 
 import argparse
+from functools import partial
 
 import torch
 
@@ -11,7 +12,7 @@ from captum_regioncam.cli.photo_maps import Photo, PhotoMaps, make_photo_maps
 from captum_regioncam.errors import UsageError
 from captum_regioncam.evaluation import PhotoDataset, Seed
 from captum_regioncam.evaluation.maps import seed_grid
-from captum_regioncam.evaluation.result_folder import ResultFolder
+from captum_regioncam.evaluation.result_folder import ResultFolder, held
 from captum_regioncam.evaluation.runner import visit, workers
 from captum_regioncam.evaluation.seed_files import encode_seed
 from captum_regioncam.methods import TITLES
@@ -38,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     with workers() as worker:
         dataset, maps = worker.together(prepare)
         names = dataset.names[: options.limit]
-        settings = made_of(options, maps.stages, dataset) | {"format": options.format}
+        settings = made_of(options, maps, dataset) | {"format": options.format}
         files = [f"{name}.npy" for name in names]
         folder = ResultFolder("--output", options.output, "seeds", settings, files)
 
@@ -51,8 +52,18 @@ def run(options: argparse.Namespace) -> int:
             found = maps.finished(options.method, photos, sizes, coarse)
             return [seed_of(photo, cam, high_res) for photo, (high_res, cam) in zip(photos, found, strict=True)]
 
+        labels = None
+        if options.label_maps:
+            labels = LabelMaps(
+                options.output,
+                options.label_maps,
+                threshold=options.threshold,
+                dataset=dataset if options.format in NEED_DATASET else None,
+                option="--label-maps",
+            )
+            worker.from_first(partial(labels.check, names, resume=options.resume))
         session = worker.together(lambda: origin(options, maps))
-        with folder.held(worker, session, resume=options.resume) as results:
+        with held([folder], worker, session, resume=options.resume) as [results]:
             if worker.rank == 0:
                 say(f"{TITLES[options.method]} over {maps.stages.describe()}\n{protocol}")
 
@@ -73,14 +84,7 @@ def run(options: argparse.Namespace) -> int:
             )
             failures |= {file.removesuffix(".npy"): reason for file, reason in left.items()}
         unlabelled: dict[str, str] = {}
-        if options.label_maps:
-            labels = LabelMaps(
-                options.output,
-                options.label_maps,
-                threshold=options.threshold,
-                dataset=dataset if options.format in NEED_DATASET else None,
-                option="--label-maps",
-            )
+        if labels:
             labelled = [name for name in names if name not in failures]
             unlabelled = labels.write(labelled, worker, session, resume=options.resume)
     if worker.rank == 0:

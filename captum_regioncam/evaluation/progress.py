@@ -15,8 +15,9 @@ from torchmetrics import Metric
 from captum_regioncam.errors import UsageError
 from captum_regioncam.evaluation.runner import Worker
 from captum_regioncam.files import OutputError
-from captum_regioncam.record import LOCK, Record, Run, Writer, locked
+from captum_regioncam.record import LOCK, Record, Run, locked
 from captum_regioncam.terminal import say
+from captum_regioncam.writer import Writer
 
 __all__ = ["Progress"]
 
@@ -50,8 +51,7 @@ class Progress:
         self.folder, self.metrics, self.worker = home / f"evaluate-{key}", metrics, worker
         self._lock = contextlib.ExitStack()
         self._before: list[dict[str, Any]] = []
-        found = worker.together(lambda: self._open(resume) if worker.rank == 0 else ([], 0, None))
-        names, session, token = worker.gather(found)[0]
+        names, session, token = worker.from_first(lambda: self._open(resume))
         self._writer = None if token is None else Writer(self.folder, token, worker.rank)
         self._file = f"{session:06d}-{worker.rank}.pt"
         self.done: frozenset[str] = frozenset(names)
@@ -85,11 +85,11 @@ class Progress:
     def _load(self, record: Record, name: str) -> dict[str, Any]:
         path = self.folder / name
         try:
-            if not record.is_ours(name):
+            if not record.is_as_written(name, record.listing()):
                 raise ValueError("it has changed since it was written")
             content: dict[str, Any] = torch.load(path, weights_only=True)
         except Exception as error:
-            raise UsageError(f"{path}: cannot be read ({error}). Delete it and start again.") from error
+            raise UsageError(f"{path}: cannot be read ({error}). Delete the folder and start again.") from error
         return content
 
     def add(self, name: str) -> None:
@@ -124,11 +124,11 @@ class Progress:
         with contextlib.suppress(UsageError, OutputError, OSError):
             record = Record.read(self.folder)
             for run in record.of("evaluate"):
-                record.settle(run)
                 record.remove(run)
-                record.runs.remove(run)
-            record.save()
-            (self.folder / LOCK).unlink()
+                if run.writing:
+                    record.end(run.writing["token"])
+            if not record.runs:
+                (self.folder / LOCK).unlink()
         self.close()
         with contextlib.suppress(OSError):
             for folder in (self.folder, self.folder.parent):  # other evaluations keep their folders in the second

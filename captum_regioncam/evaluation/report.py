@@ -15,7 +15,7 @@ from rich.text import Text
 from torch import Tensor
 from torchmetrics import Metric
 
-from captum_regioncam.files import encode_figure, is_stream, write_whole
+from captum_regioncam.files import encode_figure, is_stream, write_output
 from captum_regioncam.methods import TITLES
 from captum_regioncam.terminal import printable, say
 
@@ -81,7 +81,7 @@ def write_figures(
         OutputError: a file cannot be written.
     """
     if json_path:
-        content = {**figures, "provenance": dict(provenance)}
+        content = {"provenance": dict(provenance), **figures}
         _write(json_path, (json.dumps(content, indent=1) + "\n").encode())
     if plot_path:
         figure = Figure(figsize=(6, 4), layout="constrained")
@@ -95,5 +95,5 @@ def write_figures(
 
 
 def _write(path: Path, content: bytes) -> None:
-    write_whole(path, content)
+    write_output(path, content)
     say(f"Wrote {path}", error=is_stream(path))

@@ -4,41 +4,44 @@ import json
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from captum_regioncam.errors import UsageError
 from captum_regioncam.evaluation.runner import Worker
 from captum_regioncam.evaluation.seed_files import load_seed
-from captum_regioncam.files import OutputError
+from captum_regioncam.files import OutputError, check_folder
+from captum_regioncam.inputs import read_json
 from captum_regioncam.photos import is_whole_image
-from captum_regioncam.record import Record, Run, Writer, locked, stamp_of
+from captum_regioncam.record import Record, Run, locked
+from captum_regioncam.stamps import Stamp
+from captum_regioncam.terminal import say
+from captum_regioncam.writer import Writer
 
-__all__ = ["ResultFolder", "Results", "recorded"]
+__all__ = ["ResultFolder", "Results", "held", "recorded"]
 
 _OF_0_2 = "settings.json"
+_LARGEST_OF_0_2 = 1 << 20
 _KEYS_OF_0_2 = ({"dataset", "model", "layers", "method"}, {"seeds", "made_of"})
 
 
 def recorded(folder: Path) -> dict[str, Any] | None:
-    """Return the settings that the results in a folder were made with; None if none are recorded.
+    """Return the settings that the seeds in a folder were made with; None if none are recorded.
 
     Raises:
         UsageError: the record is broken.
     """
-    runs = [run for run in Record.read(folder).runs if run.command in ("seeds", "labels")]
+    runs = Record.read(folder).of("seeds")
     return runs[-1].settings if runs else _settings_of_0_2(folder)
 
 
 def _settings_of_0_2(folder: Path) -> dict[str, Any] | None:
     """Return the settings that version 0.2 recorded; a ``settings.json`` of anybody else is none of ours."""
-    path = folder / _OF_0_2
-    with suppress(OSError, ValueError, RecursionError):
-        if 0 < (stamp_of(path) or (0, 0))[0] < 1 << 20:
-            content = json.loads(path.read_bytes())
-            if isinstance(content, dict) and any(keys <= content.keys() for keys in _KEYS_OF_0_2):
-                return content
+    with suppress(ValueError):
+        content = read_json(folder / _OF_0_2, _LARGEST_OF_0_2)
+        if isinstance(content, dict) and any(keys <= content.keys() for keys in _KEYS_OF_0_2):
+            return content
     return None
 
 
@@ -87,94 +90,69 @@ class ResultFolder:
     replaces: bool = False
     inputs: Collection[Path] = ()
     per_photo: int = 1
-    _lock: ExitStack = field(default_factory=ExitStack, init=False)
 
-    @contextmanager
-    def held(self, worker: Worker, session: dict[str, Any], *, resume: bool) -> Iterator[Results]:
-        """Keep other runs out, check and record what will be written, and end the record when all is.
-
-        Args:
-            worker: this process; the first one keeps the record.
-            session: where the results come from.
-            resume: keep what an earlier session with the same settings wrote.
+    def check(self, *, resume: bool) -> None:
+        """Check that a run may begin. Nothing is changed or left behind.
 
         Raises:
-            UsageError: another run holds the folder, something of somebody else's is in the way, or the results in it
-                were made with other settings.
+            UsageError: something of somebody else's is in the way, or the results in it were made with other settings.
+            OutputError: the folder cannot be written to.
         """
-        start = time.monotonic()
-        token = ""
-        try:
-            token, done, changed, stamps = worker.gather(worker.together(lambda: self._begin(worker, session, resume)))[
-                0
-            ]
-            results = Results(frozenset(done), changed, Writer(self.path, token, worker.rank, stamps))
-            yield results
-            written = sum(worker.gather(results.written))  # every process has written all that it will
-            if worker.rank == 0:
-                self._end(token, written, start)
-                token = ""
-        finally:
-            if token and worker.rank == 0 and worker.count == 1:  # of several, others may still be writing
-                with suppress(UsageError, OutputError):
-                    self._end(token, results.written, start)
-            self._lock.close()
+        self._plan(resume)
+        check_folder(self.path)
 
-    def _begin(self, worker: Worker, session: dict[str, Any], resume: bool) -> tuple[Any, ...]:
-        """Return a session's token, what is done, messages about what has changed, and the stamps of what is done."""
-        if worker.rank > 0:
-            return ()
-        self._plan(resume)  # so that a run that is refused leaves nothing behind, not even a lock
-        self._lock.enter_context(locked(self.path, self.option))
-        record, run, of_0_2 = self._plan(resume)
-        if self.replaces and run.settings != self._settings:  # none of these may pass for a result of this run
+    def _plan(self, resume: bool) -> "_Plan":
+        """Read the folder's record, and find the run that this one continues or replaces."""
+        record = Record.read(self.path)
+        settings: dict[str, Any] = json.loads(json.dumps(self.settings))  # as they will be read
+        known = [run for run in record.of(self.command) if any(map(record.exists, run.results))]
+        as_written = (run for run in known if any(record.is_as_written(name, run.results) for name in run.results))
+        run = next(as_written, known[0] if known else None)
+        if run is not None and not self.replaces:
+            self._check(run.settings, settings, resume)
+        listing = record.listing()
+        unlisted = {name for name in self.names if name not in listing and record.exists(name)}
+        of_0_2: set[str] = set()
+        if unlisted and (before := _settings_of_0_2(self.path)) is not None:
+            self._check(before, {name: settings.get(name) for name in before}, resume)
+            of_0_2 = unlisted
+        if obstacle := record.obstacle((name for name in self.names if name not in of_0_2), listing):
+            raise UsageError(f"{self.option} {self.path}: {obstacle}.")
+        if self.inputs:
+            for name in self.names:
+                if (self.path / name).resolve() in self.inputs:
+                    raise UsageError(
+                        f"{self.option} {self.path}: {name} is a file that this command reads. Choose another folder."
+                    )
+        return _Plan(record, run or Run(self.command, settings), settings, of_0_2)
+
+    def begin(self, session: dict[str, Any], processes: int, *, resume: bool) -> "_Begun":
+        """Remove what the run replaces, and record what it will write. Only while the folder is locked."""
+        plan = self._plan(resume)
+        record, run = plan.record, plan.run
+        if run.settings != plan.settings:  # none of these may pass for a result of this run
+            replaced = sum(map(record.exists, run.results))
+            say(f"{self.option} {self.path}: replaces {replaced:,} results of other settings.", error=True)
             record.remove(run)
-            run.settings, run.sessions = self._settings, []
+            run.settings, run.sessions = plan.settings, []
         elif self.replaces and not resume:
             record.remove(run, self.names)
+        for other in [other for other in record.of(self.command) if other is not run]:  # of results that are gone
+            run.results |= {name: [] for name in other.results if name not in run.results and record.exists(name)}
+            record.runs.remove(other)
         present = [name for name in self.names if record.exists(name)]
-        done = [name for name in present if record.is_ours(name) or (name in of_0_2 and _is_whole(self.path / name))]
+        done = [
+            name
+            for name in present
+            if record.is_as_written(name, run.results) or (name in plan.of_0_2 and _is_whole(self.path / name))
+        ]
         changed = {
             name: f"{self.path / name} is not as this command wrote it, and stays as it is. Delete it to have it made "
             "again."
             for name in sorted(set(present) - set(done))
         }
-        stamps = {name: record.stamps(name) for name in done}
-        return record.begin(run, session, worker.count), done, changed, stamps
-
-    def _plan(self, resume: bool) -> tuple[Record, Run, set[str]]:
-        """Return the folder's record, the run that this one continues or replaces, and the names that 0.2 wrote.
-
-        Raises:
-            UsageError: the run is refused.
-        """
-        record = Record.read(self.path)
-        known = (run for run in record.of(self.command) if any(map(record.exists, run.results)))
-        run = next(known, None)  # where all its results are gone, the settings do not matter
-        if run is not None and not self.replaces:
-            self._check(run.settings, self._settings, resume)
-        unlisted = {name for name in self.names if record.exists(name) and not record.stamps(name)}
-        of_0_2: set[str] = set()
-        if unlisted and (before := _settings_of_0_2(self.path)) is not None:
-            self._check(before, {name: self._settings.get(name) for name in before}, resume)
-            of_0_2 = unlisted
-        for name in self.names:
-            if name not in of_0_2 and (foreign := record.foreign([name])) and not record.stamps(foreign):
-                raise UsageError(
-                    f"{self.option} {self.path}: has {foreign}, which this command did not write. "
-                    "Choose another folder."
-                )
-            if self.inputs and (self.path / name).resolve() in self.inputs:
-                raise UsageError(
-                    f"{self.option} {self.path}: {name} is a file that this command reads. Choose another folder."
-                )
-        return record, run or Run(self.command, self._settings), of_0_2
-
-    @property
-    def _settings(self) -> dict[str, Any]:
-        """The settings as they are when they have been written and read."""
-        settings: dict[str, Any] = json.loads(json.dumps(self.settings))
-        return settings
+        stamps = {name: run.results[name] for name in done if record.is_ours(name, run.results)}
+        return _Begun(record.begin(run, session, processes), frozenset(done), changed, stamps)
 
     def _check(self, before: dict[str, Any], now: dict[str, Any], resume: bool) -> None:
         changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
@@ -188,9 +166,78 @@ class ResultFolder:
                 f"{self.option} {self.path}: has results already. Pass --resume to continue, or choose another folder."
             )
 
-    def _end(self, token: str, written: int, start: float) -> None:
-        outcome = {"photos": written // self.per_photo, "seconds": round(time.monotonic() - start, 1)}
-        Record.read(self.path).end(token, **outcome)
+
+@dataclass(frozen=True)
+class _Plan:
+    record: Record
+    run: Run
+    settings: dict[str, Any]
+    of_0_2: set[str]
+
+
+@dataclass(frozen=True)
+class _Begun:
+    token: str
+    done: frozenset[str]
+    changed: dict[str, str]
+    stamps: dict[str, list[Stamp]]
+
+
+@contextmanager
+def held(
+    folders: Sequence[ResultFolder], worker: Worker, session: dict[str, Any], *, resume: bool
+) -> Iterator[list[Results]]:
+    """Keep other runs out of folders, check and record what will be written, and end the records when all is.
+
+    Nothing is removed from any of the folders before all of them have been checked.
+
+    Args:
+        folders: the folders of one run.
+        worker: this process; the first one keeps the records.
+        session: where the results come from.
+        resume: keep what an earlier session with the same settings wrote.
+
+    Yields:
+        The results in each folder.
+
+    Raises:
+        UsageError: as in :meth:`ResultFolder.check`, or another run holds a folder.
+        OutputError: a folder cannot be written to.
+    """
+    start = time.monotonic()
+    locks = ExitStack()
+
+    def begin() -> list[_Begun]:
+        for folder in folders:
+            folder.check(resume=resume)
+        for folder in folders:
+            locks.enter_context(locked(folder.path, folder.option))
+        for folder in folders:
+            folder.check(resume=resume)
+        return [folder.begin(session, worker.count, resume=resume) for folder in folders]
+
+    with locks:
+        begun = worker.from_first(begin)
+        results = [
+            Results(one.done, one.changed, Writer(folder.path, one.token, worker.rank, one.stamps))
+            for folder, one in zip(folders, begun, strict=True)
+        ]
+
+        def end(written: list[int]) -> None:
+            seconds = round(time.monotonic() - start, 1)
+            for folder, one, count in zip(folders, begun, written, strict=True):
+                Record.read(folder.path).end(one.token, photos=count // folder.per_photo, seconds=seconds)
+
+        try:
+            yield results
+        except BaseException:
+            if worker.count == 1:  # of several processes, others may still be writing
+                with suppress(UsageError, OutputError, OSError):
+                    end([one.written for one in results])
+            raise
+        written = worker.gather([one.written for one in results])  # every process has written all that it will
+        if worker.rank == 0:
+            end([sum(of_folder) for of_folder in zip(*written, strict=True)])
 
 
 def _is_whole(path: Path) -> bool:

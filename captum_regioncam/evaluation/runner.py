@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from captum_regioncam.errors import UsageError, reason_of
 from captum_regioncam.files import OutputError
-from captum_regioncam.launcher import launched
+from captum_regioncam.launcher import LauncherError, launched
 
 __all__ = ["Worker", "visit", "workers"]
 
@@ -45,7 +45,10 @@ class Worker:
         """Return the values of all workers, in every worker."""
         gathered = [value] * self.count
         if self.count > 1:
-            dist.all_gather_object(gathered, value, group=self.group)
+            try:
+                dist.all_gather_object(gathered, value, group=self.group)
+            except RuntimeError as error:
+                raise UsageError("another process of this run ended; its message says why.") from error
         return gathered
 
     def merge(self, value: dict[str, str]) -> dict[str, str]:
@@ -67,6 +70,14 @@ class Worker:
             raise UsageError(problem)
         return cast(Result, result)
 
+    def from_first(self, prepare: Callable[[], Result]) -> Result:
+        """Prepare something in the first worker, and return it in all of them; if it fails, all end with its reason.
+
+        Raises:
+            UsageError: it failed.
+        """
+        return cast(Result, self.gather(self.together(prepare if self.rank == 0 else lambda: None))[0])
+
 
 @contextmanager
 def workers() -> Iterator[Worker]:
@@ -84,7 +95,7 @@ def workers() -> Iterator[Worker]:
         dist.init_process_group("gloo", timeout=_JOIN)
         group = dist.new_group(timeout=timedelta(days=7))
     except (RuntimeError, ValueError) as error:
-        raise UsageError(
+        raise LauncherError(
             f"WORLD_SIZE is {count}, but the other processes cannot be reached ({str(error).splitlines()[0]}). Start "
             "them with torchrun; for a run of one process, unset RANK and WORLD_SIZE."
         ) from error
