@@ -35,7 +35,7 @@ _LONGEST_NAME = 255  # bytes
 _DESCRIPTOR = re.compile(r"/(?:dev/fd|proc/self/fd)/([0-9]+)|/dev/(stdout)|/dev/(stderr)")
 
 
-class OutputError(Exception):
+class OutputError(OSError):
     """A result cannot be written; the message names the file and the reason."""
 
 
@@ -63,6 +63,8 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
+    except OutputError:
+        raise
     except (OSError, ValueError) as error:
         raise OutputError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error}).") from error
 
@@ -113,6 +115,8 @@ def check_output(path: Path) -> None:
                 "choose another name."
             )
         check_folder(target.parent, str(path))
+    except OutputError:
+        raise
     except (OSError, ValueError) as error:
         raise OutputError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error}).") from error
 

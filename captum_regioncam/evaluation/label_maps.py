@@ -89,6 +89,7 @@ def save_overlay(path: str | os.PathLike[str], photo: Image.Image, labels: npt.N
 
     Raises:
         ValueError: the sizes differ.
+        OSError: the file cannot be written.
 
     Example::
 

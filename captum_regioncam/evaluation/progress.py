@@ -121,7 +121,7 @@ class Progress:
         self.worker.gather(None)  # no other worker is still saving
         if self.worker.rank > 0:
             return
-        with contextlib.suppress(UsageError, OutputError, OSError):
+        with contextlib.suppress(UsageError, OSError):
             record = Record.read(self.folder)
             for run in record.of("evaluate"):
                 record.remove(run)

@@ -11,7 +11,7 @@ from typing import Any
 from captum_regioncam.errors import UsageError
 from captum_regioncam.evaluation.runner import Worker
 from captum_regioncam.evaluation.seed_files import load_seed
-from captum_regioncam.files import OutputError, check_folder
+from captum_regioncam.files import check_folder
 from captum_regioncam.inputs import read_json
 from captum_regioncam.photos import is_whole_image
 from captum_regioncam.record import Record, Run, locked
@@ -232,7 +232,7 @@ def held(
             yield results
         except BaseException:
             if worker.count == 1:  # of several processes, others may still be writing
-                with suppress(UsageError, OutputError, OSError):
+                with suppress(UsageError, OSError):
                     end([one.written for one in results])
             raise
         written = worker.gather([one.written for one in results])  # every process has written all that it will

@@ -64,7 +64,7 @@ class Worker:
         result, problem = None, ""
         try:
             result = prepare()
-        except (UsageError, OutputError, OSError, ValueError, TypeError) as error:
+        except (UsageError, OSError, ValueError, TypeError) as error:
             problem = reason_of(error)
         if problem := next(filter(None, self.gather(problem)), ""):
             raise UsageError(problem)

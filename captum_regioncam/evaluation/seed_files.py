@@ -85,7 +85,7 @@ def save_seed(path: str | os.PathLike[str], seed: Seed, format: str = "irn") -> 
 
     Raises:
         ValueError: the format is none of these, the shapes do not go together, or "wsol" does not get one map.
-        OutputError: the file cannot be written.
+        OSError: the file cannot be written.
 
     Example::
 
