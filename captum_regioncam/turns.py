@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from threading import RLock, get_ident
+from threading import RLock, get_ident, local
 
 import torch
 
@@ -39,6 +39,8 @@ class Turn:
                 stack.callback(undo)
 
 
+_PATIENCE = 1.0  # seconds that a fork waits for another thread's turn
+_fork = local()
 _lock = RLock()
 _turns: list[Turn] = []  # all of the thread that holds the lock, the innermost last
 
@@ -62,9 +64,20 @@ def turn() -> Iterator[Turn]:
             _turns.remove(own)
 
 
+def _before_fork() -> None:
+    """Wait a little for another thread's turn to end: a fork amid a forward pass would also copy torch's own locks."""
+    _fork.has_turn = _lock.acquire(timeout=_PATIENCE)
+
+
+def _after_fork() -> None:
+    if _fork.has_turn:
+        _lock.release()
+
+
 def _start_anew() -> None:
     """In a forked process, end the turns of threads that it does not have."""
     global _lock
+    _after_fork()
     if _lock.acquire(blocking=False):  # no thread had a turn, or the one that forked has, and goes on with it
         _lock.release()
         return
@@ -76,4 +89,4 @@ def _start_anew() -> None:
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
-    os.register_at_fork(after_in_child=_start_anew)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_start_anew)

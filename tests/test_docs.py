@@ -161,8 +161,8 @@ def test_links_lead_to_files(page):
 def messages():
     """The constant parts of every message that the library raises or warns with, and the constants they name."""
     for path in [*PACKAGE.glob("*.py"), *PACKAGE.glob("stages/*.py")]:
-        if path.stem in ("methods", "record", "files", "writer", "launcher"):
-            continue  # the command line's own messages say all there is to say
+        if path.stem in ("methods", "record", "files", "writer", "launcher", "watch"):
+            continue  # the command line's own messages say all there is to say; what watch raises, find_stages catches
         tree = ast.parse(path.read_text())
         for node in ast.walk(tree):
             is_warning = isinstance(node, ast.Call) and ast.unparse(node.func) == "warnings.warn"

@@ -50,7 +50,7 @@ def test_the_wheel_that_is_published_is_tested():
     commands = recipes()["test-dist"]
     assert '"$$(ls dist/*.whl)[demo,eval,test]"' in commands
     assert "git ls-files | grep -v ^captum_regioncam/ | tar -c -T - | tar -x -C build/tested" in commands
-    assert "cd build/tested && $(BIN)/python -m pytest" in commands
+    assert "cd build/tested && $(TEST)" in commands
 
 
 def test_make_docs_changes_nothing_that_is_tracked():
