@@ -7,6 +7,8 @@ import re
 import secrets
 import stat
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +50,7 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
     Raises:
         OutputError: the file cannot be written. Nothing is left behind, and an older file stays.
     """
-    try:
+    with _told(path):
         if is_stream(path):
             _write_through(path, content)
             return
@@ -63,6 +65,13 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _told(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Have errors name the output, unless they do so already."""
+    try:
+        yield
     except OutputError:
         raise
     except (OSError, ValueError) as error:
@@ -105,7 +114,7 @@ def check_output(path: Path) -> None:
     """
     if is_stream(path):
         return
-    try:
+    with _told(path):
         target = _target(path)
         if target.name.startswith(".captum_regioncam"):
             raise OutputError(f"{path}: is a name that this package keeps for its records; choose another name.")
@@ -115,10 +124,6 @@ def check_output(path: Path) -> None:
                 "choose another name."
             )
         check_folder(target.parent, str(path))
-    except OutputError:
-        raise
-    except (OSError, ValueError) as error:
-        raise OutputError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error}).") from error
 
 
 def check_folder(folder: Path, named: str | None = None) -> None:
@@ -133,13 +138,11 @@ def check_folder(folder: Path, named: str | None = None) -> None:
     """
     there = next(parent for parent in (folder, *folder.absolute().parents) if os.path.lexists(parent))
     probe = there / f"{UNFINISHED}{secrets.token_hex(8)}"
-    try:
+    with _told(named or folder):
         try:
             probe.write_bytes(bytes(4096))  # the only sure way to know
         finally:
             probe.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"{named or folder}: cannot be written ({error.strerror or error}).") from error
 
 
 def write_output(path: Path, content: bytes) -> None:

@@ -1,5 +1,6 @@
 """Photos in: upright RGB images, read from the formats that are named here alone."""
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from captum_regioncam.errors import reason_of
 from captum_regioncam.inputs import open_file
 
-__all__ = ["PHOTO_SUFFIXES", "is_whole_image", "read_image", "read_photo", "resized"]
+__all__ = ["PHOTO_SUFFIXES", "encode_image", "is_whole_image", "read_image", "read_photo", "resized"]
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -63,6 +64,13 @@ def is_whole_image(path: str | os.PathLike[str]) -> bool:
     except ValueError:
         return False
     return True
+
+
+def encode_image(image: Image.Image, format: str = "PNG") -> bytes:
+    """Return the content of an image's file."""
+    content = io.BytesIO()
+    image.save(content, format=format)
+    return content.getvalue()
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:

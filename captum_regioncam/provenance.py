@@ -12,8 +12,9 @@ from torch.nn import Module
 
 import captum_regioncam
 from captum_regioncam.files import MARK
+from captum_regioncam.stamps import sha256
 
-__all__ = ["checkpoint_of", "device_name", "provenance", "sha256"]
+__all__ = ["checkpoint_of", "device_name", "provenance"]
 
 _PACKAGES = ("torch", "captum", "numpy")
 _IF_USED = ("torchvision", "timm", "transformers")
@@ -56,15 +57,6 @@ def checkpoint_of(model: Module, weights: str | None) -> dict[str, str]:
             digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     name = "random weights (none)" if weights == "none" else "the model's own weights"
     return {"name": name, "state_dict_sha256": digest.hexdigest()}
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's content, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 24):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def device_name(device: torch.device) -> str:

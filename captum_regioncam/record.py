@@ -199,6 +199,11 @@ class Record:
         self.runs = [other for other in self.runs if other.results or other.writing]
         self.save()
 
+    def forget(self, run: Run) -> None:
+        """End a run's session, if a killed process left one, and list its results no longer."""
+        self._settle([run])
+        self.runs.remove(run)
+
     def save(self) -> None:
         """Write the record; without runs, remove it."""
         if not self.runs:

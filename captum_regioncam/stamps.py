@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Stamp", "as_stamp", "is_as_written", "is_regular", "stamp"]
+__all__ = ["Stamp", "as_stamp", "is_as_written", "is_regular", "sha256", "stamp"]
 
 Stamp = tuple[int, int, str]
 """A file's size, the time of its last change in nanoseconds, and the SHA-256 of its content."""
@@ -26,9 +26,18 @@ def is_as_written(path: Path, stamps: Sequence[Stamp]) -> bool:
         alike = [stamp for stamp in stamps if stamp[0] == found.st_size and stat.S_ISREG(found.st_mode)]
         if any(stamp[1] == found.st_mtime_ns for stamp in alike):
             return True
-        return bool(alike) and hashlib.sha256(path.read_bytes()).hexdigest() in {stamp[2] for stamp in alike}
+        return bool(alike) and sha256(path) in {stamp[2] for stamp in alike}
     except (OSError, ValueError):
         return False
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 24):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def is_regular(path: str | os.PathLike[str]) -> bool:

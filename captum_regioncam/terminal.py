@@ -14,9 +14,9 @@ def printable(text: object) -> str:
     )
 
 
-def say(text: object, *, error: bool = False, end: str = "\n") -> None:
+def say(text: object, *, error: bool = False) -> None:
     """Print a line of text, to stderr if it tells of an error or of progress."""
     stream: TextIO = sys.stderr if error else sys.stdout
-    line = printable(text) + end
+    line = printable(text) + "\n"
     stream.write(line.encode(stream.encoding or "utf-8", "backslashreplace").decode(stream.encoding or "utf-8"))
     stream.flush()

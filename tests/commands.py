@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from captum_regioncam.cli import main
+from captum_regioncam.evaluation import progress
 
 MODEL = ["--model", "colour_factory:colour_net", "--layers", "relu1,relu2", "--device", "cpu"]
 VOC_MODEL = ["--model", "colour_factory:voc_net", *MODEL[2:]]
@@ -16,6 +17,19 @@ def run(*arguments):
         return main(list(map(str, arguments)))
     except SystemExit as error:
         return error.code
+
+
+def stopped_before_the_scores(monkeypatch, *arguments):
+    """Evaluate until all photos are counted and saved, and stop before the scores."""
+
+    def stop(self):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(progress, "_LEAST", 0)
+        patched.setattr(progress, "_SHARE", 1e9)
+        patched.setattr(progress.Progress, "finish", stop)
+        assert run(*arguments) == 130
 
 
 def scores_in(path):

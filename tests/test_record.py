@@ -13,17 +13,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import MODEL, SMALL, VOC_MODEL, run, scores_in
+from commands import MODEL, SMALL, VOC_MODEL, run, scores_in, stopped_before_the_scores
 from made_datasets import NAMES, ColourNet, everything, make_folder, make_voc
 from PIL import Image
 
 import captum_regioncam
-from captum_regioncam.cli import evaluate as evaluate_command
 from captum_regioncam.cli import explain as explain_command
 from captum_regioncam.cli import seeds as seeds_command
 from captum_regioncam.errors import UsageError
-from captum_regioncam.evaluation import load_seed, progress, save_seed
-from captum_regioncam.evaluation.result_folder import recorded
+from captum_regioncam.evaluation import load_seed, save_seed
+from captum_regioncam.evaluation.result_folder import ResultFolder, held, recorded
+from captum_regioncam.evaluation.runner import Worker
 from captum_regioncam.files import OutputError, fits
 from captum_regioncam.record import RECORD, Record, Run, locked, written_below
 from captum_regioncam.writer import Writer
@@ -360,15 +360,7 @@ def test_a_folder_that_cannot_be_written_is_found_before_the_first_photo(seeds, 
 
 def test_counts_of_another_index_are_not_added(capsys, monkeypatch):
     root = make_folder(Path("data"), photos=6)
-    monkeypatch.setattr(progress, "_LEAST", 0)
-    monkeypatch.setattr(progress, "_SHARE", 1e9)
-
-    def stop(self):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(evaluate_command.Progress, "finish", stop)
-        assert run(*EVALUATE) == 130
+    stopped_before_the_scores(monkeypatch, *EVALUATE)
     entries = json.loads((root / "index.json").read_text())
     for entry in entries:
         entry["target"] = (entry["target"] + 1) % 3
@@ -449,6 +441,19 @@ def test_the_journal_of_a_killed_process():
         writer.write("sub/c.npy", b"anew")
     Record.read(folder).end(token)
     assert Record.read(folder).runs[0].results.keys() == {"sub/a.npy", "b.npy", "never appeared.npy"}
+
+
+def test_a_process_that_was_killed_before_its_first_result_leaves_nothing():
+    folder = Path("out")
+    folder.mkdir()
+    token = Record(folder, []).begin(Run("seeds", {}), {})
+    (folder / f".captum_regioncam-{token}-0.jsonl").write_text('["a.npy", 1, 2, ""]\n')  # noted, but not there yet
+    (folder / f".captum_regioncam-{token}-0.tmp").write_bytes(b"a")
+    again = ResultFolder("--output", folder, "seeds", {"scale": 2}, ["a.npy"])
+    with held([again], Worker(), {}, resume=False) as [results]:
+        results.write("a.npy", b"b")
+    assert sorted(os.listdir("out")) == [RECORD, ".captum_regioncam.lock", "a.npy"]
+    assert [run.settings for run in Record.read(folder).runs] == [{"scale": 2}]
 
 
 def test_a_file_system_without_hard_links(monkeypatch):

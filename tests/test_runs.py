@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import MODEL, SMALL, VOC_MODEL, run, scores_in
+from commands import MODEL, SMALL, VOC_MODEL, run, scores_in, stopped_before_the_scores
 from made_datasets import NAMES, ColourNet, make_folder, make_ilsvrc, make_voc
 from PIL import Image
 
@@ -188,15 +188,7 @@ def test_a_run_never_goes_on_with_other_weights(capsys):
 def test_progress_that_is_broken(capsys, monkeypatch):
     root = make_folder(Path("data"))
     command = ["evaluate", "folder", "--root", root, *MODEL, "--size", "32", "--resume"]
-    monkeypatch.setattr(progress, "_LEAST", 0)
-    monkeypatch.setattr(progress, "_SHARE", 1e9)
-
-    def stop(self):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(evaluate_command.Progress, "finish", stop)
-        assert run(*command) == 130
+    stopped_before_the_scores(monkeypatch, *command)
     [counts] = evaluate_command.PROGRESS.glob("*/*.pt")
     counts.write_bytes(b"half")
     capsys.readouterr()
@@ -213,16 +205,8 @@ def test_what_is_left_may_all_be_broken(capsys, monkeypatch):
     """Photos that an earlier session counted are not lost where all that is left fails."""
     root = make_folder(Path("data"), photos=6)
     command = ["evaluate", "folder", "--root", root, *MODEL, "--size", "32", "--batch", "1"]
-    monkeypatch.setattr(progress, "_LEAST", 0)
-    monkeypatch.setattr(progress, "_SHARE", 1e9)
     (root / "masks" / "photo_5.png").write_bytes(b"no mask")
-
-    def stop(self):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(evaluate_command.Progress, "finish", stop)
-        assert run(*command) == 130
+    stopped_before_the_scores(monkeypatch, *command)
     assert run(*command, "--resume") == 1
     captured = capsys.readouterr()
     assert "5 photos are already counted" in captured.err

@@ -14,7 +14,7 @@ from captum_regioncam.cli.photo_maps import PhotoMaps
 from captum_regioncam.cli.protocols import PROTOCOLS, Protocol
 from captum_regioncam.errors import UsageError
 from captum_regioncam.evaluation import Coco, Ilsvrc2012, PhotoDataset, PhotoFolder, Voc2012
-from captum_regioncam.provenance import checkpoint_of, device_name, provenance, sha256
+from captum_regioncam.provenance import device_name, provenance
 
 __all__ = ["check_contrast", "dataset_of", "made_of", "open_dataset", "origin", "protocol_of", "readers_of"]
 
@@ -75,9 +75,11 @@ def made_of(options: argparse.Namespace, maps: PhotoMaps, dataset: PhotoDataset)
     names += ["flip", "upsample", "normalize", "batch"]
     settings = {name: getattr(options, name, None) for name in names}
     settings |= {"root": str(Path(options.root).resolve()), "layers": maps.stages.describe().split(", ")}
-    checkpoint = checkpoint_of(maps.classifier.model, options.weights)
-    settings |= {"index": dataset.fingerprint(), "checkpoint": checkpoint.get("state_dict_sha256")}
-    return settings | {"weights": _fingerprint(options.weights)}
+    weights, checkpoint = options.weights, maps.checkpoint
+    if "sha256" in checkpoint:  # of a file, so that a run never continues with other weights
+        weights = f"{weights} (sha256 {checkpoint['sha256'][:16]})"
+    own = checkpoint.get("state_dict_sha256")
+    return settings | {"index": dataset.fingerprint(), "checkpoint": own, "weights": weights}
 
 
 def origin(options: argparse.Namespace, maps: PhotoMaps | None = None, **more: Any) -> dict[str, Any]:
@@ -85,17 +87,9 @@ def origin(options: argparse.Namespace, maps: PhotoMaps | None = None, **more: A
     plain = {name: value for name, value in vars(options).items() if name not in _NOT_SETTINGS}
     about: dict[str, Any] = {"settings": json.loads(json.dumps(plain, default=str))}
     if maps is not None:
-        model = maps.classifier.model
-        about |= {"model": options.model, "checkpoint": checkpoint_of(model, options.weights)}
+        about |= {"model": options.model, "checkpoint": dict(maps.checkpoint)}
         about |= {"layers": maps.stages.describe().split(", "), "protocol": str(maps.protocol), "precision": "float32"}
         about |= {"device": device_name(maps.classifier.device)}
     if getattr(options, "dataset", None):
         about |= {"dataset": options.dataset, "split": getattr(options, "split", None)}
     return provenance(options.command_line, **about, **more)
-
-
-def _fingerprint(weights: str | None) -> str | None:
-    """Return a checkpoint's path and the hash of its content, so that a run never continues with other weights."""
-    if weights is None or weights == "none":
-        return weights
-    return f"{weights} (sha256 {sha256(Path(weights))[:16]})"

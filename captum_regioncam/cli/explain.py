@@ -24,7 +24,7 @@ from captum_regioncam.cli.network import check_size, classifier_of, layers_named
 from captum_regioncam.errors import UsageError, reason_of
 from captum_regioncam.files import OutputError, check_folder, encode_figure, fits
 from captum_regioncam.methods import TITLES, Attribute, make_method
-from captum_regioncam.photos import PHOTO_SUFFIXES, read_photo
+from captum_regioncam.photos import PHOTO_SUFFIXES, encode_image, read_photo
 from captum_regioncam.pictures import overlay
 from captum_regioncam.provenance import checkpoint_of, device_name, provenance
 from captum_regioncam.record import Record, Run, locked, written_below
@@ -86,7 +86,10 @@ def run(options: argparse.Namespace) -> int:
                 if options.overlay:
                     for method, of_classes in maps.items():
                         for index, one in zip(classes, of_classes, strict=True):
-                            writer.write(_overlay(outputs[image], method, index), _png(overlay(pixels, one)))
+                            writer.write(
+                                _overlay(outputs[image], method, index),
+                                encode_image(Image.fromarray(overlay(pixels, one))),
+                            )
                 explained[image] = {
                     "picture": str(output),
                     "classes": [
@@ -101,15 +104,19 @@ def run(options: argparse.Namespace) -> int:
                 failures[image] = reason_of(error)
     except BaseException:
         with suppress(UsageError, OutputError):
-            _end(writer, None, photos=len(explained), seconds=round(time.monotonic() - start, 1))
+            _end(writer, None, **_outcome(explained, start))
         raise
-    outcome = {"photos": len(explained), "seconds": round(time.monotonic() - start, 1)}
+    outcome = _outcome(explained, start)
     of_layers = {"layers": layers.describe().split(", ")} if layers else {}
     of_photos = {"images": explained, "failures": failures}
     is_of_use = explained or _MANIFEST in writer.stamps  # an old one would pass for this run's
     _end(writer, origin | of_layers | outcome | of_photos if is_of_use else None, **outcome)
     report_failures(failures, len(images) + len(failures.keys() - set(images)), "images failed")
     return int(bool(failures))
+
+
+def _outcome(explained: dict[str, Any], start: float) -> dict[str, Any]:
+    return {"photos": len(explained), "seconds": round(time.monotonic() - start, 1)}
 
 
 def _files(images: list[str]) -> tuple[list[str], dict[str, str]]:
@@ -283,10 +290,4 @@ def _overlay(picture: str, method: str, index: int) -> str:
 def _npy(array: npt.NDArray[Any]) -> bytes:
     content = io.BytesIO()
     np.save(content, array)
-    return content.getvalue()
-
-
-def _png(pixels: npt.NDArray[np.uint8]) -> bytes:
-    content = io.BytesIO()
-    Image.fromarray(pixels).save(content, format="PNG")
     return content.getvalue()

@@ -4,6 +4,7 @@ import argparse
 
 from captum_regioncam.cli.network import classifier_of, layers_named, stages_of, tried
 from captum_regioncam.stages.watch import watch
+from captum_regioncam.terminal import say
 
 __all__ = ["run"]
 
@@ -24,6 +25,6 @@ def run(options: argparse.Namespace) -> int:
             rows.append((mark, call.name, kind, " x ".join(map(str, shape[1:]))))
     widths = [max((len(row[column]) for row in rows), default=0) for column in range(4)]
     for row in rows:
-        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
-    print(f"* chosen: {chosen.describe()}")
+        say("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+    say(f"* chosen: {chosen.describe()}")
     return 0

@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import os
-import sys
 from collections.abc import Iterator
 
 import torch
@@ -46,7 +45,7 @@ def classifier_of(options: argparse.Namespace) -> Classifier:
     )
     classifier.model.to(usable_device(options.device))
     if options.weights == "none":
-        print(f"captum-regioncam {options.command}: the weights are random (--weights none).", file=sys.stderr)
+        say(f"captum-regioncam {options.command}: the weights are random (--weights none).", error=True)
     return classifier
 
 

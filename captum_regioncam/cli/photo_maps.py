@@ -18,6 +18,7 @@ from captum_regioncam.errors import UsageError, describe
 from captum_regioncam.evaluation import PhotoDataset, Sample, normalize
 from captum_regioncam.evaluation.maps import input_sizes, irn_size, summed_maps
 from captum_regioncam.methods import Attribute, make_method
+from captum_regioncam.provenance import checkpoint_of
 from captum_regioncam.stages import Stages
 
 __all__ = ["Photo", "PhotoMaps", "PhotoReader", "make_photo_maps"]
@@ -65,12 +66,14 @@ class PhotoMaps:
         stages: its layers.
         attributions: methods by name.
         protocol: scales, flips, normalisation and upsampling.
+        checkpoint: the name and the hash of the network's weights, from when they were loaded.
     """
 
     classifier: Classifier
     stages: Stages
     attributions: Mapping[str, Attribute]
     protocol: Protocol
+    checkpoint: Mapping[str, str]
 
     def reader(self, dataset: PhotoDataset) -> PhotoReader:
         """Return a reader of a data set's photos for these maps."""
@@ -145,6 +148,7 @@ def make_photo_maps(
         UsageError: there is no such network or layer, or it does not suit the data set or the methods.
     """
     classifier = classifier_of(options)
+    checkpoint = checkpoint_of(classifier.model, options.weights)
     with tried(classifier) as probe:
         _check_scores(classifier, probe, None if options.dataset == "folder" else len(dataset.classes))
         stages = stages_of(classifier.model, probe, layers_named(classifier, options.layers))
@@ -154,7 +158,7 @@ def make_photo_maps(
         }
         for attribute in attributions.values():
             attribute(probe, [[0]])
-    return PhotoMaps(classifier, stages, attributions, protocol)
+    return PhotoMaps(classifier, stages, attributions, protocol, checkpoint)
 
 
 def _check_scores(classifier: Classifier, probe: Tensor, classes: int | None) -> None:

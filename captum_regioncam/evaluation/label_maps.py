@@ -1,6 +1,5 @@
 """Label maps: from a seed to a class at each pixel, and to pictures in the form of PASCAL VOC."""
 
-import io
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from captum_regioncam.files import write_whole
+from captum_regioncam.photos import encode_image
 
 __all__ = [
     "MOST_CLASSES", "class_labels", "encode_label_map", "encode_overlay", "label_map", "save_label_map", "save_overlay",
@@ -76,7 +76,7 @@ def encode_label_map(labels: npt.NDArray[np.uint8]) -> bytes:
     """Return the content of a label map's PNG; see :func:`save_label_map`."""
     image = Image.fromarray(labels)
     image.putpalette(_voc_palette())
-    return _encoded(image, "PNG")
+    return encode_image(image)
 
 
 def save_overlay(path: str | os.PathLike[str], photo: Image.Image, labels: npt.NDArray[np.uint8]) -> None:
@@ -109,13 +109,7 @@ def encode_overlay(photo: Image.Image, labels: npt.NDArray[np.uint8], format: st
     pixels = np.asarray(photo.convert("RGB"))
     colours = np.array(_voc_palette(), dtype=np.uint8).reshape(-1, 3)[labels]
     blended = np.where(labels[:, :, None] > 0, (pixels.astype(np.uint16) + colours) // 2, pixels).astype(np.uint8)
-    return _encoded(Image.fromarray(blended), format)
-
-
-def _encoded(image: Image.Image, format: str) -> bytes:
-    file = io.BytesIO()
-    image.save(file, format=format)
-    return file.getvalue()
+    return encode_image(Image.fromarray(blended), format)
 
 
 def _voc_palette() -> list[int]:

@@ -62,7 +62,7 @@ class Results:
     written: int = 0
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a result; see :meth:`captum_regioncam.record.Writer.write`."""
+        """Write a result; see :meth:`captum_regioncam.writer.Writer.write`."""
         self.writer.write(name, content)
         self.written += 1
 
@@ -98,11 +98,15 @@ class ResultFolder:
             UsageError: something of somebody else's is in the way, or the results in it were made with other settings.
             OutputError: the folder cannot be written to.
         """
-        self._plan(resume)
+        self.plan(resume=resume)
         check_folder(self.path)
 
-    def _plan(self, resume: bool) -> "_Plan":
-        """Read the folder's record, and find the run that this one continues or replaces."""
+    def plan(self, *, resume: bool) -> "_Plan":
+        """Read the folder's record, and find the run that this one continues or replaces.
+
+        Raises:
+            UsageError: as in ``check``.
+        """
         record = Record.read(self.path)
         settings: dict[str, Any] = json.loads(json.dumps(self.settings))  # as they will be read
         known = [run for run in record.of(self.command) if any(map(record.exists, run.results))]
@@ -126,9 +130,8 @@ class ResultFolder:
                     )
         return _Plan(record, run or Run(self.command, settings), settings, of_0_2)
 
-    def begin(self, session: dict[str, Any], processes: int, *, resume: bool) -> "_Begun":
+    def begin(self, plan: "_Plan", session: dict[str, Any], processes: int, *, resume: bool) -> "_Begun":
         """Remove what the run replaces, and record what it will write. Only while the folder is locked."""
-        plan = self._plan(resume)
         record, run = plan.record, plan.run
         if run.settings != plan.settings:  # none of these may pass for a result of this run
             replaced = sum(map(record.exists, run.results))
@@ -139,7 +142,7 @@ class ResultFolder:
             record.remove(run, self.names)
         for other in [other for other in record.of(self.command) if other is not run]:  # of results that are gone
             run.results |= {name: [] for name in other.results if name not in run.results and record.exists(name)}
-            record.runs.remove(other)
+            record.forget(other)
         present = [name for name in self.names if record.exists(name)]
         done = [
             name
@@ -212,9 +215,11 @@ def held(
             folder.check(resume=resume)
         for folder in folders:
             locks.enter_context(locked(folder.path, folder.option))
-        for folder in folders:
-            folder.check(resume=resume)
-        return [folder.begin(session, worker.count, resume=resume) for folder in folders]
+        plans = [folder.plan(resume=resume) for folder in folders]
+        return [
+            folder.begin(plan, session, worker.count, resume=resume)
+            for folder, plan in zip(folders, plans, strict=True)
+        ]
 
     with locks:
         begun = worker.from_first(begin)

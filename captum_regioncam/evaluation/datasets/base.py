@@ -17,11 +17,12 @@ from torch.utils.data import Dataset
 
 from captum_regioncam.inputs import read_bytes
 from captum_regioncam.photos import read_image, read_photo
+from captum_regioncam.stamps import sha256
 
 __all__ = [
     "PhotoDataset",
     "Sample",
-    "check_folder",
+    "check_readable",
     "checked_names",
     "data_root",
     "first_files",
@@ -97,7 +98,7 @@ class PhotoDataset(Dataset[Sample]):
         """Return a hash of the names, the classes and the files that list them: it changes when the index does."""
         digest = hashlib.sha256(repr((list(self.names), list(self.classes))).encode("utf-8", "surrogateescape"))
         for path in self.index_files:
-            digest.update(path.read_bytes())
+            digest.update(sha256(path).encode())
         return digest.hexdigest()[:16]
 
 
@@ -106,12 +107,12 @@ def data_root(root: str | os.PathLike[str], below: Iterable[str], wanted: Sequen
     candidates = [Path(root) / part for part in below]
     best = max(candidates, key=lambda path: sum(os.path.exists(path / part) for part in wanted))
     if missing := [part for part in wanted if not os.path.exists(best / part)]:
-        check_folder(best)
+        check_readable(best)
         raise ValueError(f"{best}: not a {what} folder: has no {', no '.join(missing)}.")
     return best
 
 
-def check_folder(path: Path) -> None:
+def check_readable(path: Path) -> None:
     """Check that nothing but absence keeps files from being found below a path."""
     try:
         os.scandir(path).close()

@@ -8,7 +8,7 @@ import numpy as np
 from captum_regioncam.evaluation.datasets.base import (
     PhotoDataset,
     Sample,
-    check_folder,
+    check_readable,
     first_files,
     photo_of_size,
     read_xml,
@@ -47,7 +47,7 @@ class Ilsvrc2012(PhotoDataset):
     _SYNSETS = ("LOC_synset_mapping.txt", "synset_words.txt", "synsets.txt")
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
-        check_folder(Path(root))
+        check_readable(Path(root))
         roots = [Path(root), Path(root) / "ILSVRC"]
         photos = {path.stem: path for path in first_files(roots, self._PHOTOS, ("*.JPEG", "*/*.JPEG"))}
         self._boxes = {path.stem: path for path in first_files(roots, self._BOXES, ("*.xml", "*/*.xml"))}
