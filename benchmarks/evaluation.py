@@ -21,7 +21,7 @@ from PIL import Image
 import_torchvision()
 
 from captum_regioncam import cli  # noqa: E402
-from captum_regioncam.cli.photo_maps import PhotoMaps  # noqa: E402
+from captum_regioncam.evaluation.photo_maps import PhotoMaps  # noqa: E402
 
 
 def make_photos(root, count, width=500, height=375):

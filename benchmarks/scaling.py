@@ -13,7 +13,7 @@ import torch
 from matplotlib.figure import Figure
 from measure import peak_bytes, synchronize
 
-from captum_regioncam.sip import propagate
+from captum_regioncam.method.sip import propagate
 
 PICTURE = Path(__file__).parent.parent / "docs" / "scaling.png"
 LARGEST_MATRIX = 14_000**2

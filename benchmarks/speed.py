@@ -22,7 +22,7 @@ from captum.attr import LayerGradCam
 from measure import import_torchvision, interleaved, peak_bytes, process_memory, row
 
 from captum_regioncam import LayerCam, LayerRegionCam, find_stages
-from captum_regioncam.sip import propagate
+from captum_regioncam.method.sip import propagate
 
 torchvision = import_torchvision()
 TABLE = Path(__file__).parent.parent / "docs" / "speed-table.md"

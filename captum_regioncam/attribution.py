@@ -10,12 +10,12 @@ from captum.log import log_usage
 from torch import Tensor
 from torch.nn import Module
 
-from captum_regioncam.captum_private import progress
-from captum_regioncam.forward_pass import forward_pass
-from captum_regioncam.layers import as_layers, check_finite, check_kinds
-from captum_regioncam.reshape import ReshapeTransform, TokensToGrid, on_grid
+from captum_regioncam.network.captum_private import progress
+from captum_regioncam.network.forward_pass import forward_pass
+from captum_regioncam.network.layers import as_layers, check_finite, check_kinds
+from captum_regioncam.network.reshape import ReshapeTransform, TokensToGrid, on_grid
+from captum_regioncam.network.targets import TargetType, as_target, list_targets, spread_labels
 from captum_regioncam.stages import Stages
-from captum_regioncam.targets import TargetType, as_target, list_targets, spread_labels
 
 __all__ = ["MultiLayerAttribution", "logged"]
 

@@ -1,19 +1,13 @@
-"""The errors that this package raises for input that it cannot attribute.
+"""The errors that this package raises for what it is given.
 
 Captum reports a wrong layer as ``AssertionError``, and a wrong target as ``AssertionError`` or ``IndexError``. Code
 written for LayerGradCam may catch these, so the errors derive from them, and from ``ValueError`` for all other code.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import os
+from dataclasses import dataclass
 
-from torch import Tensor
-from torch.nn import Module
-
-__all__ = ["LayerError", "TargetError", "UsageError", "describe", "first_tensor", "layer_name", "reason_of"]
-
-
-_SCORES = ("logits", "out", "image_embeds", "pooler_output")
+__all__ = ["Argument", "ArgumentError", "LayerError", "TargetError", "reason_of"]
 
 
 class LayerError(ValueError, AssertionError):
@@ -42,53 +36,44 @@ class TargetError(ValueError, IndexError, AssertionError):
     """
 
 
-class UsageError(Exception):
-    """The command line asks for something that cannot be done; the message says what can."""
+@dataclass(frozen=True)
+class Argument:
+    """An argument in an error's message: ``output='seeds'``, where a command says ``--output seeds``.
+
+    Attributes:
+        name: the argument's name.
+        value: what was given for it, or would be the remedy; None for the name alone.
+    """
+
+    name: str
+    value: object = None
+
+    def __str__(self) -> str:
+        value = os.fspath(self.value) if isinstance(self.value, os.PathLike) else self.value
+        return self.name if value is None else f"{self.name}={value!r}"
 
 
-def reason_of(error: Exception) -> str:
+class ArgumentError(ValueError):
+    """An argument cannot be used; the message names it, and the remedy.
+
+    Args:
+        parts: the message's text, and between its parts the arguments that it names. They stay apart, so that a command
+            can name its options instead.
+
+    Example::
+
+        >>> print(ArgumentError(Argument("resume", True), ": there is nothing to resume."))
+        resume=True: there is nothing to resume.
+    """
+
+    def __init__(self, *parts: str | Argument) -> None:
+        super().__init__(*parts)
+        self.parts = parts
+
+    def __str__(self) -> str:
+        return "".join(map(str, self.parts))
+
+
+def reason_of(error: BaseException) -> str:
     """Return an error's message, or its type if it has none."""
     return str(error) or type(error).__name__
-
-
-def layer_name(layer: Module, forward_func: Callable[..., Any]) -> str:
-    """Return a layer's name for errors: its dotted name, if ``forward_func`` is a module, and its type."""
-    modules = forward_func.named_modules() if isinstance(forward_func, Module) else ()
-    names = (f"'{name}' ({type(layer).__name__})" for name, module in modules if module is layer and name)
-    return next(names, type(layer).__name__)
-
-
-def describe(output: Any) -> str:
-    """Describe what a network returned: its type and its contents."""
-    if isinstance(output, Mapping):
-        return f"{type(output).__name__} of {', '.join(map(repr, output))}"
-    if isinstance(output, (list, tuple)):
-        return f"{type(output).__name__} of [{', '.join(map(describe, output))}]"
-    if isinstance(output, Tensor):
-        return f"a {output.dtype} tensor of shape {tuple(output.shape)}"
-    return type(output).__name__
-
-
-def first_tensor(output: Any, dimensions: int | None = None) -> tuple[str, Tensor] | None:
-    """Find the scores in a network's output, and the code that picks them: ``["out"]``, ``.logits`` or ``[0]``.
-
-    The names that transformers and torchvision use come first, then the first tensor of so many dimensions, then the
-    first tensor. Tensors of no dimension, such as the loss, come last.
-    """
-    if isinstance(output, Mapping):
-        named = {
-            f".{key}" if getattr(output, str(key), None) is value else f'["{key}"]': value
-            for key, value in output.items()
-        }
-    elif isinstance(output, (tuple, list)):
-        named = {f"[{index}]": value for index, value in enumerate(output)}
-    else:
-        named = {f".{key}": value for key, value in getattr(output, "__dict__", {}).items()}
-    known = [pick for key in _SCORES for pick in (f".{key}", f'["{key}"]') if pick in named]
-    tensors = [(pick, named[pick]) for pick in (*known, *named) if isinstance(named[pick], Tensor)]
-
-    def rank(found: tuple[str, Tensor]) -> tuple[bool, bool, bool]:
-        pick, tensor = found
-        return not tensor.dim(), pick not in known, dimensions not in (None, tensor.dim())
-
-    return min(tensors, key=rank, default=None)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from captum_regioncam.attribution import MultiLayerAttribution
-from captum_regioncam.grids import channel_chunks, finest_grid, min_max, resize, sum_of
+from captum_regioncam.method.grids import channel_chunks, finest_grid, min_max, resize, sum_of
 
 __all__ = ["LayerCam"]
 

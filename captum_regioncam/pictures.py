@@ -14,8 +14,8 @@ from matplotlib.colors import Colormap
 from torch import Tensor
 
 from captum_regioncam.arguments import plane_size
-from captum_regioncam.captum_private import _cumulative_sum_threshold, _normalize_scale
-from captum_regioncam.grids import min_max
+from captum_regioncam.method.grids import min_max
+from captum_regioncam.network.captum_private import _cumulative_sum_threshold, _normalize_scale
 
 __all__ = ["Image", "Map", "as_map", "as_photos", "overlay", "shrunk", "to_hwc"]
 

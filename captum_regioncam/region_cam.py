@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.nn import Module
 
 from captum_regioncam.attribution import MultiLayerAttribution
-from captum_regioncam.grids import depth_weights, finest_grid, fuse, min_max, resize, rounding
-from captum_regioncam.reshape import ReshapeTransform
-from captum_regioncam.sim import semantic_information
-from captum_regioncam.sip import propagate
+from captum_regioncam.method.grids import depth_weights, finest_grid, fuse, min_max, resize, rounding
+from captum_regioncam.method.sim import semantic_information
+from captum_regioncam.method.sip import propagate
+from captum_regioncam.network.reshape import ReshapeTransform
 
 __all__ = ["LayerRegionCam"]
 

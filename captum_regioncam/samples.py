@@ -8,7 +8,7 @@ import numpy.typing as npt
 from matplotlib import cbook
 from PIL import Image, ImageDraw
 
-from captum_regioncam.photos import read_photo
+from captum_regioncam.files.photos import read_photo
 
 __all__ = ["TARGETS", "outline", "photo"]
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Module
 
-from captum_regioncam.errors import describe, first_tensor
+from captum_regioncam.network.outputs import describe, first_tensor
 
 __all__ = ["box_score", "class_scores", "segmentation_score", "similarity_score"]
 

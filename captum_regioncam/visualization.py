@@ -14,7 +14,7 @@ from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
 from captum_regioncam.arguments import whole
-from captum_regioncam.errors import describe
+from captum_regioncam.network.outputs import describe
 from captum_regioncam.pictures import Image, Map, as_map, as_photos, shrunk
 
 __all__ = ["show_attributions"]

@@ -10,7 +10,7 @@ from PIL import Image
 from skimage import data
 
 from captum_regioncam import LayerRegionCam, find_stages, overlay
-from captum_regioncam.cli.models import load_classifier
+from captum_regioncam.evaluation.models import load_classifier
 
 HERE = Path(__file__).parent
 # From scikit-image: Egyptian cat, missile, espresso, and a tripod, on a photo cut to the others' proportions

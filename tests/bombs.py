@@ -22,8 +22,8 @@ import torchvision_schemas  # noqa: F401
 
 from captum_regioncam.evaluation import load_seed
 from captum_regioncam.evaluation.datasets.base import read_xml
-from captum_regioncam.inputs import read_json
-from captum_regioncam.photos import read_photo
+from captum_regioncam.files.inputs import read_json
+from captum_regioncam.files.photos import read_photo
 
 warnings.filterwarnings("ignore", "TypedStorage is deprecated")  # but tensors are pickled with it
 SPARE = 3 << 29  # 1.5 GB

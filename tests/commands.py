@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from captum_regioncam.cli import main
-from captum_regioncam.evaluation import progress
+from captum_regioncam.evaluation.runs import progress
 
 MODEL = ["--model", "colour_factory:colour_net", "--layers", "relu1,relu2", "--device", "cpu"]
 VOC_MODEL = ["--model", "colour_factory:voc_net", *MODEL[2:]]

@@ -4,7 +4,7 @@ from captum.attr import LayerGradCam
 from helpers import GapNet, dense_min_max, features_and_gradients, small_net
 
 from captum_regioncam import LayerCam, LayerRegionCam
-from captum_regioncam.grids import min_max
+from captum_regioncam.method.grids import min_max
 
 
 def dense_layer_cam(net, layer, x, target):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from captum_regioncam import LayerRegionCam, find_stages, to_mask
-from captum_regioncam.cli.models import load_classifier
+from captum_regioncam.evaluation.models import load_classifier
 from captum_regioncam.samples import TARGETS, outline, photo
 
 

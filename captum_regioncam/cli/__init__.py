@@ -8,10 +8,11 @@ import sys
 from collections.abc import Sequence
 
 from captum_regioncam.cli.parser import build_parser
-from captum_regioncam.errors import UsageError
-from captum_regioncam.files import OutputError
-from captum_regioncam.launcher import LauncherError, is_first
-from captum_regioncam.terminal import say
+from captum_regioncam.cli.terminal import say
+from captum_regioncam.cli.usage import UsageError
+from captum_regioncam.evaluation.runs.launcher import LauncherError, is_first
+from captum_regioncam.extras import extra
+from captum_regioncam.files.outputs import OutputError
 
 __all__ = ["main"]
 
@@ -87,9 +88,8 @@ def _run(command: str, options: argparse.Namespace) -> int:
 
 def _check_extra() -> None:
     try:
-        import pycocotools  # noqa: F401
-
-        import captum_regioncam.evaluation  # noqa: F401
+        with extra("eval"):
+            import pycocotools  # noqa: F401
+            import torchmetrics  # noqa: F401
     except ImportError as error:
-        hint = 'the command needs: pip install "captum_regioncam[eval]"'
-        raise UsageError(str(error) if "captum_regioncam[eval]" in str(error) else f"{hint} ({error}).") from error
+        raise UsageError(str(error)) from error

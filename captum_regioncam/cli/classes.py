@@ -2,9 +2,9 @@
 
 import argparse
 
-from captum_regioncam.cli.models import load_classifier
-from captum_regioncam.errors import UsageError
-from captum_regioncam.terminal import say
+from captum_regioncam.cli.terminal import say
+from captum_regioncam.cli.usage import UsageError
+from captum_regioncam.evaluation.models import load_classifier
 
 __all__ = ["run"]
 

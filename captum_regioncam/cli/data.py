@@ -10,11 +10,11 @@ import torch
 
 from captum_regioncam.cli.network import check_size
 from captum_regioncam.cli.parser import SPLITS
-from captum_regioncam.cli.photo_maps import PhotoMaps
-from captum_regioncam.cli.protocols import PROTOCOLS, Protocol
-from captum_regioncam.errors import UsageError
+from captum_regioncam.cli.usage import UsageError
 from captum_regioncam.evaluation import Coco, Ilsvrc2012, PhotoDataset, PhotoFolder, Voc2012
-from captum_regioncam.provenance import device_name, provenance
+from captum_regioncam.evaluation.photo_maps import PhotoMaps
+from captum_regioncam.evaluation.protocol import PROTOCOLS, Protocol
+from captum_regioncam.evaluation.runs.provenance import device_name, provenance
 
 __all__ = ["check_contrast", "dataset_of", "made_of", "open_dataset", "origin", "protocol_of", "readers_of"]
 

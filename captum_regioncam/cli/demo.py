@@ -7,14 +7,14 @@ import numpy as np
 from PIL import Image
 
 from captum_regioncam.cli.explain import likeliest
-from captum_regioncam.cli.models import load_classifier
+from captum_regioncam.cli.terminal import say
+from captum_regioncam.cli.usage import UsageError
 from captum_regioncam.cli.values import check_picture
-from captum_regioncam.errors import UsageError
-from captum_regioncam.files import encode_figure, is_stream, write_output
-from captum_regioncam.methods import TITLES, make_method
-from captum_regioncam.record import check_named
+from captum_regioncam.evaluation.methods import TITLES, make_method
+from captum_regioncam.evaluation.models import load_classifier
+from captum_regioncam.evaluation.runs.record import check_named
+from captum_regioncam.files.outputs import encode_figure, is_stream, write_output
 from captum_regioncam.stages import find_stages
-from captum_regioncam.terminal import say
 from captum_regioncam.visualization import show_attributions
 
 __all__ = ["run"]

@@ -17,18 +17,18 @@ from torchmetrics import Metric
 from captum_regioncam.cli.data import check_contrast, dataset_of, made_of, origin, protocol_of, readers_of
 from captum_regioncam.cli.network import report_failures
 from captum_regioncam.cli.parser import MAP_OPTIONS
-from captum_regioncam.cli.photo_maps import Photo, PhotoMaps, make_photo_maps
+from captum_regioncam.cli.terminal import say
+from captum_regioncam.cli.usage import UsageError
 from captum_regioncam.cli.values import check_picture
-from captum_regioncam.errors import UsageError
 from captum_regioncam.evaluation import PhotoDataset, Sample, load_seed, squash_boxes
-from captum_regioncam.evaluation.localization import LocalizationScore, PixelAveragePrecision
-from captum_regioncam.evaluation.progress import Progress
-from captum_regioncam.evaluation.report import Figures, computed, in_percent, print_table, write_figures
-from captum_regioncam.evaluation.result_folder import recorded
-from captum_regioncam.evaluation.runner import visit, workers
-from captum_regioncam.evaluation.segmentation import SegmentationScore
-from captum_regioncam.record import check_named
-from captum_regioncam.terminal import say
+from captum_regioncam.evaluation.metrics.localization import LocalizationScore, PixelAveragePrecision
+from captum_regioncam.evaluation.metrics.segmentation import SegmentationScore
+from captum_regioncam.evaluation.photo_maps import Photo, PhotoMaps, make_photo_maps
+from captum_regioncam.evaluation.runs.folder import recorded
+from captum_regioncam.evaluation.runs.progress import Progress
+from captum_regioncam.evaluation.runs.record import check_named
+from captum_regioncam.evaluation.runs.report import Figures, computed, in_percent, print_table, write_figures
+from captum_regioncam.evaluation.runs.workers import visit, workers
 
 __all__ = ["run"]
 

@@ -19,20 +19,21 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from captum_regioncam.cli.classifier import Classifier
 from captum_regioncam.cli.network import check_size, classifier_of, layers_named, report_failures, stages_of
-from captum_regioncam.errors import UsageError, reason_of
-from captum_regioncam.files import OutputError, check_folder, encode_figure, fits
-from captum_regioncam.methods import TITLES, Attribute, make_method
-from captum_regioncam.photos import PHOTO_SUFFIXES, encode_image, read_photo
+from captum_regioncam.cli.terminal import printable, say
+from captum_regioncam.cli.usage import UsageError
+from captum_regioncam.errors import reason_of
+from captum_regioncam.evaluation.classifier import Classifier
+from captum_regioncam.evaluation.methods import TITLES, Attribute, make_method
+from captum_regioncam.evaluation.runs.provenance import checkpoint_of, device_name, provenance
+from captum_regioncam.evaluation.runs.record import Record, Run, locked, written_below
+from captum_regioncam.evaluation.runs.writer import Writer
+from captum_regioncam.files.outputs import OutputError, check_folder, encode_figure, fits
+from captum_regioncam.files.photos import PHOTO_SUFFIXES, encode_image, read_photo
+from captum_regioncam.files.stamps import Stamp
 from captum_regioncam.pictures import overlay
-from captum_regioncam.provenance import checkpoint_of, device_name, provenance
-from captum_regioncam.record import Record, Run, locked, written_below
 from captum_regioncam.stages import Stages
-from captum_regioncam.stamps import Stamp
-from captum_regioncam.terminal import printable, say
 from captum_regioncam.visualization import show_attributions
-from captum_regioncam.writer import Writer
 
 __all__ = ["likeliest", "run"]
 

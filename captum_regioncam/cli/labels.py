@@ -13,7 +13,8 @@ import torch
 
 from captum_regioncam.cli.data import open_dataset, origin
 from captum_regioncam.cli.network import report_failures
-from captum_regioncam.errors import UsageError
+from captum_regioncam.cli.terminal import say
+from captum_regioncam.cli.usage import UsageError
 from captum_regioncam.evaluation import (
     PhotoDataset,
     Sample,
@@ -22,14 +23,13 @@ from captum_regioncam.evaluation import (
     label_map,
     load_seed,
 )
-from captum_regioncam.evaluation.crf import confident_labels, crf_labels, crf_scores, import_crf
-from captum_regioncam.evaluation.label_maps import encode_label_map, encode_overlay
-from captum_regioncam.evaluation.report import computed
-from captum_regioncam.evaluation.result_folder import ResultFolder, Results, held, recorded
-from captum_regioncam.evaluation.runner import Worker, visit, workers
-from captum_regioncam.evaluation.seed_files import encode_arrays
-from captum_regioncam.record import RECORD
-from captum_regioncam.terminal import say
+from captum_regioncam.evaluation.label_maps.crf import confident_labels, crf_labels, crf_scores, import_crf
+from captum_regioncam.evaluation.label_maps.threshold import encode_label_map, encode_overlay
+from captum_regioncam.evaluation.runs.folder import ResultFolder, Results, held, recorded
+from captum_regioncam.evaluation.runs.record import RECORD
+from captum_regioncam.evaluation.runs.report import computed
+from captum_regioncam.evaluation.runs.workers import Worker, visit, workers
+from captum_regioncam.evaluation.seeds.files import encode_arrays
 
 __all__ = ["NEED_DATASET", "LabelMaps", "run"]
 

@@ -3,8 +3,8 @@
 import argparse
 
 from captum_regioncam.cli.network import classifier_of, layers_named, stages_of, tried
+from captum_regioncam.cli.terminal import say
 from captum_regioncam.stages.watch import watch
-from captum_regioncam.terminal import say
 
 __all__ = ["run"]
 

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from captum_regioncam.cli.classifier import Classifier, nearest
-from captum_regioncam.cli.models import load_classifier
-from captum_regioncam.errors import UsageError, reason_of
+from captum_regioncam.cli.terminal import say
+from captum_regioncam.cli.usage import UsageError
+from captum_regioncam.errors import reason_of
+from captum_regioncam.evaluation.classifier import Classifier, nearest
+from captum_regioncam.evaluation.models import load_classifier
 from captum_regioncam.stages import Stages, find_stages
-from captum_regioncam.terminal import say
 
 __all__ = [
     "check_size",

@@ -9,11 +9,11 @@ from typing import Any, NoReturn
 
 from captum_regioncam import __version__
 from captum_regioncam.cli import values
-from captum_regioncam.cli.classifier import RESIZES
-from captum_regioncam.cli.models import DEFAULT_MODEL
-from captum_regioncam.cli.protocols import PROTOCOLS, Protocol
-from captum_regioncam.methods import METHODS
-from captum_regioncam.terminal import say
+from captum_regioncam.cli.terminal import say
+from captum_regioncam.evaluation.classifier import RESIZES
+from captum_regioncam.evaluation.methods import METHODS
+from captum_regioncam.evaluation.models import DEFAULT_MODEL
+from captum_regioncam.evaluation.protocol import PROTOCOLS, Protocol
 
 __all__ = ["FORMATS", "MAP_OPTIONS", "SPLITS", "build_parser"]
 

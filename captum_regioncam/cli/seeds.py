@@ -8,15 +8,15 @@ import torch
 from captum_regioncam.cli.data import check_contrast, dataset_of, made_of, origin, protocol_of, readers_of
 from captum_regioncam.cli.labels import NEED_DATASET, LabelMaps
 from captum_regioncam.cli.network import report_failures
-from captum_regioncam.cli.photo_maps import Photo, PhotoMaps, make_photo_maps
-from captum_regioncam.errors import UsageError
+from captum_regioncam.cli.terminal import say
+from captum_regioncam.cli.usage import UsageError
 from captum_regioncam.evaluation import PhotoDataset, Seed
-from captum_regioncam.evaluation.maps import seed_grid
-from captum_regioncam.evaluation.result_folder import ResultFolder, held
-from captum_regioncam.evaluation.runner import visit, workers
-from captum_regioncam.evaluation.seed_files import encode_seed
-from captum_regioncam.methods import TITLES
-from captum_regioncam.terminal import say
+from captum_regioncam.evaluation.methods import TITLES
+from captum_regioncam.evaluation.multiscale import seed_grid
+from captum_regioncam.evaluation.photo_maps import Photo, PhotoMaps, make_photo_maps
+from captum_regioncam.evaluation.runs.folder import ResultFolder, held
+from captum_regioncam.evaluation.runs.workers import visit, workers
+from captum_regioncam.evaluation.seeds.files import encode_seed
 
 __all__ = ["run"]
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from captum_regioncam.errors import UsageError
+from captum_regioncam.cli.usage import UsageError
 
 __all__ = [
     "above_zero",

@@ -1,22 +1,17 @@
 """Weakly supervised segmentation and localisation: maps over scales, seed files, data sets and the field's metrics."""
 
-try:
-    from captum_regioncam.evaluation.crf import confident_labels, crf_labels, crf_scores
+from typing import TYPE_CHECKING
+
+from captum_regioncam.lazy import lazily
+
+if TYPE_CHECKING:
     from captum_regioncam.evaluation.datasets import Coco, Ilsvrc2012, PhotoDataset, PhotoFolder, Sample, Voc2012
-    from captum_regioncam.evaluation.label_maps import label_map, save_label_map, save_overlay
-    from captum_regioncam.evaluation.localization import LocalizationScore, PixelAveragePrecision, squash_boxes
-    from captum_regioncam.evaluation.maps import multiscale_maps, normalize
-    from captum_regioncam.evaluation.seed_files import Seed, load_seed, save_seed
-    from captum_regioncam.evaluation.segmentation import SegmentationScore
-except ImportError as error:
-    raise ImportError(f'captum_regioncam.evaluation needs: pip install "captum_regioncam[eval]" ({error}).') from error
-except RuntimeError as error:  # torchmetrics imports torchvision if it is installed
-    if "torchvision::" not in str(error):
-        raise
-    raise ImportError(
-        "captum_regioncam.evaluation needs torchmetrics, which imports torchvision. The one that is installed belongs "
-        f"to another torch ({error}). Install the torchvision that matches this torch, or uninstall torchvision."
-    ) from error
+    from captum_regioncam.evaluation.label_maps.crf import confident_labels, crf_labels, crf_scores
+    from captum_regioncam.evaluation.label_maps.threshold import label_map, save_label_map, save_overlay
+    from captum_regioncam.evaluation.metrics.localization import LocalizationScore, PixelAveragePrecision, squash_boxes
+    from captum_regioncam.evaluation.metrics.segmentation import SegmentationScore
+    from captum_regioncam.evaluation.multiscale import multiscale_maps, normalize
+    from captum_regioncam.evaluation.seeds.files import Seed, load_seed, save_seed
 
 __all__ = [
     "Coco",
@@ -41,3 +36,16 @@ __all__ = [
     "save_seed",
     "squash_boxes",
 ]
+
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        **dict.fromkeys(["Coco", "Ilsvrc2012", "PhotoDataset", "PhotoFolder", "Sample", "Voc2012"], "datasets"),
+        **dict.fromkeys(["confident_labels", "crf_labels", "crf_scores"], "label_maps.crf"),
+        **dict.fromkeys(["label_map", "save_label_map", "save_overlay"], "label_maps.threshold"),
+        **dict.fromkeys(["LocalizationScore", "PixelAveragePrecision", "squash_boxes"], "metrics.localization"),
+        "SegmentationScore": "metrics.segmentation",
+        **dict.fromkeys(["multiscale_maps", "normalize"], "multiscale"),
+        **dict.fromkeys(["Seed", "load_seed", "save_seed"], "seeds.files"),
+    },
+)

@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn import DataParallel, Module
 from torch.nn.parameter import UninitializedBuffer, is_lazy
 
-from captum_regioncam.reshape import ReshapeTransform
+from captum_regioncam.network.reshape import ReshapeTransform
+from captum_regioncam.network.turns import turn
 from captum_regioncam.stages.choice import Choice, choose
 from captum_regioncam.stages.layouts import Layout, choose_layout
 from captum_regioncam.stages.watch import Call, watch
-from captum_regioncam.turns import turn
 
 __all__ = ["Stages", "find_stages"]
 

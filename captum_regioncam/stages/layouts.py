@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from captum_regioncam.reshape import ReshapeTransform, TokensToGrid, channels_last
+from captum_regioncam.network.reshape import ReshapeTransform, TokensToGrid, channels_last
 from captum_regioncam.stages.watch import Call
 
 __all__ = ["Layout", "Octave", "choose_layout"]

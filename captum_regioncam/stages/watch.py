@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import Linear, Module, Sequential
 
+from captum_regioncam.network.turns import turn
 from captum_regioncam.stages.snapshot import Snapshot
-from captum_regioncam.turns import turn
 
 __all__ = ["Call", "watch"]
 

@@ -15,9 +15,9 @@ import numpy.typing as npt
 from PIL import Image
 from torch.utils.data import Dataset
 
-from captum_regioncam.inputs import read_bytes
-from captum_regioncam.photos import read_image, read_photo
-from captum_regioncam.stamps import sha256
+from captum_regioncam.files.inputs import read_bytes
+from captum_regioncam.files.photos import read_image, read_photo
+from captum_regioncam.files.stamps import sha256
 
 __all__ = [
     "PhotoDataset",

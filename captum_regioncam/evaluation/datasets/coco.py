@@ -18,8 +18,8 @@ from captum_regioncam.evaluation.datasets.base import (
     photo_of_size,
     whole_number,
 )
-from captum_regioncam.evaluation.label_maps import MOST_CLASSES
-from captum_regioncam.inputs import read_json
+from captum_regioncam.evaluation.label_maps.threshold import MOST_CLASSES
+from captum_regioncam.files.inputs import read_json
 
 __all__ = ["Coco"]
 

@@ -15,8 +15,8 @@ from captum_regioncam.evaluation.datasets.base import (
     photo_of_size,
     whole_number,
 )
-from captum_regioncam.inputs import read_json
-from captum_regioncam.photos import PHOTO_SUFFIXES, read_image
+from captum_regioncam.files.inputs import read_json
+from captum_regioncam.files.photos import PHOTO_SUFFIXES, read_image
 
 __all__ = ["PhotoFolder"]
 

@@ -15,7 +15,7 @@ from captum_regioncam.evaluation.datasets.base import (
     text_of,
     whole_number,
 )
-from captum_regioncam.inputs import read_text
+from captum_regioncam.files.inputs import read_text
 
 __all__ = ["Ilsvrc2012"]
 

@@ -15,7 +15,7 @@ from captum_regioncam.evaluation.datasets.base import (
     read_xml,
     text_of,
 )
-from captum_regioncam.inputs import read_text
+from captum_regioncam.files.inputs import read_text
 
 __all__ = ["VOC_CLASSES", "Voc2012"]
 

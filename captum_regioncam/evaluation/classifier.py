@@ -1,0 +1,163 @@
+"""A network with what it takes to run it on a photo, and the names of its classes."""
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import Module
+
+from captum_regioncam.cli.usage import UsageError
+from captum_regioncam.files.photos import resized
+
+__all__ = ["MAX_SIDE", "RESIZES", "Classifier", "nearest"]
+
+MAX_SIDE = 4096
+"""The side, in pixels, of the largest square that a network gets; what is not a square may have as many pixels."""
+RESIZES = ("squash", "short", "crop", "keep")
+_MAX_RATIO = 20  # of a photo's sides
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass
+class Classifier:
+    """A network in evaluation mode with its preprocessing and the names of its classes.
+
+    Attributes:
+        model: (N, 3, height, width) to (N, classes) scores.
+        size: the side of the network's input, in pixels.
+        mean, std: per channel, of pixels scaled to [0, 1].
+        class_names: one per class, synonyms separated by commas; empty if they are not known.
+        resize: "squash" brings the whole photo to size x size; "short" its short side to size; "crop" takes the centre,
+            with the short side at size / crop_ratio; "keep" keeps the photo's own size.
+        crop_ratio: for "crop", the side of the square that is taken, over the photo's short side.
+        interpolation: for "crop". The others are bicubic, as in IRN, whatever the network's own preprocessing is.
+    """
+
+    model: Module
+    size: int = 224
+    mean: Sequence[float] = _IMAGENET_MEAN
+    std: Sequence[float] = _IMAGENET_STD
+    class_names: Sequence[str] = ()
+    resize: str = "squash"
+    crop_ratio: float = 224 / 256
+    interpolation: Image.Resampling = Image.Resampling.BICUBIC
+
+    def seen_box(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Return the left, upper, right and lower edge of the part of a photo that the network sees."""
+        if self.resize != "crop":
+            return 0, 0, width, height
+        side = max(1, round(min(width, height) * self.crop_ratio))
+        left, top = (width - side) // 2, (height - side) // 2
+        return left, top, left + side, top + side
+
+    def input_size(self, width: int, height: int) -> tuple[int, int]:
+        """Return the width and the height at which the network sees a photo."""
+        if self.resize == "keep":
+            return width, height
+        if self.resize == "short":
+            scale = self.size / min(width, height)
+            return max(1, round(width * scale)), max(1, round(height * scale))
+        return self.size, self.size
+
+    def seen(self, photo: Image.Image, scale: float = 1.0) -> Image.Image:
+        """Return the part of a photo that the network sees, at the photo's resolution.
+
+        Args:
+            photo: the photo.
+            scale: the largest scale of the network's input.
+
+        Raises:
+            ValueError: the photo is too narrow, or would make too large an input.
+        """
+        width, height = photo.size
+        ratio = max(photo.size) / min(photo.size)
+        if ratio > _MAX_RATIO:
+            raise ValueError(
+                f"the photo has {width} x {height} pixels, a ratio of {ratio:.4g}; at most {_MAX_RATIO} is possible. "
+                "Crop the photo."
+            )
+        in_width, in_height = (round(side * scale) for side in self.input_size(width, height))
+        if in_width * in_height > MAX_SIDE**2:
+            remedy = "--resize short" if self.resize == "keep" else "a smaller --size"
+            remedy += " or smaller --scales" if scale > 1 else ""
+            raise ValueError(
+                f"the photo has {width} x {height} pixels, which make an input of {in_width} x {in_height}; at most "
+                f"{MAX_SIDE} x {MAX_SIDE} are possible. Use {remedy}."
+            )
+        box = self.seen_box(width, height)
+        return photo if box == (0, 0, width, height) else photo.crop(box)
+
+    def fit(self, photo: Image.Image) -> tuple[Image.Image, Image.Image]:
+        """Return the part of a photo that the network sees, at the photo's resolution and at the network's.
+
+        Raises:
+            ValueError: as in :meth:`seen`.
+        """
+        seen = self.seen(photo)
+        return seen, self.resized(seen, self.input_size(*photo.size))
+
+    def resized(self, seen: Image.Image, size: tuple[int, int]) -> Image.Image:
+        """Resize what the network sees to a width and height."""
+        return resized(seen, size, self.interpolation if self.resize == "crop" else Image.Resampling.BICUBIC)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.model.parameters(), torch.empty(0)).device
+
+    def preprocess(self, fitted: Image.Image | npt.NDArray[np.uint8]) -> Tensor:
+        """Normalise an image of the network's size: (1, 3, height, width) float32."""
+        pixels = torch.from_numpy(np.array(fitted, dtype=np.float32)).permute(2, 0, 1) / 255
+        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
+        return ((pixels - mean) / std)[None]
+
+    def class_name(self, index: int) -> str:
+        """Return the first name of a class, or its number."""
+        return self.class_names[index].split(",")[0] if 0 <= index < len(self.class_names) else f"class {index}"
+
+    def classes_with(self, word: str) -> list[int]:
+        """Return the classes that have a word in one of their names."""
+        pattern = re.compile(rf"\b{re.escape(word.strip())}\b", re.IGNORECASE)
+        return [index for index, names in enumerate(self.class_names) if pattern.search(names)]
+
+    def class_index(self, target: str) -> int:
+        """Find a class by number, by its first name, or by any other of its names.
+
+        Raises:
+            UsageError: no class, or more than one, has that name; the message gives the nearest names.
+        """
+        if re.fullmatch("-?[0-9]+", target):
+            index = int(target)
+            if index < 0 or (self.class_names and index >= len(self.class_names)):
+                classes = f"0 to {len(self.class_names) - 1}" if self.class_names else "numbers from 0"
+                raise UsageError(f"--target {target}: the classes are {classes}.")
+            return index
+        if not self.class_names:
+            raise UsageError(
+                f"--target {target}: the class names of this model are not known; give the class's number."
+            )
+        numbered = [(name.strip().lower(), i) for i, names in enumerate(self.class_names) for name in names.split(",")]
+        wanted = target.strip().lower()
+        first = {i for i, names in enumerate(self.class_names) if names.split(",")[0].strip().lower() == wanted}
+        found = first or {index for name, index in numbered if name == wanted}
+        if len(found) > 1:
+            choices = ", ".join(f"{index} ({self.class_names[index]})" for index in sorted(found))
+            raise UsageError(f"--target {target}: several classes have that name: {choices}. Give the number.")
+        if not found and (several := self.classes_with(target)):
+            choices = ", ".join(f"{self.class_name(index)} ({index})" for index in several)
+            raise UsageError(f"--target {target}: no class has exactly that name. Choose from: {choices}.")
+        if not found:
+            raise UsageError(f"--target {target}: no such class. {nearest(target, (name for name, _ in numbered))}")
+        return found.pop()
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """Return a sentence with the words nearest to one that is not among them."""
+    close = difflib.get_close_matches(word, list(dict.fromkeys(words)), n=5, cutoff=0.4)
+    return f"Nearest: {', '.join(close)}." if close else "There is no similar name."

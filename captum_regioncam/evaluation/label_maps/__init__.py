@@ -1,0 +1,1 @@
+"""Label maps: a class at each pixel, from a seed."""

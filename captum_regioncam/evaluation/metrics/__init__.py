@@ -1,0 +1,1 @@
+"""The field's metrics of segmentation and localisation."""

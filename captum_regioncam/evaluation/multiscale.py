@@ -1,0 +1,174 @@
+"""Maps summed over scales and flips, as for the seeds of weakly supervised segmentation."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from captum_regioncam.arguments import plane_size
+from captum_regioncam.files.photos import resized
+from captum_regioncam.method.grids import min_max, resize
+from captum_regioncam.network.outputs import describe
+
+__all__ = ["NORMALIZATIONS", "input_sizes", "irn_size", "multiscale_maps", "normalize", "seed_grid", "summed_maps"]
+
+_EPSILON = 1e-5  # IRN's
+
+
+def seed_grid(height: int, width: int) -> tuple[int, int]:
+    """Return the grid of a seed's ``cam``: a quarter of the photo's, rounded up."""
+    return -(-height // 4), -(-width // 4)
+
+
+def irn_size(height: int, width: int) -> tuple[int, int]:
+    """Return the size that IRN upsamples maps to before it crops them to the photo: the next multiples of 16."""
+    return -(-height // 16) * 16, -(-width // 16) * 16
+
+
+def multiscale_maps(
+    attribution: Any,
+    photo: Image.Image,
+    targets: Sequence[int],
+    preprocess: Callable[[Image.Image], Tensor],
+    *,
+    scales: Sequence[float] = (1.0, 0.5, 1.5, 2.0),
+    flip: bool = True,
+    input_size: tuple[int, int] | None = None,
+    sizes: Sequence[tuple[int, int]] | None = None,
+) -> list[Tensor]:
+    r"""Sum the maps of a photo over scales and horizontal flips.
+
+    The photo is resized (bicubic) to each scale. The flipped photo's maps are flipped back. The negative parts of each
+    map are dropped, and the map is resized (bilinear) to the requested size. All maps are added, as in IRN (Ahn et al.,
+    CVPR 2019). A photo and its flip are one batch. Of each scale, only its share of the sum is kept.
+
+    Args:
+        attribution: any attribution of this package or of Captum that gives (N, C, h, w). Its ``attribute_targets`` is
+            called, or else its ``attribute`` for each target, and the C maps of a target are added. A function of
+            (x, targets) that returns (N, K, h, w) works as well.
+        photo: what the network sees, at any resolution.
+        targets: K classes.
+        preprocess: from an image to the network's input (1, 3, height, width).
+        scales: factors of ``input_size``.
+        flip: add the maps of the mirrored photo.
+        input_size: width and height of the network's input at scale 1. Default: the photo's.
+        sizes: the heights and widths to resize the maps to. Default: one size, the grid of the map at the scale nearest
+            to 1, which is computed first. IRN itself upsamples to the next multiples of 16 and crops.
+
+    Returns:
+        For each size a (K, height, width) tensor, non-negative; see :func:`normalize`.
+
+    Raises:
+        ValueError: there is no scale, or one is not above 0; there is no target; or a size is not two numbers above 0.
+
+    Example::
+
+        >>> strided, full = multiscale_maps(cam, photo, [14], preprocess, sizes=[(94, 125), (375, 500)])
+        >>> full.shape
+        torch.Size([1, 375, 500])
+    """
+    if not len(targets):
+        raise ValueError("targets: expects at least one class, got none.")
+    if sizes is not None and not isinstance(sizes, Iterable):
+        raise ValueError(f"sizes={sizes!r}: expects a list of (height, width).")
+    at_one = photo.size if input_size is None else plane_size("input_size", input_size, "(width, height)")
+    grids = None if sizes is None else [plane_size("sizes", size, "a list of (height, width)") for size in sizes]
+    batches = ((preprocess(resized(photo, size)), times) for size, times in input_sizes(at_one, scales).items())
+    [maps] = summed_maps(
+        lambda x, labels: list(_maps(attribution, x, labels[0])), batches, [list(targets)], flip=flip, sizes=[grids]
+    )
+    return maps
+
+
+def input_sizes(size: tuple[int, int], scales: Sequence[float]) -> dict[tuple[int, int], int]:
+    """Count how often the scales give each width and height of the network's input, the scale nearest to 1 first.
+
+    Raises:
+        ValueError: there is no scale, or one is not above 0.
+    """
+    if not scales or not all(scale > 0 for scale in scales):
+        raise ValueError(f"scales={list(scales)}: expects at least one factor, each above 0.")
+    width, height = size
+    nearest_first = sorted(scales, key=lambda scale: abs(math.log(scale)))
+    return Counter((max(1, round(width * scale)), max(1, round(height * scale))) for scale in nearest_first)
+
+
+def summed_maps(
+    attribute: Callable[[Tensor, list[list[int]]], list[Tensor]],
+    batches: Any,
+    labels: list[list[int]],
+    *,
+    flip: bool,
+    sizes: Sequence[Sequence[tuple[int, int]] | None],
+) -> list[list[Tensor]]:
+    """Sum the maps of several photos whose inputs have equal sizes.
+
+    Args:
+        attribute: from (N, 3, height, width) and the classes of each to N tensors (K_n, h, w).
+        batches: for each size of the input, a batch (N, 3, height, width) and how often its maps count.
+        labels: the classes of each photo.
+        flip: add the maps of the mirrored photos.
+        sizes: for each photo, the heights and widths to resize its maps to; None for the first map's own grid.
+
+    Returns:
+        For each photo, and each of its sizes, a (K_n, height, width) tensor.
+    """
+    wanted = [None if of_photo is None else list(of_photo) for of_photo in sizes]
+    sums: list[list[Tensor]] = [[] for _ in labels]
+    for x, times in batches:
+        maps = attribute(torch.cat([x, x.flip(-1)]) if flip else x, labels * 2 if flip else labels)
+        for index, total in enumerate(sums):
+            own = maps[index].detach().float().relu() * times
+            if flip:
+                own = own + maps[len(labels) + index].detach().float().relu().flip(-1) * times
+            grids = wanted[index] = wanted[index] or [(own.shape[1], own.shape[2])]
+            upsampled = [resize(own[None], grid)[0] for grid in grids]
+            total[:] = [before + part for before, part in zip(total, upsampled, strict=True)] if total else upsampled
+    return sums
+
+
+def _maps(attribution: Any, x: Tensor, targets: list[int]) -> Tensor:
+    """Return (N, K, h, w) maps."""
+    if hasattr(attribution, "attribute_targets"):
+        maps = attribution.attribute_targets(x, targets)
+    elif hasattr(attribution, "attribute"):
+        x.requires_grad_()  # Captum warns if it has to do this itself
+        maps = torch.cat([attribution.attribute(x, target=target).sum(1, keepdim=True) for target in targets], dim=1)
+    else:
+        maps = attribution(x, targets)
+    if not isinstance(maps, Tensor) or maps.dim() != 4:
+        raise ValueError(
+            f"attribution gives {describe(maps)}; expects (N, C, height, width) maps, or (N, K, height, width) from a "
+            "function of inputs and K targets."
+        )
+    return maps
+
+
+def normalize(maps: Tensor, how: str = "max") -> Tensor:
+    """Bring each map into [0, 1].
+
+    Args:
+        maps: (K, height, width), non-negative.
+        how: "max" divides by the maximum + 1e-5, as IRN does; "minmax" stretches minimum and maximum onto 0 and 1.
+
+    Raises:
+        ValueError: ``how`` is neither.
+
+    Example::
+
+        >>> normalize(torch.tensor([[[1.0, 2.0, 5.0]]]), "minmax")
+        tensor([[[0.0000, 0.2500, 1.0000]]])
+    """
+    if how not in NORMALIZATIONS:
+        raise ValueError(f"how={how!r}: expects one of {', '.join(NORMALIZATIONS)}.")
+    return NORMALIZATIONS[how](maps)
+
+
+NORMALIZATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "max": lambda maps: maps / (maps.flatten(1).amax(1)[:, None, None] + _EPSILON),
+    "minmax": lambda maps: min_max(maps[None])[0],
+}

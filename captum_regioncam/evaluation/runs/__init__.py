@@ -1,0 +1,1 @@
+"""Runs over many photos: shared among processes, resumed, recorded, reported."""

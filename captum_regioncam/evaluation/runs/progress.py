@@ -1,0 +1,139 @@
+"""The counts of an evaluation, kept in files while it runs, so that it can continue after an interruption."""
+
+import contextlib
+import hashlib
+import io
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torchmetrics import Metric
+
+from captum_regioncam.cli.terminal import say
+from captum_regioncam.cli.usage import UsageError
+from captum_regioncam.evaluation.runs.record import LOCK, Record, Run, locked
+from captum_regioncam.evaluation.runs.workers import Worker
+from captum_regioncam.evaluation.runs.writer import Writer
+from captum_regioncam.files.outputs import OutputError
+
+__all__ = ["Progress"]
+
+_SHARE = 0.01  # of the time may go into saving
+_LEAST = 0.5  # seconds between saves
+
+
+class Progress:
+    """The counts of a run, in a folder that its settings name. Every worker of every session has its own file.
+
+    Args:
+        home: the folder in which to make it.
+        settings: the run's settings, as JSON values. A run with other settings has another folder.
+        metrics: what is counted, by name. The metrics' states must be sums.
+        worker: this process.
+        resume: continue where an earlier run with the same settings ended.
+
+    Attributes:
+        done: the names of the photos that earlier sessions counted.
+
+    Raises:
+        UsageError: another process is running the same evaluation; or an interrupted run has counted photos, and
+            ``resume`` is False; or a file is broken.
+    """
+
+    def __init__(
+        self, home: Path, settings: Mapping[str, Any], metrics: Mapping[str, Metric], worker: Worker, *, resume: bool
+    ) -> None:
+        self.settings = json.loads(json.dumps(settings))
+        key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+        self.folder, self.metrics, self.worker = home / f"evaluate-{key}", metrics, worker
+        self._lock = contextlib.ExitStack()
+        self._before: list[dict[str, Any]] = []
+        names, session, token = worker.from_first(lambda: self._open(resume))
+        self._writer = None if token is None else Writer(self.folder, token, worker.rank)
+        self._file = f"{session:06d}-{worker.rank}.pt"
+        self.done: frozenset[str] = frozenset(names)
+        self._names: list[str] = []
+        self._saved, self._cost = time.monotonic(), 0.0
+
+    def _open(self, resume: bool) -> tuple[list[str], int, str | None]:
+        """Return the names that are already counted, this session's number, and its token if the folder can be used."""
+        try:
+            self._lock.enter_context(locked(self.folder, "evaluate: progress in"))
+            record = Record.read(self.folder)
+            run = next(iter(record.of("evaluate")), Run("evaluate", self.settings))
+            self._before = [self._load(record, name) for name in sorted(run.results) if record.exists(name)]
+            names = [name for content in self._before for name in content["names"]]
+            if names and not resume:
+                raise UsageError(
+                    f"an interrupted run of this command has counted {len(names):,} photos. Pass --resume to continue, "
+                    f"or delete {self.folder} to start again."
+                )
+            token = record.begin(run, {}, self.worker.count)
+        except UsageError:
+            self.close()
+            raise
+        except OutputError as error:
+            say(f"Progress cannot be kept, so --resume will not work: {error}", error=True)
+            return [], 0, None
+        if resume:
+            say(f"{len(names):,} photos are already counted.", error=True)
+        return names, len(run.sessions), token
+
+    def _load(self, record: Record, name: str) -> dict[str, Any]:
+        path = self.folder / name
+        try:
+            if not record.is_as_written(name, record.listing()):
+                raise ValueError("it has changed since it was written")
+            content: dict[str, Any] = torch.load(path, weights_only=True)
+        except Exception as error:
+            raise UsageError(f"{path}: cannot be read ({error}). Delete the folder and start again.") from error
+        return content
+
+    def add(self, name: str) -> None:
+        """Note that a photo is counted, and save all counts if the last save was long enough ago."""
+        self._names.append(name)
+        if self._writer is not None and time.monotonic() - self._saved > max(_LEAST, self._cost / _SHARE):
+            start = time.monotonic()
+            states = {key: metric.metric_state for key, metric in self.metrics.items()}
+            content = io.BytesIO()
+            torch.save({"names": self._names, "states": states}, content)
+            try:
+                self._writer.write(self._file, content.getvalue())
+            except (OutputError, ValueError) as error:
+                say(f"Progress is no longer kept: {error}", error=True)
+                self._writer = None
+            self._saved = time.monotonic()
+            self._cost = self._saved - start
+
+    def finish(self) -> None:
+        """Add the counts of earlier sessions to the metrics, in the first worker, before all workers compute."""
+        for content in self._before:
+            for key, states in content["states"].items():
+                metric = self.metrics[key]
+                for name, value in states.items():
+                    setattr(metric, name, getattr(metric, name) + value.to(metric.device))
+
+    def remove(self) -> None:
+        """Remove the files once the scores are safe, and the folders if nothing else is in them."""
+        self.worker.gather(None)  # no other worker is still saving
+        if self.worker.rank > 0:
+            return
+        with contextlib.suppress(UsageError, OSError):
+            record = Record.read(self.folder)
+            for run in record.of("evaluate"):
+                record.remove(run)
+                if run.writing:
+                    record.end(run.writing["token"])
+            if not record.runs:
+                (self.folder / LOCK).unlink()
+        self.close()
+        with contextlib.suppress(OSError):
+            for folder in (self.folder, self.folder.parent):  # other evaluations keep their folders in the second
+                folder.rmdir()
+
+    def close(self) -> None:
+        """Let other runs use the folder."""
+        self._lock.close()

@@ -1,0 +1,64 @@
+"""Where results come from: versions, command, network, weights, settings, device and date."""
+
+import hashlib
+import sys
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import Module
+
+import captum_regioncam
+from captum_regioncam.files.outputs import MARK
+from captum_regioncam.files.stamps import sha256
+
+__all__ = ["checkpoint_of", "device_name", "provenance"]
+
+_PACKAGES = ("torch", "captum", "numpy")
+_IF_USED = ("torchvision", "timm", "transformers")
+
+
+def provenance(command_line: list[str], **more: Any) -> dict[str, Any]:
+    """Return what a record or a file of scores says of its origin, as JSON values.
+
+    Args:
+        command_line: the command and its arguments.
+        more: what else is known, such as ``model``, ``weights``, ``layers``, ``device`` and ``settings``.
+    """
+    versions = {"captum_regioncam": captum_regioncam.__version__} | {name: metadata.version(name) for name in _PACKAGES}
+    versions |= {
+        name: sys.modules[name].__version__ for name in _IF_USED if hasattr(sys.modules.get(name), "__version__")
+    }
+    return {
+        "written_by": f"{MARK} {versions['captum_regioncam']}",
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command_line": command_line,
+        "python": sys.version.split()[0],
+        "versions": versions,
+        **more,
+    }
+
+
+def checkpoint_of(model: Module, weights: str | None) -> dict[str, str]:
+    """Return the name and the SHA-256 of a network's checkpoint; without a file, the SHA-256 of its state dict.
+
+    Args:
+        model: the network, with its weights.
+        weights: the checkpoint's file; "none" for random weights; None for the model's own.
+    """
+    if weights is not None and weights != "none":
+        return {"name": weights, "sha256": sha256(Path(weights))}
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        if isinstance(tensor, torch.Tensor) and not tensor.is_quantized:
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    name = "random weights (none)" if weights == "none" else "the model's own weights"
+    return {"name": name, "state_dict_sha256": digest.hexdigest()}
+
+
+def device_name(device: torch.device) -> str:
+    """Return a device's name, and that of the GPU."""
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)

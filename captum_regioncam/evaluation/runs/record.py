@@ -1,0 +1,313 @@
+"""The record of a folder: which of its files this package wrote. Only these are ever removed or replaced.
+
+The record is ``.captum_regioncam.json``. While a run writes, each of its processes notes every result in a journal of
+its own *before* the result appears, with the stamp that the result will have. So the record holds after the process was
+killed at any moment, and a file that somebody changed or put there is never taken for a result.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from captum_regioncam.cli.usage import UsageError
+from captum_regioncam.evaluation.runs.writer import journal_of, noted_in, unfinished_of
+from captum_regioncam.files.inputs import read_json
+from captum_regioncam.files.outputs import OutputError, check_output, write_whole
+from captum_regioncam.files.stamps import Stamp, as_stamp, is_as_written, is_regular
+
+__all__ = ["LOCK", "RECORD", "Listing", "Record", "Run", "check_named", "locked", "written_below"]
+
+RECORD = ".captum_regioncam.json"
+LOCK = ".captum_regioncam.lock"
+_FORMAT = 1
+_LARGEST = 1 << 28  # bytes of a record: millions of results
+_MOST_PROCESSES = 4096
+_MOST_SESSIONS = 100
+_LONGEST = 7 * 24 * 3600  # seconds after which a session on another host has ended, whatever became of it
+
+Listing = Mapping[str, Sequence[Stamp]]
+"""The names that are listed, with their stamps; without any, if what was there has changed or gone."""
+
+
+@dataclass
+class Run:
+    """What one command did in a folder, in one or several sessions with the same settings.
+
+    Attributes:
+        command: the command's name.
+        settings: what the results depend on, as JSON values.
+        sessions: the provenance of each session, at most the last 100.
+        results: for each file that the run wrote, by its path below the folder, its stamp; several where the process
+            was killed while it replaced the file, and none where somebody changed it before the settings did.
+        writing: the session that has not ended: its ``token`` and ``processes``, its ``host``, ``pid`` and ``since``.
+    """
+
+    command: str
+    settings: dict[str, Any]
+    sessions: list[dict[str, Any]] = field(default_factory=list)
+    results: dict[str, list[Stamp]] = field(default_factory=dict)
+    writing: dict[str, Any] | None = None
+
+    def is_alive(self) -> bool:
+        """Return whether the session that has not ended may still be running."""
+        if self.writing is None:
+            return False
+        if self.writing["host"] != socket.gethostname():
+            return time.time() - float(self.writing["since"]) < _LONGEST
+        try:
+            os.kill(self.writing["pid"], 0)
+        except ProcessLookupError:
+            return False
+        except OSError:
+            pass
+        return True
+
+    def files(self, folder: Path) -> list[Path]:
+        """Return the journals and the unfinished files of the session that has not ended."""
+        if self.writing is None:
+            return []
+        ranks = range(self.writing["processes"])
+        return [of(folder, self.writing["token"], rank) for rank in ranks for of in (journal_of, unfinished_of)]
+
+
+@dataclass
+class Record:
+    """The runs that wrote to a folder."""
+
+    folder: Path
+    runs: list[Run]
+
+    @classmethod
+    def read(cls, folder: Path) -> "Record":
+        """Read a folder's record and the journals that it names; without a record, there are no runs.
+
+        Raises:
+            UsageError: there is a file of that name that is not a record.
+        """
+        path = folder / RECORD
+        if not os.path.lexists(path):
+            return cls(folder, [])
+        try:
+            if not is_regular(path):
+                raise ValueError("it is not a regular file")
+            content = read_json(path, _LARGEST)
+            if content["format"] != _FORMAT:
+                raise ValueError(f"its format is {content['format']!r}, and this version reads {_FORMAT}")
+            runs = [_as_run(item) for item in content["runs"]]
+            for run in runs:
+                for journal in run.files(folder)[::2]:
+                    for name, stamp in noted_in(journal):
+                        run.results.setdefault(_inside(name), []).append(stamp)
+        except (OSError, ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
+            raise UsageError(
+                f"{path}: is not a record that this package can read ({error}). Choose another folder."
+            ) from error
+        return cls(folder, runs)
+
+    def of(self, command: str) -> list[Run]:
+        """Return the runs of a command."""
+        return [run for run in self.runs if run.command == command]
+
+    def listing(self) -> dict[str, list[Stamp]]:
+        """Return all names that any run lists."""
+        found: dict[str, list[Stamp]] = {}
+        for run in self.runs:
+            for name, stamps in run.results.items():
+                found.setdefault(name, []).extend(stamps)
+        return found
+
+    def exists(self, name: str) -> bool:
+        """Return whether there is a file of that name, anybody's."""
+        return os.path.lexists(self.folder / name)
+
+    def is_as_written(self, name: str, listing: Listing) -> bool:
+        """Return whether a file is listed, and as it was when it was written."""
+        return is_as_written(self.folder / name, listing.get(name, ()))
+
+    def is_ours(self, name: str, listing: Listing) -> bool:
+        """Return whether a file may be removed or replaced: it is as written, not write-protected and in the folder.
+
+        A folder inside that is a link elsewhere, or that has a record of its own, is not meant.
+        """
+        path = self.folder / name
+        if not self.is_as_written(name, listing) or not path.stat().st_mode & 0o222:
+            return False
+        inside = PurePosixPath(name).parents[:-1]
+        return not any((self.folder / part).is_symlink() or self._has_record(part) for part in inside)
+
+    def obstacle(self, names: Iterable[str], listing: Listing) -> str | None:
+        """Return what is in the way of the first of some names that cannot be written, in words."""
+        for name in names:
+            if name not in listing and self.exists(name):
+                return f"has {name}, which this package did not write. Move it, or choose another folder"
+            for part in PurePosixPath(name).parents[:-1]:
+                if self.exists(part.as_posix()) and not (self.folder / part).is_dir():
+                    return f"has {part}, which is not a folder. Move it, or choose another folder"
+                if self._has_record(part):
+                    return f"{part} in it holds results of its own ({part}/{RECORD}). Choose another folder"
+        return None
+
+    def remove(self, run: Run, names: Iterable[str] | None = None) -> None:
+        """Remove a run's results, or those of the given names. What has changed stays, and stays listed as changed."""
+        for name in list(run.results if names is None else names):
+            if name in run.results and self.is_ours(name, run.results):
+                (self.folder / name).unlink()
+            if name in run.results:
+                run.results[name] = []
+                if not self.exists(name):
+                    del run.results[name]
+
+    def begin(self, run: Run, session: dict[str, Any], processes: int = 1) -> str:
+        """Add a session to a run, save, and return the session's token."""
+        self._settle([other for other in self.runs if other is run or not other.is_alive()])
+        if run not in self.runs:
+            self.runs.append(run)
+        token = secrets.token_hex(8)
+        run.sessions = [*run.sessions, session][-_MOST_SESSIONS:]
+        run.writing = {
+            "token": token, "processes": processes, "host": socket.gethostname(), "pid": os.getpid(),
+            "since": int(time.time()),
+        }  # fmt: skip
+        self.save()
+        return token
+
+    def end(self, token: str, **outcome: Any) -> None:
+        """End a session: note its outcome, and drop runs that have no results left.
+
+        Raises:
+            OutputError: somebody removed the record meanwhile, or it cannot be written.
+        """
+        run = next((run for run in self.runs if run.writing and run.writing["token"] == token), None)
+        if run is None:
+            raise OutputError(f"{self.folder}: its record {RECORD} was removed meanwhile.")
+        run.sessions[-1] |= outcome
+        for other in (other for other in self.runs if other is not run):
+            for name in run.results.keys() & other.results.keys():  # the one that is there is one of the two runs'
+                loser = other if self.is_as_written(name, run.results) else run
+                del loser.results[name]
+        self._settle([run])
+        self.runs = [other for other in self.runs if other.results or other.writing]
+        self.save()
+
+    def forget(self, run: Run) -> None:
+        """End a run's session, if a killed process left one, and list its results no longer."""
+        self._settle([run])
+        self.runs.remove(run)
+
+    def save(self) -> None:
+        """Write the record; without runs, remove it."""
+        if not self.runs:
+            (self.folder / RECORD).unlink(missing_ok=True)
+            return
+        content = {"format": _FORMAT, "runs": [asdict(run) for run in self.runs]}
+        write_whole(self.folder / RECORD, json.dumps(content, indent=1, default=str).encode())
+
+    def _settle(self, runs: list[Run]) -> None:
+        """End the sessions of runs: take their journals into the record, and only then remove them."""
+        runs = [run for run in runs if run.writing is not None]
+        for run in runs:
+            for name, stamps in run.results.items():
+                latest = [stamp for stamp in stamps if is_as_written(self.folder / name, [stamp])]
+                run.results[name] = (latest or stamps)[-1:]
+        if runs:
+            self.save()
+        for run in runs:
+            for path in run.files(self.folder):
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
+            run.writing = None
+
+    def _has_record(self, part: PurePosixPath) -> bool:
+        return os.path.lexists(self.folder / part / RECORD)
+
+
+@contextmanager
+def locked(folder: Path, option: str, wait: float = 0) -> Iterator[None]:
+    """Create a folder if it is missing, and keep other processes of this package from changing its record.
+
+    Args:
+        folder: the folder.
+        option: what the user calls it, for errors.
+        wait: how many seconds to wait for another process.
+
+    Raises:
+        UsageError: another process holds the lock for longer.
+        OutputError: the folder cannot be written to.
+    """
+    path = folder / LOCK
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(path) and (not is_regular(path) or path.lstat().st_size):  # ours is always empty
+            raise UsageError(f"{option} {folder}: {path} is not this package's. Choose another folder.")
+        lock = FileLock(path)
+        lock.acquire(timeout=wait)
+    except Timeout:
+        raise UsageError(
+            f"{option} {folder}: another run is writing to it. Wait for it, or choose another folder."
+        ) from None
+    except OSError as error:
+        raise OutputError(f"{option} {folder}: cannot be written to ({error.strerror or error}).") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def check_named(path: Path) -> None:
+    """Check a file that the user names as an output: it is no result that a record lists; see :func:`check_output`.
+
+    Raises:
+        OutputError: it is, or cannot be written.
+    """
+    check_output(path)
+    target = Path(os.path.realpath(path))
+    if target in written_below(target.parent):
+        raise OutputError(f"{path}: is a result of another run; choose another name.")
+
+
+def written_below(folder: Path) -> set[Path]:
+    """Return the real paths of the files in a folder that are as a record, in it or above it, lists them."""
+    real = Path(os.path.realpath(folder))
+    found: set[Path] = set()
+    for home in (real, *real.parents):
+        with contextlib.suppress(UsageError):
+            record = Record.read(home)
+            listing = record.listing()
+            inside = (name for name in listing if (home / name).parent == real)
+            found |= {home / name for name in inside if record.is_as_written(name, listing)}
+    return found
+
+
+def _as_run(item: dict[str, Any]) -> Run:
+    """Check what a record says of a run; a record may come from anybody."""
+    run = Run(**item)
+    if not (isinstance(run.command, str) and isinstance(run.settings, dict) and isinstance(run.sessions, list)):
+        raise ValueError("a run has no command, settings or sessions")
+    run.results = {_inside(name): [as_stamp(value) for value in stamps] for name, stamps in run.results.items()}
+    if run.writing is not None:
+        bytes.fromhex(run.writing["token"])
+        run.writing = {
+            "token": run.writing["token"],
+            "processes": min(int(run.writing["processes"]), _MOST_PROCESSES),
+            "host": str(run.writing["host"]),
+            "pid": min(int(run.writing["pid"]), 1 << 30),
+            "since": int(run.writing["since"]),
+        }
+    return run
+
+
+def _inside(name: str) -> str:
+    path = PurePosixPath(name)
+    if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in name:
+        raise ValueError(f"{name!r} leads out of the folder")
+    return name

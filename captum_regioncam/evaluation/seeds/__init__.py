@@ -1,0 +1,1 @@
+"""Seeds: a photo's maps, and the files that hold them."""

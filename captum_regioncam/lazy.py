@@ -1,0 +1,25 @@
+"""Packages whose public names are imported when they are used (PEP 562)."""
+
+import importlib
+from collections.abc import Callable, Mapping
+
+__all__ = ["lazily"]
+
+
+def lazily(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
+    """Return a package's ``__getattr__`` and ``__dir__``.
+
+    Args:
+        package: the package's name.
+        homes: the module, below the package, that each public name lives in.
+    """
+
+    def getattr_(name: str) -> object:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
+
+    def dir_() -> list[str]:
+        return sorted({*vars(importlib.import_module(package)), *homes})
+
+    return getattr_, dir_

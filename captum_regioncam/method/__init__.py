@@ -1,0 +1,1 @@
+"""The method on tensors alone: no model, no hook, no Captum."""

@@ -1,0 +1,213 @@
+"""One forward pass with Captum's own hooks: the tensors that passed the layers, and their gradients for each target."""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from captum_regioncam.errors import LayerError
+from captum_regioncam.network.captum_private import (
+    TargetType,
+    _extract_device_ids,
+    _format_additional_forward_args,
+    _format_tensor_into_tuples,
+    _reduce_list,
+    _sort_key_list,
+)
+from captum_regioncam.network.graph import differentiate, sources
+from captum_regioncam.network.layers import as_tensors
+from captum_regioncam.network.outputs import describe, first_tensor, layer_name
+from captum_regioncam.network.taps import run_tapped
+from captum_regioncam.network.targets import select_score
+
+__all__ = ["ForwardPass", "forward_pass"]
+
+_LAST_RUN = "If a layer runs several times, also because a hook runs the network again, only its last run counts."
+
+
+@dataclass(frozen=True)
+class ForwardPass:
+    """The result of one forward pass: the output, and the layers' tensors, still part of the graph."""
+
+    forward_func: Callable[..., Any]
+    layers: Sequence[Module]
+    output: Tensor
+    tensors: Sequence[Sequence[Tensor]]
+    """Each layer's tensor on every device that ran it: one, except with DataParallel."""
+
+    @property
+    def is_of_several_tensors(self) -> bool:
+        """Whether these are several tensors of one layer, each of which LayerGradCam maps separately."""
+        return len(self.tensors) != len(self.layers)
+
+    def name(self, index: int) -> str:
+        """Return a layer's name for errors."""
+        if self.is_of_several_tensors:
+            return f"{layer_name(self.layers[0], self.forward_func)}, tensor {index},"
+        return layer_name(self.layers[index], self.forward_func)
+
+    def features(self) -> list[Tensor]:
+        r"""Return each layer's (N, C, \*grid) tensor."""
+        return [_joined(replicas) for replicas in self.tensors]
+
+    def gradients(
+        self, target: TargetType, reduce: Callable[[int, Tensor], Tensor] | None = None, **grad_kwargs: Any
+    ) -> list[Tensor]:
+        """Differentiate the target's score with respect to every layer, in one backward pass.
+
+        The pass goes to the layers that depend on no other layer. The other layers' gradients arise on its way.
+
+        Args:
+            target: in any form that LayerGradCam takes.
+            reduce: called with each layer's index and gradient during the backward pass, which then drops the gradient,
+                so that only one layer's gradient is in memory at a time. None keeps the gradients.
+            grad_kwargs: passed to :func:`torch.autograd.grad`.
+
+        Returns:
+            The result of ``reduce`` for each layer's gradient.
+
+        Raises:
+            TargetError: the target does not select one score per example.
+            LayerError: the score does not depend on a layer.
+        """
+        reduce = reduce or (lambda index, gradient: gradient)
+        score = select_score(self.output, target)
+        if not score.requires_grad:
+            raise LayerError(
+                f"layer: the score does not depend on {' or '.join(map(self.name, range(len(self.tensors))))} "
+                "through differentiable operations. "
+                "Choose layers whose output reaches the score, without detach(), no_grad() or quantised modules on the "
+                f"way. {_LAST_RUN}"
+            )
+        places = [(i, j, tensor) for i, replicas in enumerate(self.tensors) for j, tensor in enumerate(replicas)]
+        reduced: dict[tuple[int, int], Tensor] = {}
+
+        def receive(index: int, replica: int, gradient: Tensor | None) -> None:
+            if gradient is not None:
+                alone = len(self.tensors[index]) == 1
+                reduced[index, replica] = reduce(index, gradient) if alone else gradient
+
+        with ExitStack() as hooks:
+            for index, replica, tensor in places:
+                hooks.callback(tensor.register_hook(partial(receive, index, replica)).remove)
+            differentiate(score, self._sources, **grad_kwargs)
+        unused = [(index, replica, tensor) for index, replica, tensor in places if (index, replica) not in reduced]
+        if unused and not grad_kwargs.get("materialize_grads"):
+            raise LayerError(
+                f"layer: the score of target {target!r} does not depend on "
+                f"{', '.join(self.name(index) for index, *_ in unused)}. Choose layers whose "
+                "output reaches the score without quantised modules on the way, or pass "
+                f'grad_kwargs={{"materialize_grads": True}} to use zeros there. {_LAST_RUN}'
+            )
+        for index, replica, tensor in unused:
+            receive(index, replica, torch.zeros_like(tensor))
+        parts = [[reduced[i, j] for j in range(len(replicas))] for i, replicas in enumerate(self.tensors)]
+        return [own[0] if len(own) == 1 else reduce(index, _joined(own)) for index, own in enumerate(parts)]
+
+    @cached_property
+    def _sources(self) -> list[Tensor]:
+        return sources([tensor for replicas in self.tensors for tensor in replicas])
+
+
+@contextmanager
+def forward_pass(
+    forward_func: Callable[..., Any],
+    layers: Sequence[Module],
+    inputs: Tensor | tuple[Tensor, ...],
+    additional_forward_args: object = None,
+    *,
+    at_input: Collection[Module] = (),
+    device_ids: list[int] | None = None,
+) -> Iterator[ForwardPass]:
+    """Run the forward pass once. Any number of backward passes can follow while the context lasts.
+
+    Captum's hooks keep the layers' own tensors, and the network continues with clones. The graph reaches down to the
+    inputs, which require gradients here, so frozen and trainable networks give the same gradients. It works inside
+    ``torch.no_grad()`` and ``torch.inference_mode()``.
+
+    Threads that call it take turns. The hooks pass over the calls of a thread that runs the same network directly at
+    the same time, and those of a network that runs itself again inside its forward pass, as a hook of the user's may.
+
+    Args:
+        forward_func: the model, or any function around it.
+        layers: modules that the forward pass calls.
+        inputs: as LayerGradCam takes them. They are not changed.
+        additional_forward_args: as LayerGradCam takes them.
+        at_input: the layers whose input is kept instead of their output.
+        device_ids: the order of DataParallel's devices, needed if ``forward_func`` does not tell it.
+
+    Yields:
+        The result of the forward pass.
+
+    Raises:
+        LayerError: a layer is never reached, gives something other than floating-point tensors, or is one of several
+            and gives more than one tensor.
+        ValueError: the batch is empty.
+        TypeError: ``forward_func`` does not return a tensor of real numbers.
+    """
+    with torch.inference_mode(False), torch.enable_grad(), ExitStack() as stack:
+        inputs = tuple(map(_differentiable, _format_tensor_into_tuples(inputs)))
+        if any(tensor.dim() and not len(tensor) for tensor in inputs):
+            raise ValueError(f"inputs: the batch is empty, {[tuple(tensor.shape) for tensor in inputs]}.")
+        arguments = _format_additional_forward_args(additional_forward_args) or ()
+
+        def check(layer: Module, passed: Any) -> None:
+            name = partial(layer_name, layer, forward_func)
+            for tensor in as_tensors(passed, name, at_input=layer in at_input, alone=len(layers) == 1):
+                if not tensor.requires_grad:  # of an integer input or a frozen parameter: Captum's hook will change it
+                    stack.callback(tensor.requires_grad_, False)
+
+        output, saved = run_tapped(
+            lambda *args: _scores(forward_func(*args)),
+            (*inputs, *map(_outside_inference_mode, arguments)),
+            layers,
+            network=forward_func,
+            at_input=at_input,
+            check=check,
+        )
+        device_ids = _extract_device_ids(forward_func, dict(zip(layers, saved, strict=True)), device_ids)
+        tensors = []
+        for on_devices in saved:
+            replicas = [on_devices[device] for device in _sort_key_list(list(on_devices), device_ids)]
+            tensors += list(zip(*replicas, strict=True))
+        yield ForwardPass(forward_func, layers, output, tensors)
+
+
+def _scores(output: Any) -> Tensor:
+    """Return what a forward function returned, checked."""
+    if not isinstance(output, Tensor):
+        pick, _ = first_tensor(output) or ("[...]", None)
+        wrapped = "box_score(model, boxes)" if "'boxes'" in describe(output) else "class_scores(model)"
+        raise TypeError(
+            f"forward_func returned {describe(output)}, not a tensor of scores. Pass {wrapped}, or a function "
+            f"that picks one score per example or per class, such as lambda x: model(x){pick}."
+        )
+    if output.is_complex():
+        raise TypeError(
+            f"forward_func returned {describe(output)}: scores are real numbers. Pass a function that makes them real, "
+            "such as lambda x: model(x).abs()."
+        )
+    return output
+
+
+def _differentiable(tensor: Tensor) -> Tensor:
+    """Return an input that requires gradients and may be changed in place; the caller's own tensor is not changed."""
+    tensor = _outside_inference_mode(tensor)
+    if tensor.requires_grad or not tensor.is_floating_point():
+        return tensor
+    return tensor.detach().requires_grad_().clone()
+
+
+def _outside_inference_mode(value: Any) -> Any:
+    """Copy a tensor that was made in inference mode, which autograd cannot save; return anything else as it is."""
+    return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
+
+
+def _joined(replicas: Sequence[Tensor]) -> Tensor:
+    joined: Tensor = replicas[0] if len(replicas) == 1 else _reduce_list(replicas)
+    return joined

@@ -1,0 +1,54 @@
+"""What a network and its layers are called, and what a network returned, in words."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+from torch.nn import Module
+
+__all__ = ["describe", "first_tensor", "layer_name"]
+
+_SCORES = ("logits", "out", "image_embeds", "pooler_output")
+
+
+def layer_name(layer: Module, forward_func: Callable[..., Any]) -> str:
+    """Return a layer's name for errors: its dotted name, if ``forward_func`` is a module, and its type."""
+    modules = forward_func.named_modules() if isinstance(forward_func, Module) else ()
+    names = (f"'{name}' ({type(layer).__name__})" for name, module in modules if module is layer and name)
+    return next(names, type(layer).__name__)
+
+
+def describe(output: Any) -> str:
+    """Describe what a network returned: its type and its contents."""
+    if isinstance(output, Mapping):
+        return f"{type(output).__name__} of {', '.join(map(repr, output))}"
+    if isinstance(output, (list, tuple)):
+        return f"{type(output).__name__} of [{', '.join(map(describe, output))}]"
+    if isinstance(output, Tensor):
+        return f"a {output.dtype} tensor of shape {tuple(output.shape)}"
+    return type(output).__name__
+
+
+def first_tensor(output: Any, dimensions: int | None = None) -> tuple[str, Tensor] | None:
+    """Find the scores in a network's output, and the code that picks them: ``["out"]``, ``.logits`` or ``[0]``.
+
+    The names that transformers and torchvision use come first, then the first tensor of so many dimensions, then the
+    first tensor. Tensors of no dimension, such as the loss, come last.
+    """
+    if isinstance(output, Mapping):
+        named = {
+            f".{key}" if getattr(output, str(key), None) is value else f'["{key}"]': value
+            for key, value in output.items()
+        }
+    elif isinstance(output, (tuple, list)):
+        named = {f"[{index}]": value for index, value in enumerate(output)}
+    else:
+        named = {f".{key}": value for key, value in getattr(output, "__dict__", {}).items()}
+    known = [pick for key in _SCORES for pick in (f".{key}", f'["{key}"]') if pick in named]
+    tensors = [(pick, named[pick]) for pick in (*known, *named) if isinstance(named[pick], Tensor)]
+
+    def rank(found: tuple[str, Tensor]) -> tuple[bool, bool, bool]:
+        pick, tensor = found
+        return not tensor.dim(), pick not in known, dimensions not in (None, tensor.dim())
+
+    return min(tensors, key=rank, default=None)

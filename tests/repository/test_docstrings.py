@@ -1,0 +1,71 @@
+"""Every public name has an example, and every example of the package's docstrings prints what it says."""
+
+import doctest
+import importlib.util
+import inspect
+import pkgutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from captum.attr import LayerAttribution
+from made_datasets import make_coco, make_folder, make_ilsvrc, make_voc
+from PIL import Image
+
+import captum_regioncam
+import captum_regioncam.evaluation
+from captum_regioncam.evaluation.classifier import Classifier
+from captum_regioncam.evaluation.datasets import VOC_CLASSES
+
+PUBLIC = [
+    getattr(package, name)
+    for package in (captum_regioncam, captum_regioncam.evaluation)
+    for name in package.__all__
+    if name != "__version__"
+]
+MODULES = [
+    module.name
+    for module in pkgutil.walk_packages(captum_regioncam.__path__, "captum_regioncam.")
+    if not module.name.endswith("__main__")
+    and (module.name != "captum_regioncam.evaluation.label_maps.crf" or importlib.util.find_spec("pydensecrf"))
+]
+
+
+def names(folder):
+    """What the examples take for granted: a network, an input, a photo, and the data sets in the working directory."""
+    make_voc(folder)
+    make_coco(folder / "coco")
+    make_ilsvrc(folder / "ILSVRC2012")
+    make_folder(folder / "photos")
+    model = torchvision.models.resnet18(weights=None).eval()
+    x = torch.randn(2, 3, 224, 224)
+    cam = captum_regioncam.LayerRegionCam(model, captum_regioncam.find_stages(model, x))
+    return {
+        **{name: getattr(captum_regioncam, name) for name in captum_regioncam.__all__},
+        **{name: getattr(captum_regioncam.evaluation, name) for name in captum_regioncam.evaluation.__all__},
+        **{"model": model, "x": x, "cam": cam, "attribution": cam.attribute(x[:1], target=1)},
+        **{"photo": Image.new("RGB", (500, 375), "gray"), "preprocess": Classifier(model).preprocess},
+        **{"np": np, "torch": torch, "torchvision": torchvision, "Image": Image},
+        **{"LayerAttribution": LayerAttribution, "VOC_CLASSES": VOC_CLASSES},
+    }
+
+
+@pytest.mark.parametrize("public", PUBLIC, ids=lambda public: public.__name__)
+def test_every_public_name_has_an_example(public):
+    assert "\n    >>> " in inspect.getdoc(public)
+
+
+@pytest.mark.filterwarnings("ignore:The maps of examples")  # a gray photo and random weights
+def test_examples_print_what_they_say(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    variables = names(Path())
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE, verbose=False)
+    for name in MODULES:
+        module = importlib.import_module(name)
+        for test in doctest.DocTestFinder(exclude_empty=True).find(module):
+            test.globs = {**vars(module), **variables}
+            runner.run(test, clear_globs=False)
+    assert runner.tries > 40
+    assert runner.failures == 0
