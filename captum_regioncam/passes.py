@@ -1,0 +1,159 @@
+"""What the attribute methods run: one forward pass, then one backward pass for each target, and the maps of each layer.
+
+A method of attribution is a subclass of :class:`~captum_regioncam.attribution.MultiLayerAttribution` that says how the
+features and the gradients of a layer become a map (``_reduce``), and how the maps of all layers become one (``_fuse``).
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from captum.attr._utils.attribution import GradientAttribution, LayerAttribution
+from torch import Tensor
+from torch.nn import Module
+
+from captum_regioncam.network.captum_private import progress
+from captum_regioncam.network.forward_pass import forward_pass
+from captum_regioncam.network.layers import as_layers, check_finite, check_kinds
+from captum_regioncam.network.reshape import ReshapeTransform, TokensToGrid, on_grid
+from captum_regioncam.network.targets import TargetType
+from captum_regioncam.stages import Stages
+
+__all__ = ["LayerPasses", "Passes"]
+
+
+@dataclass(frozen=True)
+class Passes:
+    r"""What the passes of one call gave.
+
+    Attributes:
+        features: each layer's (N, C, \*grid); if a single layer has several tensors, those of each tensor.
+        maps: for each of the features, (N, K, \*grid) maps of the K targets.
+        is_of_several_tensors: whether these are the tensors of a single layer. Each is attributed to separately.
+        dtype: that of the inputs, or of the features if the inputs are integers.
+    """
+
+    features: list[Tensor]
+    maps: list[Tensor]
+    is_of_several_tensors: bool
+    dtype: torch.dtype
+
+    def parts(self) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
+        """Yield the features and the maps that are fused into one attribution."""
+        if self.is_of_several_tensors:
+            yield from (([features], [maps]) for features, maps in zip(self.features, self.maps, strict=True))
+        else:
+            yield self.features, self.maps
+
+
+class LayerPasses(LayerAttribution, GradientAttribution):
+    r"""The passes over a network, from which attributions to one or several layers are made.
+
+    Args:
+        forward_func: the model, or any function around it.
+        layer: one module, an iterable of modules, or what :func:`~captum_regioncam.find_stages` returned.
+        device_ids: the order of DataParallel's devices.
+        reshape_transform: turns a layer's tensor into (N, C, \*grid). Default: that of the stages, if ``layer`` is
+            what ``find_stages`` returned.
+
+    Raises:
+        TypeError: ``layer`` contains something that is not a module.
+        ValueError: ``layer`` is empty, or contains a module twice.
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Any],
+        layer: Module | Iterable[Module] | Mapping[str, Module],
+        device_ids: list[int] | None = None,
+        *,
+        reshape_transform: ReshapeTransform | None = None,
+    ) -> None:
+        layers = as_layers(layer)
+        LayerAttribution.__init__(self, forward_func, layers, device_ids)
+        # Nothing is derived from it here: Captum's TCAV sets .layer between two calls.
+        self.layer = layer if isinstance(layer, Stages) else layers[0] if len(layers) == 1 else layers
+        GradientAttribution.__init__(self, forward_func)
+        self.reshape_transform = reshape_transform
+        if reshape_transform is None and isinstance(layer, Stages):
+            self.reshape_transform = layer.reshape_transform
+
+    def _reduce(self, features: Tensor, gradients: Tensor) -> Tensor:
+        r"""Reduce a layer's (N, C, \*grid) features and gradients to a normalised map (N, 1, \*grid)."""
+        raise NotImplementedError
+
+    def _fuse(self, features: list[Tensor], maps: list[Tensor], attr_dim_summation: bool) -> Tensor:
+        r"""Fuse the maps of all layers.
+
+        Args:
+            features: each layer's (N, C, \*its own grid).
+            maps: each layer's reduced maps, (N, K, \*its own grid).
+            attr_dim_summation: False keeps the layers' maps separate, along dim 1.
+
+        Returns:
+            (N, K, \*finest grid), or (N, L, \*finest grid) if K = 1 and the maps are kept separate.
+        """
+        raise NotImplementedError
+
+    def _run(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        targets: Sequence[TargetType],
+        additional_forward_args: object,
+        attribute_to_layer_input: bool,
+        grad_kwargs: dict[str, Any] | None,
+        show_progress: bool = False,
+    ) -> Passes:
+        """Run one forward pass, and one backward pass for each target."""
+        grad_kwargs = grad_kwargs or {}
+        create_graph = bool(grad_kwargs.get("create_graph"))
+        shown = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+        layers = as_layers(self.layer)
+        at_input = layers if attribute_to_layer_input else []
+        if isinstance(self.layer, Stages) and not attribute_to_layer_input:
+            at_input = [self.layer[name] for name in self.layer.at_input]
+        transform = self.reshape_transform
+        if isinstance(transform, TokensToGrid):
+            transform = transform.for_inputs(shown)
+        with forward_pass(
+            self.forward_func,
+            layers,
+            inputs,
+            additional_forward_args,
+            at_input=at_input,
+            device_ids=self.device_ids,
+        ) as passed:
+
+            def checked(what: str, index: int, tensor: Tensor) -> Tensor:
+                name = partial(passed.name, index)
+                tensor = on_grid(tensor, name, transform)
+                check_finite(what, name, tensor)
+                return tensor
+
+            def reduce(index: int, gradient: Tensor) -> Tensor:
+                with torch.autocast(features[index].device.type, enabled=False):
+                    return self._reduce(features[index], checked("gradients", index, gradient))
+
+            features = [
+                checked("features", index, tensor if create_graph else tensor.detach())
+                for index, tensor in enumerate(passed.features())
+            ]
+            check_kinds(features)
+            reduced = []  # for each target, one (N, 1, *grid) map per layer
+            # The graph is needed until the last target, and after that as long as the caller says.
+            ways = [{**grad_kwargs, "retain_graph": True}] * (len(targets) - 1) + [grad_kwargs]
+            todo = list(zip(targets, ways, strict=True))
+            for target, how in progress(todo, desc=f"{type(self).__name__} targets") if show_progress else todo:
+                reduced.append(passed.gradients(target, reduce, **how))
+            is_of_several_tensors = passed.is_of_several_tensors
+        with torch.autocast(features[0].device.type, enabled=False):
+            maps = [torch.cat(of_targets, dim=1) for of_targets in zip(*reduced, strict=True)]
+        dtype = shown[0].dtype if shown[0].is_floating_point() else features[0].dtype
+        return Passes(features, maps, is_of_several_tensors, dtype)
+
+    def _fused(self, passes: Passes, attr_dim_summation: bool = True) -> list[Tensor]:
+        """Fuse the layers' maps: once, or once for each tensor of a single layer that has several."""
+        with torch.autocast(passes.features[0].device.type, enabled=False):
+            return [self._fuse(features, maps, attr_dim_summation) for features, maps in passes.parts()]
