@@ -1,11 +1,13 @@
 """The attribute methods that LayerRegionCam and LayerCam share."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, cast
 
 from captum.log import log_usage
 from torch import Tensor
+from torch.nn import ModuleDict
 
+from captum_regioncam.errors import LayerError
 from captum_regioncam.network.targets import TargetType, as_target, list_targets, spread_labels
 from captum_regioncam.passes import LayerPasses, Passes
 
@@ -47,11 +49,12 @@ class MultiLayerAttribution(LayerPasses):
             attribute_to_layer_input: use the layers' inputs instead of their outputs.
             relu_attributions: has no effect, as the map is never negative; kept for compatibility with LayerGradCam.
             attr_dim_summation: False keeps the layers' maps separate, along dim 1, each resized to the finest grid. For
-                LayerRegionCam, these are the propagated maps.
+                LayerRegionCam, these are the propagated maps. The option is LayerGradCam's; ``attribute_layers`` gives
+                each layer's map at its own grid, by name.
             grad_kwargs: passed to :func:`torch.autograd.grad`. With ``create_graph`` the result stays in the graph.
 
         Returns:
-            (N, 1, \*grid) in [0, 1], on the grid of the layer with the most positions: (N, 1, height, width) for
+            (N, 1, \*grid) in [0, 1], on the grid of the layer with the most positions. It is (N, 1, height, width) for
             images, (N, 1, length) for signals and (N, 1, depth, height, width) for volumes. With
             ``attr_dim_summation=False``, (N, L, \*grid), in the order of the layers given. Detached (except with
             ``create_graph``), in the dtype of ``inputs``. Each example's map is independent of the others in the
@@ -71,6 +74,54 @@ class MultiLayerAttribution(LayerPasses):
         """
         passes = self._run(inputs, [as_target(target)], additional_forward_args, attribute_to_layer_input, grad_kwargs)
         return self._attribution(passes, attr_dim_summation)
+
+    @logged
+    def attribute_layers(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: TargetType = None,
+        additional_forward_args: object | None = None,
+        attribute_to_layer_input: bool = False,
+        grad_kwargs: dict[str, Any] | None = None,
+    ) -> dict[Any, Tensor]:
+        r"""Return the map of each layer at its own grid, in one forward and one backward pass.
+
+        ``attribute`` resizes and fuses these maps. For LayerRegionCam, they are the propagated maps, without
+        ``contrast``.
+
+        Args:
+            inputs: (N, ...) tensor or tuple of tensors, as the model takes them.
+            target: the class, in any form that ``attribute`` takes.
+            additional_forward_args: what ``forward_func`` takes after the inputs; a tuple if several.
+            attribute_to_layer_input: use the layers' inputs instead of their outputs.
+            grad_kwargs: passed to :func:`torch.autograd.grad`.
+
+        Returns:
+            A dict with the (N, 1, \*grid) map of each layer, in [0, 1], in the order of the layers given. The grid is
+            the layer's own, such as (height, width), and so is the device; the dtype is that of ``inputs``. The keys
+            are the names that ``find_stages`` found, or those of the mapping that was given as ``layer``; otherwise
+            they are 0, 1, 2 and so on. A map that would be constant is 0 everywhere.
+
+        Raises:
+            LayerError: as in ``attribute``; or a single layer gives several tensors.
+            TargetError: as in ``attribute``.
+            TypeError: as in ``attribute``.
+
+        Example::
+
+            >>> {name: tuple(one.shape) for name, one in cam.attribute_layers(x, target=281).items()}
+            {'relu': (2, 1, 112, 112), 'layer1': (2, 1, 56, 56), 'layer2': (2, 1, 28, 28), 'layer3': (2, 1, 14, 14),
+            'layer4': (2, 1, 7, 7)}
+        """
+        passes = self._run(inputs, [as_target(target)], additional_forward_args, attribute_to_layer_input, grad_kwargs)
+        if passes.is_of_several_tensors:
+            raise LayerError(
+                f"attribute_layers: the layer has {len(passes.maps)} tensors, each with a map of its own. "
+                "attribute(..., attr_dim_summation=False) returns these maps."
+            )
+        ((_, layer_maps),) = self._fused(passes)
+        names = self.layer if isinstance(self.layer, (Mapping, ModuleDict)) else range(len(layer_maps))
+        return {name: layer_map.to(passes.dtype) for name, layer_map in zip(names, layer_maps, strict=True)}
 
     @logged
     def attribute_targets(
@@ -93,7 +144,7 @@ class MultiLayerAttribution(LayerPasses):
             show_progress: show how many targets are done, as Captum's slow attributions do.
 
         Returns:
-            (N, K, \*grid) in [0, 1], such as (N, K, height, width): equal to the maps of K ``attribute`` calls side by
+            (N, K, \*grid) in [0, 1], such as (N, K, height, width), equal to the maps of K ``attribute`` calls side by
             side. A tuple of these if a single layer gives several tensors.
 
         Raises:
@@ -160,5 +211,5 @@ class MultiLayerAttribution(LayerPasses):
 
     def _attribution(self, passes: Passes, attr_dim_summation: bool = True) -> Tensor | tuple[Tensor, ...]:
         """Return the attribution in the dtype of the inputs; a tuple of them if a single layer has several tensors."""
-        fused = tuple(part.to(passes.dtype) for part in self._fused(passes, attr_dim_summation))
+        fused = tuple(attribution.to(passes.dtype) for attribution, _ in self._fused(passes, attr_dim_summation))
         return fused if passes.is_of_several_tensors else fused[0]

@@ -24,8 +24,9 @@ class LayerCam(MultiLayerAttribution):
 
     Args:
         forward_func: the model, or any function around it that returns class scores before the softmax.
-        layer: what :func:`~captum_regioncam.find_stages` returned; or one module or an iterable of modules, in any
-            order, that give (N, C, \*grid) tensors.
+        layer: what :func:`~captum_regioncam.find_stages` returned; or one module, or an iterable or mapping
+            {name: module}, in any order. The modules give (N, C, \*grid) tensors, where the grid is (height, width),
+            (length,) or (depth, height, width).
         device_ids: the order of the devices, necessary only if ``forward_func`` wraps a DataParallel model.
         reshape_transform: turns a layer's tensor into (N, C, \*grid).
 
@@ -46,7 +47,9 @@ class LayerCam(MultiLayerAttribution):
         activation = sum_of((f.to(dtype) * g.relu()).sum(1, keepdim=True) for f, g in pairs)
         return min_max(activation.relu()).view(len(features), 1, *features.shape[2:])
 
-    def _fuse(self, features: list[Tensor], maps: list[Tensor], attr_dim_summation: bool) -> Tensor:
+    def _fuse(
+        self, features: list[Tensor], maps: list[Tensor], attr_dim_summation: bool
+    ) -> tuple[Tensor, list[Tensor]]:
         grid = finest_grid(stage.shape[2:] for stage in features)
         resized = [resize(layer_cam.to(maps[0].device), grid).clamp(0, 1) for layer_cam in maps]
-        return torch.stack(resized).amax(0) if attr_dim_summation else torch.cat(resized, dim=1)
+        return torch.stack(resized).amax(0) if attr_dim_summation else torch.cat(resized, dim=1), maps

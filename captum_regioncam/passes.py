@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from captum.attr._utils.attribution import GradientAttribution, LayerAttribution
 from torch import Tensor
-from torch.nn import Module
+from torch.nn import Module, ModuleDict
 
 from captum_regioncam.network.captum_private import progress
 from captum_regioncam.network.forward_pass import forward_pass
@@ -53,7 +53,8 @@ class LayerPasses(LayerAttribution, GradientAttribution):
 
     Args:
         forward_func: the model, or any function around it.
-        layer: one module, an iterable of modules, or what :func:`~captum_regioncam.find_stages` returned.
+        layer: one module, an iterable of modules, a mapping of names to modules, or what
+            :func:`~captum_regioncam.find_stages` returned.
         device_ids: the order of DataParallel's devices.
         reshape_transform: turns a layer's tensor into (N, C, \*grid). Default: that of the stages, if ``layer`` is
             what ``find_stages`` returned.
@@ -73,8 +74,11 @@ class LayerPasses(LayerAttribution, GradientAttribution):
     ) -> None:
         layers = as_layers(layer)
         LayerAttribution.__init__(self, forward_func, layers, device_ids)
-        # Nothing is derived from it here: Captum's TCAV sets .layer between two calls.
-        self.layer = layer if isinstance(layer, Stages) else layers[0] if len(layers) == 1 else layers
+        # A mapping keeps its names. Each call lists the modules anew, because Captum's TCAV sets .layer in between.
+        if isinstance(layer, (Mapping, ModuleDict)):
+            self.layer = layer if isinstance(layer, Stages) else dict(zip(layer, layers, strict=True))
+        else:
+            self.layer = layers[0] if len(layers) == 1 else layers
         GradientAttribution.__init__(self, forward_func)
         self.reshape_transform = reshape_transform
         if reshape_transform is None and isinstance(layer, Stages):
@@ -84,7 +88,9 @@ class LayerPasses(LayerAttribution, GradientAttribution):
         r"""Reduce a layer's (N, C, \*grid) features and gradients to a normalised map (N, 1, \*grid)."""
         raise NotImplementedError
 
-    def _fuse(self, features: list[Tensor], maps: list[Tensor], attr_dim_summation: bool) -> Tensor:
+    def _fuse(
+        self, features: list[Tensor], maps: list[Tensor], attr_dim_summation: bool
+    ) -> tuple[Tensor, list[Tensor]]:
         r"""Fuse the maps of all layers.
 
         Args:
@@ -93,7 +99,8 @@ class LayerPasses(LayerAttribution, GradientAttribution):
             attr_dim_summation: False keeps the layers' maps separate, along dim 1.
 
         Returns:
-            (N, K, \*finest grid), or (N, L, \*finest grid) if K = 1 and the maps are kept separate.
+            The attribution, (N, K, \*finest grid), or (N, L, \*finest grid) if K = 1 and the maps are kept separate.
+            And the maps that it is made from, one for each layer, (N, K, \*its own grid) in [0, 1].
         """
         raise NotImplementedError
 
@@ -153,7 +160,7 @@ class LayerPasses(LayerAttribution, GradientAttribution):
         dtype = shown[0].dtype if shown[0].is_floating_point() else features[0].dtype
         return Passes(features, maps, is_of_several_tensors, dtype)
 
-    def _fused(self, passes: Passes, attr_dim_summation: bool = True) -> list[Tensor]:
+    def _fused(self, passes: Passes, attr_dim_summation: bool = True) -> list[tuple[Tensor, list[Tensor]]]:
         """Fuse the layers' maps: once, or once for each tensor of a single layer that has several."""
         with torch.autocast(passes.features[0].device.type, enabled=False):
             return [self._fuse(features, maps, attr_dim_summation) for features, maps in passes.parts()]

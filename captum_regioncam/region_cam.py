@@ -44,9 +44,9 @@ class LayerRegionCam(MultiLayerAttribution):
 
     Args:
         forward_func: the model, or any function around it that returns class scores before the softmax.
-        layer: what :func:`~captum_regioncam.find_stages` returned, which gives the best maps; or one module or an
-            iterable of modules, in any order, that give (N, C, \*grid) tensors with a grid of one, two or three
-            dimensions. The last layer alone works as well.
+        layer: what :func:`~captum_regioncam.find_stages` returned, which gives the best maps; or one module, or an
+            iterable or mapping {name: module}, in any order. The modules give (N, C, \*grid) tensors, where the grid is
+            (height, width), (length,) or (depth, height, width). The last layer alone works as well.
         device_ids: the order of the devices, necessary only if ``forward_func`` wraps a DataParallel model.
         reshape_transform: a function that turns a layer's tensor into (N, C, \*grid), for layers that give something
             else: :func:`~captum_regioncam.tokens_to_grid`, :func:`~captum_regioncam.channels_last` or your own. What
@@ -98,18 +98,20 @@ class LayerRegionCam(MultiLayerAttribution):
         constant = rounding(features.dtype) * semantics.amax(tuple(range(2, semantics.dim())), keepdim=True)
         return min_max(semantics, constant).to(torch.promote_types(features.dtype, torch.float32))
 
-    def _fuse(self, features: list[Tensor], maps: list[Tensor], attr_dim_summation: bool) -> Tensor:
+    def _fuse(
+        self, features: list[Tensor], maps: list[Tensor], attr_dim_summation: bool
+    ) -> tuple[Tensor, list[Tensor]]:
         grids = [stage.shape[2:] for stage in features]
         grid = finest_grid(grids)
         semantics = fuse(maps, grid, depth_weights(grids))
         propagated = [
             min_max(propagate(stage, semantics.to(stage.device)), rounding(stage.dtype)) for stage in features
         ]
-        attribution = fuse(propagated, grid)
-        _warn_if_empty(semantics, attribution)
+        mean = fuse(propagated, grid)
+        _warn_if_empty(semantics, mean)
         if attr_dim_summation:
-            return attribution**self.contrast
-        return torch.cat([resize(stage_map.to(attribution.device), grid) for stage_map in propagated], dim=1)
+            return mean**self.contrast, propagated
+        return torch.cat([resize(stage_map.to(mean.device), grid) for stage_map in propagated], dim=1), propagated
 
 
 _UNTOLD = (

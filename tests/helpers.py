@@ -60,23 +60,47 @@ def dense_propagation(features, semantics):
     return propagated.view(semantics.shape)
 
 
-def dense_region_cam(stages, contrast=3.0):
-    """The whole method: [(features, gradients) of (N, C, *grid)] -> (N, 1, *finest grid), float64."""
+def dense_finest_grid(stages):
+    return max((tuple(f.shape[2:]) for f, _ in stages), key=lambda sizes: (math.prod(sizes), sizes))
+
+
+def dense_propagated(stages):
+    """Steps 1 to 4: [(features, gradients) of (N, C, *grid)] -> for each example, each stage's normalised map."""
     small = rounding(stages[0][0].dtype)
     stages = [(f.detach().double(), g.detach().double()) for f, g in stages]
-    grid = max((tuple(f.shape[2:]) for f, _ in stages), key=lambda sizes: (math.prod(sizes), sizes))
+    grid = dense_finest_grid(stages)
     # The square root of the stride, a side of the finest grid over the stage's own.
     strides = [(math.prod(grid) / math.prod(f.shape[2:])) ** (1 / len(grid)) for f, _ in stages]
     weights = [math.sqrt(stride) for stride in strides]
-    attributions = []
+    propagated = []
     for n in range(len(stages[0][0])):
         semantics = [dense_semantics(f[n], g[n]) for f, g in stages]
         fused = dense_mean([dense_min_max(one, small * one.max()) for one in semantics], grid, weights)
         local = [POOL[len(grid)](fused[None, None], f.shape[2:])[0, 0] for f, _ in stages]
-        propagated = [dense_propagation(f[n], one) for (f, _), one in zip(stages, local, strict=True)]
-        mean = dense_mean([dense_min_max(one, small) for one in propagated], grid, [1] * len(stages))
-        attributions.append(mean**contrast)
-    return torch.stack(attributions)[:, None]
+        maps = [dense_propagation(f[n], one) for (f, _), one in zip(stages, local, strict=True)]
+        propagated.append([dense_min_max(one, small) for one in maps])
+    return propagated
+
+
+def dense_layer_maps(stages):
+    """Each stage's propagated map (N, 1, *its own grid), float64; a map that is constant is 0."""
+    of_stages = zip(*dense_propagated(stages), strict=True)
+    return [
+        torch.stack([torch.zeros(f.shape[2:], dtype=torch.float64) if one is None else one for one in maps])[:, None]
+        for (f, _), maps in zip(stages, of_stages, strict=True)
+    ]
+
+
+def dense_region_cam(stages, contrast=3.0):
+    """The whole method: [(features, gradients) of (N, C, *grid)] -> (N, 1, *finest grid), float64."""
+    means = [dense_mean(maps, dense_finest_grid(stages), [1] * len(stages)) for maps in dense_propagated(stages)]
+    return torch.stack(means)[:, None] ** contrast
+
+
+def dense_layer_cam(features, gradients):
+    """LayerCAM of one layer, (N, 1, *grid), float64."""
+    maps = (gradients.relu() * features).sum(1).relu().double()
+    return torch.stack([dense_min_max(one, 1e-5 * one.max()) for one in maps])[:, None]
 
 
 def features_and_gradients(model, layers, x, target, *args):

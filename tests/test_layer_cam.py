@@ -1,21 +1,20 @@
 import pytest
 import torch
 from captum.attr import LayerGradCam
-from helpers import GapNet, dense_min_max, features_and_gradients, small_net
+from helpers import GapNet, dense_layer_cam, features_and_gradients, small_net
 
 from captum_regioncam import LayerCam, LayerRegionCam
 from captum_regioncam.method.grids import min_max
 
 
-def dense_layer_cam(net, layer, x, target):
+def expected_at(net, layer, x, target):
     ((features, gradients),) = features_and_gradients(net, [layer], x, target)
-    maps = (gradients.relu() * features).sum(1).relu().double()
-    return torch.stack([dense_min_max(one, 1e-5 * one.max()) for one in maps])[:, None].float()
+    return dense_layer_cam(features, gradients).float()
 
 
 def test_one_layer_is_the_papers_formula():
     net, x = small_net()
-    expected = dense_layer_cam(net, net.relu2, x, 2)
+    expected = expected_at(net, net.relu2, x, 2)
     torch.testing.assert_close(LayerCam(net, net.relu2).attribute(x, target=2), expected, atol=1e-6, rtol=0)
 
 
@@ -23,7 +22,7 @@ def test_several_layers_are_fused_by_the_maximum():
     net, x = small_net()
     cam = LayerCam(net, [net.relu3, net.relu2])
     upsampled = [
-        torch.nn.functional.interpolate(dense_layer_cam(net, layer, x, 2), size=(4, 4), mode="bilinear")
+        torch.nn.functional.interpolate(expected_at(net, layer, x, 2), size=(4, 4), mode="bilinear")
         for layer in (net.relu3, net.relu2)
     ]
     torch.testing.assert_close(cam.attribute(x, target=2), torch.maximum(*upsampled), atol=1e-6, rtol=0)
