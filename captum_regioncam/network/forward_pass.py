@@ -1,4 +1,30 @@
-"""One forward pass with Captum's own hooks: the tensors that passed the layers, and their gradients for each target."""
+"""One forward pass with Captum's own hooks: the tensors that passed the layers, and their gradients for each target.
+
+One call, with the layers A and B::
+
+    inputs
+      | copies that require gradients, so that frozen networks have a graph too
+      v
+    network ... A ----- clone of A ----- ... B ----- clone of B ----- ... scores (N, classes)
+                |                            |                               |
+                | Captum's hook              | Captum's hook                 | target
+                v                            v                               v
+             tensor A <------------------ tensor B <----- backward pass ----- score (N,)
+                | hook of the tensor         | hook of the tensor
+                v                            v
+             gradient A                   gradient B
+                | reduce                     | reduce: one gradient is alive at a time
+                v                            v
+             map A                        map B
+
+- **What a hook keeps** is the layer's own tensor, as it came out of the layer. The network goes on with a clone, which
+  it may change in place (:mod:`~captum_regioncam.network.taps`).
+- **What a backward pass needs** is the scores and these tensors: the fields of :class:`ForwardPass`. It runs to the
+  tensors that depend on no other, here A, and passes the others on its way (:mod:`~captum_regioncam.network.graph`).
+- **What is cleaned up**, also after an error: when the forward pass ends, Captum's hooks; when a backward pass ends,
+  the hooks of the tensors; when the context ends, autograd's modes, and the ``requires_grad`` flags that Captum's hooks
+  have set on tensors of the network.
+"""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,15 +39,13 @@ from torch.nn import Module
 from captum_regioncam.errors import LayerError
 from captum_regioncam.network.captum_private import (
     TargetType,
-    _extract_device_ids,
     _format_additional_forward_args,
     _format_tensor_into_tuples,
     _reduce_list,
-    _sort_key_list,
 )
 from captum_regioncam.network.graph import differentiate, sources
 from captum_regioncam.network.layers import as_tensors
-from captum_regioncam.network.outputs import describe, first_tensor, layer_name
+from captum_regioncam.network.outputs import as_scores, layer_name
 from captum_regioncam.network.taps import run_tapped
 from captum_regioncam.network.targets import select_score
 
@@ -32,13 +56,20 @@ _LAST_RUN = "If a layer runs several times, also because a hook runs the network
 
 @dataclass(frozen=True)
 class ForwardPass:
-    """The result of one forward pass: the output, and the layers' tensors, still part of the graph."""
+    """The result of one forward pass, from which any number of backward passes can start.
+
+    Attributes:
+        forward_func: the model, or any function around it.
+        layers: the modules that it called.
+        output: what it returned, from which targets select scores.
+        tensors: each layer's tensor on every device that ran it: one, except with DataParallel. They are still part of
+            the graph. If a single layer has several tensors, one entry for each.
+    """
 
     forward_func: Callable[..., Any]
     layers: Sequence[Module]
     output: Tensor
     tensors: Sequence[Sequence[Tensor]]
-    """Each layer's tensor on every device that ran it: one, except with DataParallel."""
 
     @property
     def is_of_several_tensors(self) -> bool:
@@ -60,8 +91,6 @@ class ForwardPass:
     ) -> list[Tensor]:
         """Differentiate the target's score with respect to every layer, in one backward pass.
 
-        The pass goes to the layers that depend on no other layer. The other layers' gradients arise on its way.
-
         Args:
             target: in any form that LayerGradCam takes.
             reduce: called with each layer's index and gradient during the backward pass, which then drops the gradient,
@@ -76,15 +105,8 @@ class ForwardPass:
             LayerError: the score does not depend on a layer.
         """
         reduce = reduce or (lambda index, gradient: gradient)
-        score = select_score(self.output, target)
-        if not score.requires_grad:
-            raise LayerError(
-                f"layer: the score does not depend on {' or '.join(map(self.name, range(len(self.tensors))))} "
-                "through differentiable operations. "
-                "Choose layers whose output reaches the score, without detach(), no_grad() or quantised modules on the "
-                f"way. {_LAST_RUN}"
-            )
-        places = [(i, j, tensor) for i, replicas in enumerate(self.tensors) for j, tensor in enumerate(replicas)]
+        score = self._score(target)
+        places = {(i, j): tensor for i, replicas in enumerate(self.tensors) for j, tensor in enumerate(replicas)}
         reduced: dict[tuple[int, int], Tensor] = {}
 
         def receive(index: int, replica: int, gradient: Tensor | None) -> None:
@@ -92,22 +114,32 @@ class ForwardPass:
                 alone = len(self.tensors[index]) == 1
                 reduced[index, replica] = reduce(index, gradient) if alone else gradient
 
-        with ExitStack() as hooks:
-            for index, replica, tensor in places:
-                hooks.callback(tensor.register_hook(partial(receive, index, replica)).remove)
+        with ExitStack() as clean_up:
+            for place, tensor in places.items():
+                clean_up.callback(tensor.register_hook(partial(receive, *place)).remove)
             differentiate(score, self._sources, **grad_kwargs)
-        unused = [(index, replica, tensor) for index, replica, tensor in places if (index, replica) not in reduced]
+        unused = [place for place in places if place not in reduced]
         if unused and not grad_kwargs.get("materialize_grads"):
             raise LayerError(
                 f"layer: the score of target {target!r} does not depend on "
-                f"{', '.join(self.name(index) for index, *_ in unused)}. Choose layers whose "
+                f"{', '.join(self.name(index) for index, _ in unused)}. Choose layers whose "
                 "output reaches the score without quantised modules on the way, or pass "
                 f'grad_kwargs={{"materialize_grads": True}} to use zeros there. {_LAST_RUN}'
             )
-        for index, replica, tensor in unused:
-            receive(index, replica, torch.zeros_like(tensor))
+        for place in unused:
+            receive(*place, torch.zeros_like(places[place]))
         parts = [[reduced[i, j] for j in range(len(replicas))] for i, replicas in enumerate(self.tensors)]
         return [own[0] if len(own) == 1 else reduce(index, _joined(own)) for index, own in enumerate(parts)]
+
+    def _score(self, target: TargetType) -> Tensor:
+        score = select_score(self.output, target)
+        if not score.requires_grad:
+            raise LayerError(
+                f"layer: the score does not depend on {' or '.join(map(self.name, range(len(self.tensors))))} "
+                "through differentiable operations. Choose layers whose output reaches the score, without detach(), "
+                f"no_grad() or quantised modules on the way. {_LAST_RUN}"
+            )
+        return score
 
     @cached_property
     def _sources(self) -> list[Tensor]:
@@ -126,8 +158,7 @@ def forward_pass(
 ) -> Iterator[ForwardPass]:
     """Run the forward pass once. Any number of backward passes can follow while the context lasts.
 
-    Captum's hooks keep the layers' own tensors, and the network continues with clones. The graph reaches down to the
-    inputs, which require gradients here, so frozen and trainable networks give the same gradients. It works inside
+    Frozen and trainable networks give the same gradients, because the inputs require gradients here. It works inside
     ``torch.no_grad()`` and ``torch.inference_mode()``.
 
     Threads that call it take turns. The hooks pass over the calls of a thread that runs the same network directly at
@@ -150,7 +181,7 @@ def forward_pass(
         ValueError: the batch is empty.
         TypeError: ``forward_func`` does not return a tensor of real numbers.
     """
-    with torch.inference_mode(False), torch.enable_grad(), ExitStack() as stack:
+    with torch.inference_mode(False), torch.enable_grad(), ExitStack() as clean_up:
         inputs = tuple(map(_differentiable, _format_tensor_into_tuples(inputs)))
         if any(tensor.dim() and not len(tensor) for tensor in inputs):
             raise ValueError(f"inputs: the batch is empty, {[tuple(tensor.shape) for tensor in inputs]}.")
@@ -160,39 +191,18 @@ def forward_pass(
             name = partial(layer_name, layer, forward_func)
             for tensor in as_tensors(passed, name, at_input=layer in at_input, alone=len(layers) == 1):
                 if not tensor.requires_grad:  # of an integer input or a frozen parameter: Captum's hook will change it
-                    stack.callback(tensor.requires_grad_, False)
+                    clean_up.callback(tensor.requires_grad_, False)
 
-        output, saved = run_tapped(
-            lambda *args: _scores(forward_func(*args)),
+        output, tensors = run_tapped(
+            lambda *args: as_scores(forward_func(*args)),
             (*inputs, *map(_outside_inference_mode, arguments)),
             layers,
             network=forward_func,
             at_input=at_input,
             check=check,
+            device_ids=device_ids,
         )
-        device_ids = _extract_device_ids(forward_func, dict(zip(layers, saved, strict=True)), device_ids)
-        tensors = []
-        for on_devices in saved:
-            replicas = [on_devices[device] for device in _sort_key_list(list(on_devices), device_ids)]
-            tensors += list(zip(*replicas, strict=True))
         yield ForwardPass(forward_func, layers, output, tensors)
-
-
-def _scores(output: Any) -> Tensor:
-    """Return what a forward function returned, checked."""
-    if not isinstance(output, Tensor):
-        pick, _ = first_tensor(output) or ("[...]", None)
-        wrapped = "box_score(model, boxes)" if "'boxes'" in describe(output) else "class_scores(model)"
-        raise TypeError(
-            f"forward_func returned {describe(output)}, not a tensor of scores. Pass {wrapped}, or a function "
-            f"that picks one score per example or per class, such as lambda x: model(x){pick}."
-        )
-    if output.is_complex():
-        raise TypeError(
-            f"forward_func returned {describe(output)}: scores are real numbers. Pass a function that makes them real, "
-            "such as lambda x: model(x).abs()."
-        )
-    return output
 
 
 def _differentiable(tensor: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a network and its layers are called, and what a network returned, in words."""
+"""What a network and its layers are called, and what a network returned: checked, and in words."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn import Module
 
-__all__ = ["describe", "first_tensor", "layer_name"]
+__all__ = ["as_scores", "describe", "first_tensor", "layer_name"]
 
 _SCORES = ("logits", "out", "image_embeds", "pooler_output")
 
@@ -52,3 +52,24 @@ def first_tensor(output: Any, dimensions: int | None = None) -> tuple[str, Tenso
         return not tensor.dim(), pick not in known, dimensions not in (None, tensor.dim())
 
     return min(tensors, key=rank, default=None)
+
+
+def as_scores(output: Any) -> Tensor:
+    """Return what a forward function returned, checked.
+
+    Raises:
+        TypeError: it is not a tensor of real numbers.
+    """
+    if not isinstance(output, Tensor):
+        pick, _ = first_tensor(output) or ("[...]", None)
+        wrapped = "box_score(model, boxes)" if "'boxes'" in describe(output) else "class_scores(model)"
+        raise TypeError(
+            f"forward_func returned {describe(output)}, not a tensor of scores. Pass {wrapped}, or a function "
+            f"that picks one score per example or per class, such as lambda x: model(x){pick}."
+        )
+    if output.is_complex():
+        raise TypeError(
+            f"forward_func returned {describe(output)}: scores are real numbers. Pass a function that makes them real, "
+            "such as lambda x: model(x).abs()."
+        )
+    return output

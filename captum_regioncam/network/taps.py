@@ -1,4 +1,4 @@
-"""The calls of a forward pass that Captum's hooks see: those of the layers, by the network's own run."""
+"""The tensors that Captum's hooks keep: those that pass the layers, in the network's own run."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
@@ -12,14 +12,11 @@ from torch.nn import Module
 from torch.utils.hooks import RemovableHandle
 
 from captum_regioncam.errors import LayerError
-from captum_regioncam.network.captum_private import _forward_layer_distributed_eval
+from captum_regioncam.network.captum_private import _extract_device_ids, _forward_layer_distributed_eval, _sort_key_list
 from captum_regioncam.network.outputs import layer_name
 from captum_regioncam.network.turns import Turn, turn
 
-__all__ = ["Saved", "run_tapped"]
-
-Saved = dict[torch.device, tuple[Tensor, ...]]
-"""A layer's tensors on every device that ran it."""
+__all__ = ["run_tapped"]
 
 
 def run_tapped(
@@ -30,7 +27,8 @@ def run_tapped(
     network: Callable[..., Any],
     at_input: Collection[Module],
     check: Callable[[Module, Any], None],
-) -> tuple[Tensor, list[Saved]]:
+    device_ids: list[int] | None,
+) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
     """Run a forward function, and keep the tensors that pass the layers, with Captum's hooks.
 
     Args:
@@ -40,9 +38,11 @@ def run_tapped(
         network: the user's forward function, which Captum asks for its signature.
         at_input: the layers whose input is kept instead of their output.
         check: called with a layer and what passes it; raises an error if that cannot be attributed.
+        device_ids: the order of DataParallel's devices, needed if ``network`` does not tell it.
 
     Returns:
-        The scores, and each layer's tensors.
+        The scores, and each layer's tensor on every device that ran it: one, except with DataParallel. If a single
+        layer has several tensors, one entry for each.
 
     Raises:
         LayerError: a layer is never reached.
@@ -73,14 +73,19 @@ def run_tapped(
         forward.__wrapped__ = network  # type: ignore[attr-defined]  # whose signature Captum looks at
         return with_hooks if taps else forward
 
-    saved: dict[_Tap, Saved] = {}
+    saved: dict[_Tap, dict[torch.device, tuple[Tensor, ...]]] = {}
     with turn() as own:
         runs = _Runs(own, _around(layers, network))
         taps = [_Tap(layer, own, runs, check) for layer in layers]
         run = hooked(checked, [tap for tap in taps if tap.layer in at_input], into=True)
         run = hooked(run, [tap for tap in taps if tap.layer not in at_input], into=False)
         scores = run(*args)
-    return scores, [saved[tap] for tap in taps]
+    device_ids = _extract_device_ids(network, cast(Any, saved), device_ids)
+    tensors = []
+    for tap in taps:
+        devices = _sort_key_list(list(saved[tap]), device_ids)
+        tensors += list(zip(*(saved[tap][device] for device in devices), strict=True))
+    return scores, tensors
 
 
 class _Tap:
