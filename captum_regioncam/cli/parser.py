@@ -14,10 +14,10 @@ from captum_regioncam.evaluation.classifier import RESIZES
 from captum_regioncam.evaluation.methods import METHODS
 from captum_regioncam.evaluation.models import DEFAULT_MODEL
 from captum_regioncam.evaluation.protocol import PROTOCOLS, Protocol
+from captum_regioncam.evaluation.seeds import FORMATS
 
-__all__ = ["FORMATS", "MAP_OPTIONS", "SPLITS", "build_parser"]
+__all__ = ["MAP_OPTIONS", "SPLITS", "build_parser"]
 
-FORMATS = ("irn", "psa", "clip-es", "wsol")
 MAP_OPTIONS = (
     "model", "weights", "layers", "size", "mean", "std", "resize", "contrast", "device", "scales", "flip", "normalize",
     "upsample", "batch", "method",
@@ -118,7 +118,7 @@ def _add_seeds(commands: Any) -> None:
             help=f"one of {', '.join(METHODS)}; default: %(default)s",
         )  # fmt: skip
         dataset.add_argument(
-            "--format", choices=FORMATS, default="irn",
+            "--format", choices=tuple(FORMATS), default="irn",
             help="the format of IRN, ReCAM, LPCAM (default); PSA, SEAM, MCTformer; CLIP-ES; or wsolevaluation",
         )  # fmt: skip
         dataset.add_argument("--output", type=values.folder, required=True, metavar="DIR", help="folder for NAME.npy")

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from captum_regioncam.evaluation.metrics.localization import LocalizationScore, PixelAveragePrecision, squash_boxes
     from captum_regioncam.evaluation.metrics.segmentation import SegmentationScore
     from captum_regioncam.evaluation.multiscale import multiscale_maps, normalize
-    from captum_regioncam.evaluation.seeds.files import Seed, load_seed, save_seed
+    from captum_regioncam.evaluation.seeds.files import load_seed, save_seed
+    from captum_regioncam.evaluation.seeds.seed import Seed
 
 __all__ = [
     "Coco",
@@ -46,6 +47,7 @@ __getattr__, __dir__ = lazily(
         **dict.fromkeys(["LocalizationScore", "PixelAveragePrecision", "squash_boxes"], "metrics.localization"),
         "SegmentationScore": "metrics.segmentation",
         **dict.fromkeys(["multiscale_maps", "normalize"], "multiscale"),
-        **dict.fromkeys(["Seed", "load_seed", "save_seed"], "seeds.files"),
+        **dict.fromkeys(["load_seed", "save_seed"], "seeds.files"),
+        "Seed": "seeds.seed",
     },
 )

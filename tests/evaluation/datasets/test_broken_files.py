@@ -12,7 +12,8 @@ import torch
 from made_datasets import NAMES, make_coco, make_folder, make_ilsvrc, make_voc
 from PIL import Image
 
-from captum_regioncam.evaluation import Coco, Ilsvrc2012, PhotoFolder, Seed, Voc2012, load_seed, save_seed, seed_files
+from captum_regioncam.evaluation import Coco, Ilsvrc2012, PhotoFolder, Seed, Voc2012, load_seed, save_seed
+from captum_regioncam.evaluation.seeds import FORMATS
 from captum_regioncam.files.photos import is_whole_image, read_photo
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Pillow's, of odd tags: errors in the other tests
@@ -100,7 +101,7 @@ def photos(folder):
 def seeds(folder):
     generator = np.random.default_rng(0)
     seed = Seed(torch.tensor([3]), torch.rand(1, 2, 3), generator.random((1, 8, 12), np.float32))
-    for format in seed_files.FORMATS:
+    for format in FORMATS:
         save_seed(folder / f"{format}.npy", seed, format)
     content = {"keys": seed.keys, "cam": seed.cam, "high_res": seed.high_res}
     for protocol in range(2, 6):

@@ -1,19 +1,21 @@
+import importlib
 import io
 import os
 import pickle
 import pickletools
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
 import torch
 
-from captum_regioncam.cli import parser
-from captum_regioncam.evaluation import Seed, label_map, load_seed, save_seed
-from captum_regioncam.evaluation.seeds import files as seed_files
-
-FORMATS = ["irn", "psa", "clip-es", "wsol"]
+from captum_regioncam.cli.parser import build_parser
+from captum_regioncam.evaluation import Seed, label_map, load_seed, save_seed, seeds
+from captum_regioncam.evaluation.seeds import FORMATS
+from captum_regioncam.evaluation.seeds.npy import decode_npy, encode_npy
+from captum_regioncam.evaluation.seeds.seed import Parts
 
 
 def one_class(seed):
@@ -75,7 +77,11 @@ def test_files_that_are_no_seed(tmp_path, seed):
         with pytest.raises(ValueError, match="not a whole seed file"):
             load_seed(path)
     for content, message in (
-        (np.zeros(3), "holds an array of float64, not a dict"),
+        (
+            np.zeros(3),
+            r"holds an array of float64 of shape \(3,\), which is in none of the formats irn, psa",
+        ),
+        (np.array(None), "holds a NoneType, which is in none of the formats"),
         (np.array([{}, {}]), "holds 2 objects, not a dict"),
         (np.array(["cat"]), "holds an array of <U3"),
         ({"keys": np.array(["cat"]), "cam": 0, "high_res": 0}, "holds an array of <U3"),
@@ -84,7 +90,10 @@ def test_files_that_are_no_seed(tmp_path, seed):
         with pytest.raises(ValueError, match=message):
             load_seed(path)
     np.save(path, {"keys": np.zeros(1), "cam": np.zeros((1, 1, 1))}, allow_pickle=True)
-    with pytest.raises(ValueError, match="has no 'high_res'"):
+    with pytest.raises(ValueError, match="holds a dict of 'keys', 'cam', which is in none of the formats irn, psa"):
+        load_seed(path)
+    np.save(path, {"keys": np.zeros(1), "high_res": np.zeros((1, 2, 2))}, allow_pickle=True)
+    with pytest.raises(ValueError, match="has no 'cam'"):
         load_seed(path)
     np.save(path, {"keys": np.zeros(2), "cam": np.zeros((1, 1, 1)), "high_res": np.zeros((1, 2, 2))}, allow_pickle=True)
     with pytest.raises(ValueError, match="has 2 keys"):
@@ -354,4 +363,53 @@ def test_formats_that_cannot_be(tmp_path, seed):
 
 
 def test_the_command_line_offers_every_format():
-    assert list(parser.FORMATS) == list(seed_files.FORMATS) == FORMATS
+    assert list(FORMATS) == ["irn", "psa", "clip-es", "wsol"]
+    for format in FORMATS:
+        options = build_parser().parse_args(["seeds", "voc", "--root", "voc", "--output", "seeds", "--format", format])
+        assert options.format == format
+
+
+def test_the_list_of_formats_imports_neither_torch_nor_numpy():
+    program = (
+        "import sys, captum_regioncam.evaluation.seeds as seeds; assert len(seeds.FORMATS) == 4; "
+        "print({'torch', 'numpy', *seeds.FORMATS.values()} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "set()\n", done.stderr
+
+
+def test_a_file_is_in_one_format(tmp_path, seed):
+    """Whatever a format packs, no other unpacks: their order does not matter."""
+    seed = one_class(seed)
+    modules = {format: importlib.import_module(name) for format, name in FORMATS.items()}
+    for format, module in modules.items():
+        content = decode_npy(encode_npy(module.pack(seed)))
+        assert [name for name, other in modules.items() if other.unpack(content, None) is not None] == [format]
+
+
+def test_a_file_with_the_maps_of_irn_and_of_clip_es_is_of_clip_es(tmp_path, seed):
+    content = {"keys": seed.keys, "cam": seed.cam, "high_res": seed.high_res, "attn_highres": seed.high_res[:, ::-1]}
+    np.save(tmp_path / "photo.npy", content)
+    assert np.array_equal(load_seed(tmp_path / "photo.npy").high_res, seed.high_res[:, ::-1])
+
+
+def test_a_format_of_ones_own(tmp_path, seed, monkeypatch):
+    """As the package seeds says."""
+
+    def unpack(content, keys):
+        if isinstance(content, dict) and "heat" in content:
+            return Parts(content["classes"], [content["heat"]])
+        return None
+
+    own = types.ModuleType("own_format")
+    own.pack, own.unpack = lambda seed: {"classes": seed.keys, "heat": seed.high_res}, unpack
+    monkeypatch.setitem(sys.modules, "own_format", own)
+    monkeypatch.setitem(seeds.FORMATS, "own", "own_format")
+    save_seed(tmp_path / "photo.npy", seed, "own")
+    again = load_seed(tmp_path / "photo.npy")
+    assert torch.equal(again.keys, seed.keys)
+    assert np.array_equal(again.high_res, seed.high_res)
+    # What a format unpacks is checked like the others'.
+    np.save(tmp_path / "photo.npy", {"classes": [1], "heat": torch.zeros(1, 1).expand(1000, 1000)[None]})
+    with pytest.raises(ValueError, match="makes 4,000,000 bytes of maps; its own size and max_bytes allow 1,0"):
+        load_seed(tmp_path / "photo.npy")
