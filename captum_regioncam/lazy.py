@@ -1,20 +1,33 @@
 """Packages whose public names are imported when they are used (PEP 562)."""
 
 import importlib
+import warnings
 from collections.abc import Callable, Mapping
 
 __all__ = ["lazily"]
 
 
-def lazily(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
+def lazily(
+    package: str, homes: Mapping[str, str], renamed: Mapping[str, str] | None = None
+) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
     """Return a package's ``__getattr__`` and ``__dir__``.
 
     Args:
         package: the package's name.
         homes: the module, below the package, that each public name lives in.
+        renamed: the public name of what had another name, which is deprecated and not listed.
     """
+    public = renamed or {}
 
     def getattr_(name: str) -> object:
+        if name in public:
+            warnings.warn(
+                f"{package}.{name} has been renamed: use {public[name]}. The old name will be removed in the next "
+                "version.",
+                DeprecationWarning,
+                stacklevel=2,
+            )
+            name = public[name]
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return getattr(importlib.import_module(f"{package}.{homes[name]}"), name)

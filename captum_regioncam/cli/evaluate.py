@@ -21,8 +21,9 @@ from captum_regioncam.cli.terminal import say
 from captum_regioncam.cli.usage import UsageError
 from captum_regioncam.cli.values import check_picture
 from captum_regioncam.evaluation import PhotoDataset, Sample, load_seed, squash_boxes
-from captum_regioncam.evaluation.metrics.localization import LocalizationScore, PixelAveragePrecision
-from captum_regioncam.evaluation.metrics.segmentation import SegmentationScore
+from captum_regioncam.evaluation.metrics.localization import LocalizationMetric
+from captum_regioncam.evaluation.metrics.pixels import PixelMetric
+from captum_regioncam.evaluation.metrics.segmentation import SegmentationMetric
 from captum_regioncam.evaluation.photo_maps import Photo, PhotoMaps, make_photo_maps
 from captum_regioncam.evaluation.runs.folder import recorded
 from captum_regioncam.evaluation.runs.progress import Progress
@@ -157,8 +158,8 @@ class _Masks:
         self.title = f"mIoU (%) at threshold {options.threshold:g} and at the best"
         classes = len(dataset.classes)
         self.names = ["background", *dataset.classes]
-        self.scores = {row: SegmentationScore(classes, options.threshold) for row in rows}
-        self.pixels = {row: PixelAveragePrecision() for row in rows} if classes == 1 else {}
+        self.scores = {row: SegmentationMetric(classes, options.threshold) for row in rows}
+        self.pixels = {row: PixelMetric() for row in rows} if classes == 1 else {}
         self.metrics: dict[str, Metric] = {f"miou {row}": score for row, score in self.scores.items()}
         self.metrics |= {f"pxap {row}": score for row, score in self.pixels.items()}
 
@@ -270,7 +271,7 @@ class _Localization:
     def __init__(self, options: argparse.Namespace, dataset: PhotoDataset, maps: PhotoMaps) -> None:
         self.maps, self.reader = maps, maps.reader
         arguments = (options.step, options.box_threshold, options.box)
-        self.scores = {row: LocalizationScore(*arguments) for row in options.method}
+        self.scores = {row: LocalizationMetric(*arguments) for row in options.method}
         self.metrics: dict[str, Metric] = dict(self.scores)
         self.describe = f"Layers: {maps.stages.describe()}\n{maps.protocol}"
         self.settings = made_of(options, maps, dataset) | {"boxes": arguments}

@@ -19,7 +19,7 @@ from captum_regioncam.evaluation import (
     PhotoDataset,
     Sample,
     Seed,
-    SegmentationScore,
+    SegmentationMetric,
     label_map,
     load_seed,
 )
@@ -178,7 +178,7 @@ def _best_threshold(
 ) -> tuple[float, float]:
     """Return the threshold with the highest mIoU, and that mIoU."""
     assert dataset is not None
-    score = SegmentationScore(len(dataset.classes))
+    score = SegmentationMetric(len(dataset.classes))
 
     def keep(number: int, read: _Read, maps: torch.Tensor) -> None:
         assert read.sample is not None

@@ -8,22 +8,25 @@ if TYPE_CHECKING:
     from captum_regioncam.evaluation.datasets import Coco, Ilsvrc2012, PhotoDataset, PhotoFolder, Sample, Voc2012
     from captum_regioncam.evaluation.label_maps.crf import confident_labels, crf_labels, crf_scores
     from captum_regioncam.evaluation.label_maps.threshold import label_map, save_label_map, save_overlay
-    from captum_regioncam.evaluation.metrics.localization import LocalizationScore, PixelAveragePrecision, squash_boxes
-    from captum_regioncam.evaluation.metrics.segmentation import SegmentationScore
+    from captum_regioncam.evaluation.metrics.localization import LocalizationMetric, squash_boxes
+    from captum_regioncam.evaluation.metrics.pixels import PixelMetric
+    from captum_regioncam.evaluation.metrics.segmentation import SegmentationMetric
     from captum_regioncam.evaluation.multiscale import multiscale_maps, normalize
     from captum_regioncam.evaluation.seeds.files import load_seed, save_seed
     from captum_regioncam.evaluation.seeds.seed import Seed
 
+    LocalizationScore, PixelAveragePrecision, SegmentationScore = LocalizationMetric, PixelMetric, SegmentationMetric
+
 __all__ = [
     "Coco",
     "Ilsvrc2012",
-    "LocalizationScore",
+    "LocalizationMetric",
     "PhotoDataset",
     "PhotoFolder",
-    "PixelAveragePrecision",
+    "PixelMetric",
     "Sample",
     "Seed",
-    "SegmentationScore",
+    "SegmentationMetric",
     "Voc2012",
     "confident_labels",
     "crf_labels",
@@ -44,10 +47,16 @@ __getattr__, __dir__ = lazily(
         **dict.fromkeys(["Coco", "Ilsvrc2012", "PhotoDataset", "PhotoFolder", "Sample", "Voc2012"], "datasets"),
         **dict.fromkeys(["confident_labels", "crf_labels", "crf_scores"], "label_maps.crf"),
         **dict.fromkeys(["label_map", "save_label_map", "save_overlay"], "label_maps.threshold"),
-        **dict.fromkeys(["LocalizationScore", "PixelAveragePrecision", "squash_boxes"], "metrics.localization"),
-        "SegmentationScore": "metrics.segmentation",
+        **dict.fromkeys(["LocalizationMetric", "squash_boxes"], "metrics.localization"),
+        "PixelMetric": "metrics.pixels",
+        "SegmentationMetric": "metrics.segmentation",
         **dict.fromkeys(["multiscale_maps", "normalize"], "multiscale"),
         **dict.fromkeys(["load_seed", "save_seed"], "seeds.files"),
         "Seed": "seeds.seed",
+    },
+    renamed={
+        "LocalizationScore": "LocalizationMetric",
+        "PixelAveragePrecision": "PixelMetric",
+        "SegmentationScore": "SegmentationMetric",
     },
 )

@@ -16,7 +16,7 @@ class Protocol:
         resize: see :class:`~captum_regioncam.evaluation.classifier.Classifier`.
         normalize: see :func:`~captum_regioncam.evaluation.normalize`.
         upsample: "photo" upsamples maps to the photo's size; "irn" to the next multiples of 16, and crops them; "boxes"
-            to the 224 x 224 pixels on which :class:`~captum_regioncam.evaluation.LocalizationScore` compares boxes.
+            to the 224 x 224 pixels on which :class:`~captum_regioncam.evaluation.LocalizationMetric` compares boxes.
         batch: how many neighbouring photos with equal input sizes the network gets at once.
     """
 

@@ -14,8 +14,8 @@ from PIL import Image
 
 from captum_regioncam import LayerRegionCam
 from captum_regioncam.evaluation import (
-    LocalizationScore,
-    SegmentationScore,
+    LocalizationMetric,
+    SegmentationMetric,
     label_map,
     load_seed,
     squash_boxes,
@@ -39,7 +39,7 @@ def test_folder_equals_the_metric_by_hand(capsys):
     assert list(result) == ["region-cam", "cam", "grad-cam"]
     assert "Region-CAM" in out
     assert "4 photos" in out
-    model, score = ColourNet().eval(), SegmentationScore(1)
+    model, score = ColourNet().eval(), SegmentationMetric(1)
     classifier = Classifier(model, size=32)
     for index in range(4):
         photo = Image.open(root / "images" / f"photo_{index}.jpg").convert("RGB")
@@ -136,7 +136,7 @@ def test_ilsvrc_equals_the_metric_by_hand(capsys):
     printed = "".join(capsys.readouterr())
     assert "MaxBoxAccV2" in printed
     assert "maps upsampled to 224 x 224, where boxes are compared; each stretched" in printed
-    model, score = ColourNet().eval(), LocalizationScore()
+    model, score = ColourNet().eval(), LocalizationMetric()
     classifier = Classifier(model, size=32)
     for index in range(4):
         photo = Image.open(root / f"ILSVRC2012_img_val/ILSVRC2012_val_{index + 1:08d}.JPEG").convert("RGB")

@@ -1,4 +1,4 @@
-"""Boxes and masks of class activation maps: MaxBoxAcc, MaxBoxAccV2, Loc1, Loc5, GT-known and PxAP.
+"""Boxes of class activation maps: MaxBoxAcc, MaxBoxAccV2, Loc1, Loc5 and GT-known.
 
 As in Choe et al., "Evaluating weakly supervised object localization methods right" (CVPR 2020).
 """
@@ -11,15 +11,14 @@ import torch
 from torch import Tensor
 
 from captum_regioncam.arguments import plane_size, real, whole
-from captum_regioncam.evaluation.metrics.segmentation import IGNORED, row_blocks
+from captum_regioncam.evaluation.metrics.pixels import stretched
 from captum_regioncam.extras import extra
-from captum_regioncam.method.grids import min_max
 
 with extra("eval"):
     import cv2
     from torchmetrics import Metric
 
-__all__ = ["BOXES", "LocalizationScore", "PixelAveragePrecision", "squash_boxes"]
+__all__ = ["BOXES", "LocalizationMetric", "squash_boxes"]
 
 BOXES = ("contour", "rectangle")
 _IOU_THRESHOLDS = (0.3, 0.5, 0.7)
@@ -27,7 +26,7 @@ _IOU_THRESHOLDS = (0.3, 0.5, 0.7)
 Boxes = npt.NDArray[np.int64]
 
 
-class LocalizationScore(Metric):
+class LocalizationMetric(Metric):
     r"""How often the box around a map's high values matches the object's box.
 
     The map is resized (cubic) to ``side`` x ``side``, min-max normalised and converted to whole numbers from 0 to 255.
@@ -50,9 +49,9 @@ class LocalizationScore(Metric):
 
         >>> cam = torch.zeros(224, 224)
         >>> cam[50:100, 20:120] = 1
-        >>> score = LocalizationScore()
-        >>> score.update(cam, torch.tensor([[20, 50, 120, 100]]), rank=1)
-        >>> {name: float(score.compute()[name]) for name in ("gt_known", "loc1", "loc5")}
+        >>> metric = LocalizationMetric()
+        >>> metric.update(cam, torch.tensor([[20, 50, 120, 100]]), rank=1)
+        >>> {name: float(metric.compute()[name]) for name in ("gt_known", "loc1", "loc5")}
         {'gt_known': 1.0, 'loc1': 0.0, 'loc5': 1.0}
     """
 
@@ -156,71 +155,6 @@ class LocalizationScore(Metric):
         }
 
 
-class PixelAveragePrecision(Metric):
-    """PxAP: the average precision of a map's values as a detector of the object's pixels, pooled over all photos.
-
-    The maps are min-max normalised; precision and recall are taken at the thresholds 0, 1 / bins, ... 1, and the
-    average precision is the sum of precision times the step in recall.
-
-    Args:
-        bins: the number of threshold steps.
-        kwargs: passed to torchmetrics' Metric.
-
-    Raises:
-        ValueError: ``bins`` is not a whole number above 0.
-
-    Example::
-
-        >>> score = PixelAveragePrecision()
-        >>> score.update(torch.tensor([[0.0, 0.4], [0.6, 1.0]]), torch.tensor([[0, 0], [1, 1]]))
-        >>> float(score.compute())
-        1.0
-    """
-
-    full_state_update = False
-    inside: Tensor
-    outside: Tensor
-
-    def __init__(self, bins: int = 1000, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        if whole(bins) < 1:
-            raise ValueError(f"bins={bins!r}: expects at least 1.")
-        self.bins = whole(bins)
-        for name in ("inside", "outside"):
-            self.add_state(name, torch.zeros(self.bins + 1, dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(self, cam: Tensor, mask: Tensor | npt.NDArray[Any]) -> None:
-        """Count the pixels of one photo.
-
-        Args:
-            cam: (H, W) map. A constant map, or one with a NaN, counts as zeros.
-            mask: (H, W), 1 or True on the object, 0 elsewhere, 255 for pixels that do not count.
-
-        Raises:
-            ValueError: shapes do not fit, or the mask has other values.
-        """
-        truth = torch.as_tensor(np.asarray(mask)).to(self.inside.device)
-        if cam.dim() != 2 or cam.shape != truth.shape:
-            raise ValueError(f"cam {tuple(cam.shape)} and mask {tuple(truth.shape)}: expects (H, W) for both.")
-        stretched = _stretched(cam).to(truth.device)
-        counts = truth.new_zeros(3, self.bins + 1, dtype=torch.int64)
-        for part in row_blocks(*truth.shape):
-            bins = (stretched[part].double() * self.bins).int()
-            cells = bins.add_(truth[part] == 1, alpha=self.bins + 1)
-            cells.add_(truth[part] == IGNORED, alpha=2 * (self.bins + 1))
-            counts += torch.bincount(cells.flatten(), minlength=counts.numel()).view(3, -1)
-        if counts[0].sum() != (truth == 0).sum():
-            raise ValueError("mask: expects only the values 0, 1 and 255.")
-        self.outside += counts[0]
-        self.inside += counts[1]
-
-    def compute(self) -> Tensor:
-        """Return the average precision in [0, 1]; NaN if no pixel belonged to an object."""
-        true, false = self.inside.flip(0).cumsum(0).double(), self.outside.flip(0).cumsum(0).double()
-        precision, recall = true / (true + false).clamp_min(1), true / self.inside.sum()
-        return (precision * recall.diff(prepend=recall.new_zeros(1))).sum()
-
-
 def squash_boxes(boxes: npt.ArrayLike, size: tuple[int, int], side: int = 224) -> Boxes:
     """Scale boxes along with a photo that is squashed to a square.
 
@@ -245,18 +179,13 @@ def squash_boxes(boxes: npt.ArrayLike, size: tuple[int, int], side: int = 224) -
     return scaled
 
 
-def _stretched(cam: Tensor) -> Tensor:
-    cam = cam.detach().float()
-    return min_max(cam[None, None])[0, 0] if cam.isfinite().all() else torch.zeros_like(cam)
-
-
 def _as_bytes(cam: Tensor, side: int) -> npt.NDArray[np.uint8]:
     if cam.dim() != 2:
         raise ValueError(f"cam of shape {tuple(cam.shape)}: expects (H, W).")
     if not cam.isfinite().all():
         return np.zeros((side, side), dtype=np.uint8)
     pixels = cv2.resize(cam.detach().float().cpu().numpy(), (side, side), interpolation=cv2.INTER_CUBIC)
-    as_bytes: npt.NDArray[np.uint8] = (_stretched(torch.from_numpy(pixels)).numpy() * 255).astype(np.uint8)
+    as_bytes: npt.NDArray[np.uint8] = (stretched(torch.from_numpy(pixels)).numpy() * 255).astype(np.uint8)
     return as_bytes
 
 

@@ -14,7 +14,7 @@ from captum_regioncam.extras import extra
 with extra("eval"):
     from torchmetrics import Metric
 
-__all__ = ["IGNORED", "SegmentationScore", "row_blocks"]
+__all__ = ["IGNORED", "SegmentationMetric", "row_blocks"]
 
 IGNORED = 255
 _BLOCK = 2**22  # pixels that are counted at once
@@ -27,7 +27,7 @@ def row_blocks(height: int, width: int) -> Iterator[slice]:
         yield slice(start, start + rows)
 
 
-class SegmentationScore(Metric):
+class SegmentationMetric(Metric):
     r"""IoU of label maps made from class activation maps, at every background threshold.
 
     At a threshold t, a pixel gets the class of its highest map if that map is above t, and otherwise the background.
@@ -47,9 +47,9 @@ class SegmentationScore(Metric):
 
     Example::
 
-        >>> score = SegmentationScore(num_classes=1, threshold=0.5)
-        >>> score.update(torch.tensor([[[0.9, 0.7, 0.2, 0.1]]]), torch.tensor([0]), torch.tensor([[1, 0, 0, 0]]))
-        >>> result = score.compute()
+        >>> metric = SegmentationMetric(num_classes=1, threshold=0.5)
+        >>> metric.update(torch.tensor([[[0.9, 0.7, 0.2, 0.1]]]), torch.tensor([0]), torch.tensor([[1, 0, 0, 0]]))
+        >>> result = metric.compute()
         >>> [round(float(result[name]), 3) for name in ("miou", "best_miou", "best_threshold")]
         [0.583, 1.0, 0.7]
     """

@@ -3,8 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from captum_regioncam.evaluation import LocalizationScore, PixelAveragePrecision, squash_boxes
-from captum_regioncam.evaluation.metrics import segmentation
+from captum_regioncam.evaluation import LocalizationMetric, PixelMetric, squash_boxes
 
 
 def block(*boxes, value=1.0, side=224):
@@ -15,7 +14,7 @@ def block(*boxes, value=1.0, side=224):
 
 
 def scored(cam, boxes, rank=0, **options):
-    score = LocalizationScore(**options)
+    score = LocalizationMetric(**options)
     score.update(cam, torch.tensor(boxes), rank)
     return {name: value.tolist() for name, value in score.compute().items()}
 
@@ -76,7 +75,7 @@ def test_constant_and_nan_maps_count_as_zeros(cam):
 
 def test_equals_a_threshold_at_a_time():
     generator = np.random.default_rng(1)
-    score = LocalizationScore(side=64)
+    score = LocalizationMetric(side=64)
     hits, hits_any = np.zeros(100), np.zeros((3, 100))
     for _ in range(6):
         x0, y0 = generator.integers(0, 30, 2)
@@ -185,7 +184,7 @@ def random_maps(seed):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_equals_wsolevaluation(seed):
-    theirs, boxes, pixels = WsolEvaluation(0.01), LocalizationScore(step=0.01), PixelAveragePrecision()
+    theirs, boxes, pixels = WsolEvaluation(0.01), LocalizationMetric(step=0.01), PixelMetric()
     fine = WsolEvaluation(0.001)
     for cam, true, mask in random_maps(seed):
         theirs.add_boxes(cam, true)
@@ -226,57 +225,13 @@ def test_squash_boxes_truncates():
 )
 def test_wrong_options(options, says):
     with pytest.raises(ValueError, match=says):
-        LocalizationScore(**options)
+        LocalizationMetric(**options)
 
 
 def test_wrong_shapes():
-    score = LocalizationScore()
+    score = LocalizationMetric()
     with pytest.raises(ValueError, match=r"boxes of shape \(0, 4\)"):
         score.update(torch.rand(4, 4), np.zeros((0, 4)))
     with pytest.raises(ValueError, match=r"cam of shape \(1, 4, 4\)"):
         score.update(torch.rand(1, 4, 4), np.zeros((1, 4)))
     assert score.photos == 0
-
-
-def test_pxap_by_hand():
-    # Values from high to low, on the object or not: 1 yes, 0.75 no, 0.5 yes, 0 no. Precision 1, then 2 / 3.
-    score = PixelAveragePrecision(bins=4)
-    score.update(torch.tensor([[1.0, 0.75], [0.5, 0.0]]), np.array([[1, 0], [1, 0]]))
-    assert float(score.compute()) == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
-    # A second photo counts pixel by pixel: its range is stretched, its 255 left out.
-    score.update(torch.tensor([[5.0, 9.0], [7.0, 6.0]]), np.array([[0, 1], [255, 0]]))
-    assert (score.inside.tolist(), score.outside.tolist()) == ([0, 0, 1, 0, 2], [2, 1, 0, 1, 0])
-    assert float(score.compute()) == pytest.approx(2 / 3 * 1 + 1 / 3 * 3 / 4)
-
-
-def test_pxap_of_the_mask_itself_is_one_and_of_a_constant_the_share_of_the_object():
-    mask = (torch.rand(8, 8) > 0.7).long()
-    score = PixelAveragePrecision()
-    score.update(mask.float(), mask)
-    assert float(score.compute()) == 1
-    score.reset()
-    score.update(torch.ones(8, 8), mask.bool())
-    assert float(score.compute()) == pytest.approx(float(mask.float().mean()))
-
-
-def test_pxap_of_blocks_of_rows_is_that_of_the_whole(monkeypatch):
-    cam, mask = torch.rand(9, 7), torch.randint(0, 2, (9, 7))
-    mask[4] = 255
-    whole, blocks = PixelAveragePrecision(bins=10), PixelAveragePrecision(bins=10)
-    whole.update(cam, mask)
-    monkeypatch.setattr(segmentation, "_BLOCK", 15)  # two rows
-    blocks.update(cam, mask)
-    assert torch.equal(blocks.inside, whole.inside)
-    assert torch.equal(blocks.outside, whole.outside)
-    assert whole.inside.sum() + whole.outside.sum() == 8 * 7
-
-
-def test_pxap_wrong_input():
-    score = PixelAveragePrecision()
-    with pytest.raises(ValueError, match=r"cam \(2, 2\) and mask \(3, 2\)"):
-        score.update(torch.rand(2, 2), np.zeros((3, 2)))
-    with pytest.raises(ValueError, match="values 0, 1 and 255"):
-        score.update(torch.rand(2, 2), np.full((2, 2), 7))
-    for bins in (0, 2.5):
-        with pytest.raises(ValueError, match=f"bins={bins}: expects at least 1"):
-            PixelAveragePrecision(bins)

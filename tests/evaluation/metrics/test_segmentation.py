@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from captum_regioncam.evaluation import SegmentationScore
+from captum_regioncam.evaluation import SegmentationMetric
 from captum_regioncam.evaluation.metrics import segmentation
 
 
@@ -29,7 +29,7 @@ def iou(confusion):
 
 def test_by_hand():
     # Two classes, six pixels, one of them ignored. At 0.5: background, class 1 wrong, class 2, class 2, background.
-    score = SegmentationScore(2, threshold=0.5)
+    score = SegmentationMetric(2, threshold=0.5)
     cams = torch.tensor([[[0.4, 0.9, 0.1], [0.2, 0.3, 0.9]], [[0.1, 0.2, 0.8], [0.7, 0.4, 0.2]]])
     labels = np.array([[0, 2, 2], [2, 1, 255]])
     score.update(cams, [0, 1], labels)
@@ -51,7 +51,7 @@ def test_equals_argmax_at_every_threshold():
         # Scores on the thresholds themselves, and equal ones, are ties.
         cams = torch.from_numpy(generator.integers(0, 101, (len(keys), 9, 8)) / 100).float()
         photos.append((cams, keys, generator.choice([0, 1, 2, 3, 255], (9, 8))))
-    score = SegmentationScore(3)
+    score = SegmentationMetric(3)
     for cams, keys, labels in photos:
         score.update(cams, torch.tensor(keys, dtype=torch.long), labels)
     result = score.compute()
@@ -65,7 +65,7 @@ def test_equals_argmax_at_every_threshold():
 
 
 def test_class_that_is_nowhere_is_nan_and_left_out():
-    score = SegmentationScore(3)
+    score = SegmentationMetric(3)
     score.update(torch.full((1, 2, 2), 0.9), [1], np.array([[2, 2], [2, 0]]))
     result = score.compute()
     assert result["per_class"].isnan().tolist() == [False, True, False, True]
@@ -74,14 +74,14 @@ def test_class_that_is_nowhere_is_nan_and_left_out():
 
 @pytest.mark.parametrize(("value", "miou"), [(0.0, 0.5), (1.0, 0.5)])
 def test_constant_maps(value, miou):
-    score = SegmentationScore(1)
+    score = SegmentationMetric(1)
     score.update(torch.full((1, 2, 2), value), [0], np.array([[0, 0], [1, 1]]))
     # All background, or all foreground: half of each is right, and the other class is not hit at all.
     assert score.compute()["miou"] == pytest.approx(miou / 2)
 
 
 def test_empty_mask_and_mask_of_nothing_that_counts():
-    score = SegmentationScore(1)
+    score = SegmentationMetric(1)
     score.update(torch.zeros(1, 2, 2), [0], np.zeros((2, 2)))
     score.update(torch.ones(1, 2, 2), [0], np.full((2, 2), 255))
     assert score.histogram.sum() == 4
@@ -90,7 +90,7 @@ def test_empty_mask_and_mask_of_nothing_that_counts():
 
 
 def test_histograms_of_two_workers_add_up():
-    one, two, both = (SegmentationScore(2) for _ in range(3))
+    one, two, both = (SegmentationMetric(2) for _ in range(3))
     for index, part in enumerate((one, two, one)):
         cams, labels = torch.rand(2, 5, 5), torch.randint(0, 3, (5, 5))
         part.update(cams, [0, 1], labels)
@@ -112,7 +112,7 @@ def test_histograms_of_two_workers_add_up():
     ],
 )
 def test_wrong_input(cams, keys, labels, says):
-    score = SegmentationScore(2)
+    score = SegmentationMetric(2)
     with pytest.raises(ValueError, match=says):
         score.update(cams, keys, labels)
     assert score.histogram.sum() == 0
@@ -121,7 +121,7 @@ def test_wrong_input(cams, keys, labels, says):
 @pytest.mark.parametrize("classes", [0, 2.5, "3"])
 def test_no_classes(classes):
     with pytest.raises(ValueError, match=f"num_classes={classes!r}"):
-        SegmentationScore(classes)
+        SegmentationMetric(classes)
 
 
 @pytest.mark.parametrize(
@@ -138,11 +138,11 @@ def test_no_classes(classes):
 )
 def test_thresholds_that_are_no_numbers(options, says):
     with pytest.raises(ValueError, match=says):
-        SegmentationScore(1, **options)
+        SegmentationMetric(1, **options)
 
 
 def test_thresholds_in_tensors_count_once():
-    score = SegmentationScore(1, threshold=torch.tensor(0.5), thresholds=torch.tensor([0.25, 0.5, 0.5, 0.75]))
+    score = SegmentationMetric(1, threshold=torch.tensor(0.5), thresholds=torch.tensor([0.25, 0.5, 0.5, 0.75]))
     assert score.thresholds.tolist() == [0.25, 0.5, 0.75]
     assert score.threshold == 0.5
     score.update(torch.tensor([[[0.9, 0.7, 0.6, 0.1]]]), [0], np.array([[1, 0, 0, 0]]))
@@ -152,7 +152,7 @@ def test_thresholds_in_tensors_count_once():
 def test_rows_of_a_large_photo_are_counted_block_by_block(monkeypatch):
     cams, labels = torch.rand(2, 9, 7), torch.randint(0, 3, (9, 7))
     labels[8, 0] = 255
-    whole, blocks = SegmentationScore(2), SegmentationScore(2)
+    whole, blocks = SegmentationMetric(2), SegmentationMetric(2)
     whole.update(cams, [0, 1], labels)
     monkeypatch.setattr(segmentation, "_BLOCK", 15)  # two rows
     blocks.update(cams, [0, 1], labels)

@@ -147,17 +147,17 @@ def test_progress_of_an_interrupted_evaluation(capsys, monkeypatch):
     command = ["evaluate", "folder", "--root", root, *MODEL, *SMALL, "--size", "32", "--batch", "1"]
     monkeypatch.setattr(progress, "_LEAST", 0)
     monkeypatch.setattr(progress, "_SHARE", 1e9)
-    counted, count = [], evaluate_command.SegmentationScore.update
+    counted, count = [], evaluate_command.SegmentationMetric.update
 
     def stop(self, *arguments):
         if len(counted) == 5:
             raise KeyboardInterrupt
         counted.append(count(self, *arguments))
 
-    monkeypatch.setattr(evaluate_command.SegmentationScore, "update", stop)
+    monkeypatch.setattr(evaluate_command.SegmentationMetric, "update", stop)
     assert run(*command) == 130
     assert capsys.readouterr().err.endswith("Run the same command with --resume to continue from here.\n")
-    monkeypatch.setattr(evaluate_command.SegmentationScore, "update", count)
+    monkeypatch.setattr(evaluate_command.SegmentationMetric, "update", count)
     assert len(list(evaluate_command.PROGRESS.glob("*/*.pt"))) == 1
     # Another command has its own progress; this one's is dropped, or gone on with.
     assert run(*command, "--contrast", "1", "--resume") == 0
@@ -170,9 +170,9 @@ def test_progress_of_an_interrupted_evaluation(capsys, monkeypatch):
     assert run(*command, "--json", "anew.json") == 0
     assert scores_in("resumed.json") == scores_in("anew.json")
     counted.clear()
-    monkeypatch.setattr(evaluate_command.SegmentationScore, "update", stop)
+    monkeypatch.setattr(evaluate_command.SegmentationMetric, "update", stop)
     assert run(*command) == 130
-    monkeypatch.setattr(evaluate_command.SegmentationScore, "update", count)
+    monkeypatch.setattr(evaluate_command.SegmentationMetric, "update", count)
     assert run(*command) == 2
     assert "an interrupted run of this command has counted 5 photos. Pass --resume" in capsys.readouterr().err
 
