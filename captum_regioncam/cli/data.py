@@ -2,16 +2,15 @@
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from captum_regioncam.cli.network import check_size
-from captum_regioncam.cli.parser import SPLITS
 from captum_regioncam.cli.usage import UsageError
-from captum_regioncam.evaluation import Coco, Ilsvrc2012, PhotoDataset, PhotoFolder, Voc2012
+from captum_regioncam.evaluation import PhotoDataset, datasets
 from captum_regioncam.evaluation.photo_maps import PhotoMaps
 from captum_regioncam.evaluation.protocol import PROTOCOLS, Protocol
 from captum_regioncam.evaluation.runs.provenance import device_name, provenance
@@ -25,14 +24,10 @@ def open_dataset(
     name: str, root: str, split: str | None = None, labels: str | None = None, *, ground_truth: bool
 ) -> PhotoDataset:
     """Open a data set by its name on the command line."""
-    make: dict[str, Callable[[], PhotoDataset]] = {
-        "voc": lambda: Voc2012(root, split or SPLITS[name], labels or "xml", ground_truth),
-        "coco": lambda: Coco(root, split or SPLITS[name], ground_truth),
-        "ilsvrc": lambda: Ilsvrc2012(root),
-        "folder": lambda: PhotoFolder(root, ground_truth),
-    }
+    layout = datasets.LAYOUTS[name]
+    split, labels = (split or None) if layout.split else None, labels if layout.labels_from else None
     try:
-        return make[name]()
+        return datasets.open_dataset(name, root, split=split, labels_from=labels, ground_truth=ground_truth)
     except ValueError as error:
         lists = (
             f"has no ImageSets/Segmentation/{split}.txt.",

@@ -11,26 +11,19 @@ from captum_regioncam import __version__
 from captum_regioncam.cli import values
 from captum_regioncam.cli.terminal import say
 from captum_regioncam.evaluation.classifier import RESIZES
+from captum_regioncam.evaluation.datasets import LAYOUTS
 from captum_regioncam.evaluation.methods import METHODS
 from captum_regioncam.evaluation.models import DEFAULT_MODEL
 from captum_regioncam.evaluation.protocol import PROTOCOLS, Protocol
 from captum_regioncam.evaluation.seeds import FORMATS
 
-__all__ = ["MAP_OPTIONS", "SPLITS", "build_parser"]
+__all__ = ["MAP_OPTIONS", "build_parser"]
 
 MAP_OPTIONS = (
     "model", "weights", "layers", "size", "mean", "std", "resize", "contrast", "device", "scales", "flip", "normalize",
     "upsample", "batch", "method",
 )  # fmt: skip
 """The options for making maps, without meaning where none are made."""
-
-_LAYOUTS = {
-    "voc": "PASCAL VOC 2012: JPEGImages/, Annotations/, SegmentationClass/, ImageSets/Segmentation/",
-    "coco": "MS COCO: SPLIT/ and annotations/instances_SPLIT.json",
-    "ilsvrc": "ILSVRC2012's validation photos with boxes",
-    "folder": "images/, masks/ and index.json: photos of one object each",
-}
-SPLITS = {"voc": "train", "coco": "val2014"}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -206,7 +199,7 @@ def _datasets(command: Any, description: str, names: Sequence[str]) -> list[tupl
     for name in names:
         parser = datasets.add_parser(
             name,
-            help=_LAYOUTS[name],
+            help=LAYOUTS[name].description,
             description=f"{description}\n\nDefault protocol of {name}: {PROTOCOLS[name]}.",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
@@ -221,9 +214,9 @@ def _given(parser: argparse.ArgumentParser, options: argparse.Namespace, names: 
 
 
 def _add_photos(parser: Any, dataset: str) -> None:
-    parser.add_argument("--root", required=True, metavar="DIR", help=_LAYOUTS[dataset])
-    if dataset in SPLITS:
-        parser.add_argument("--split", default=SPLITS[dataset], metavar="NAME", help="default: %(default)s")
+    parser.add_argument("--root", required=True, metavar="DIR", help=LAYOUTS[dataset].description)
+    if split := LAYOUTS[dataset].split:
+        parser.add_argument("--split", default=split, metavar="NAME", help="default: %(default)s")
     if dataset == "voc":
         parser.add_argument(
             "--labels", choices=("xml", "mask"), default="xml", help="where the classes come from; default: %(default)s"

@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING
 from captum_regioncam.lazy import lazily
 
 if TYPE_CHECKING:
-    from captum_regioncam.evaluation.datasets import Coco, Ilsvrc2012, PhotoDataset, PhotoFolder, Sample, Voc2012
+    from captum_regioncam.evaluation.datasets import (
+        Coco,
+        Ilsvrc2012,
+        PhotoData,
+        PhotoDataset,
+        PhotoFolder,
+        Sample,
+        Voc2012,
+        open_dataset,
+    )
     from captum_regioncam.evaluation.label_maps.crf import confident_labels, crf_labels, crf_scores
     from captum_regioncam.evaluation.label_maps.threshold import label_map, save_label_map, save_overlay
     from captum_regioncam.evaluation.metrics.localization import LocalizationMetric, squash_boxes
@@ -21,6 +30,7 @@ __all__ = [
     "Coco",
     "Ilsvrc2012",
     "LocalizationMetric",
+    "PhotoData",
     "PhotoDataset",
     "PhotoFolder",
     "PixelMetric",
@@ -35,6 +45,7 @@ __all__ = [
     "load_seed",
     "multiscale_maps",
     "normalize",
+    "open_dataset",
     "save_label_map",
     "save_overlay",
     "save_seed",
@@ -44,7 +55,8 @@ __all__ = [
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        **dict.fromkeys(["Coco", "Ilsvrc2012", "PhotoDataset", "PhotoFolder", "Sample", "Voc2012"], "datasets"),
+        **dict.fromkeys(["Coco", "Ilsvrc2012", "PhotoData", "PhotoDataset", "PhotoFolder", "Sample"], "datasets"),
+        **dict.fromkeys(["Voc2012", "open_dataset"], "datasets"),
         **dict.fromkeys(["confident_labels", "crf_labels", "crf_scores"], "label_maps.crf"),
         **dict.fromkeys(["label_map", "save_label_map", "save_overlay"], "label_maps.threshold"),
         **dict.fromkeys(["LocalizationMetric", "squash_boxes"], "metrics.localization"),

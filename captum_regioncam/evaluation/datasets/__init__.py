@@ -1,9 +1,147 @@
-"""Data sets in the layouts they are distributed in: each gives a photo, its classes and its ground truth."""
+"""Data sets in the layouts they are distributed in, one module each: photos, their classes and their ground truth.
 
-from captum_regioncam.evaluation.datasets.base import PhotoDataset, Sample
-from captum_regioncam.evaluation.datasets.coco import Coco
-from captum_regioncam.evaluation.datasets.folder import PhotoFolder
-from captum_regioncam.evaluation.datasets.ilsvrc import Ilsvrc2012
-from captum_regioncam.evaluation.datasets.voc import VOC_CLASSES, Voc2012
+A data set of your own needs no layout: see :class:`~captum_regioncam.evaluation.PhotoData`. To add a layout, write a
+module like :mod:`~captum_regioncam.evaluation.datasets.folder`, with a subclass of ``PhotoDataset`` that takes the
+folder (``root``) and whichever of ``split``, ``labels_from`` and ``ground_truth`` it needs. Add it to ``LAYOUTS`` for
+``open_dataset``, and to ``PROTOCOLS`` in ``evaluation/protocol.py`` for ``captum-regioncam evaluate``.
+"""
 
-__all__ = ["VOC_CLASSES", "Coco", "Ilsvrc2012", "PhotoDataset", "PhotoFolder", "Sample", "Voc2012"]
+import importlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from captum_regioncam.errors import Argument, ArgumentError
+from captum_regioncam.lazy import lazily
+
+if TYPE_CHECKING:
+    from captum_regioncam.evaluation.datasets.base import PhotoData, PhotoDataset, Sample
+    from captum_regioncam.evaluation.datasets.coco import Coco
+    from captum_regioncam.evaluation.datasets.folder import PhotoFolder
+    from captum_regioncam.evaluation.datasets.ilsvrc import Ilsvrc2012
+    from captum_regioncam.evaluation.datasets.voc import VOC_CLASSES, Voc2012
+
+__all__ = [
+    "LAYOUTS",
+    "VOC_CLASSES",
+    "Coco",
+    "Ilsvrc2012",
+    "Layout",
+    "PhotoData",
+    "PhotoDataset",
+    "PhotoFolder",
+    "Sample",
+    "Voc2012",
+    "open_dataset",
+]
+
+
+class Layout(NamedTuple):
+    """A layout of folders and files, and the class that reads it.
+
+    Attributes:
+        module: the name of the class's module, which is imported when it is used.
+        class_name: the class.
+        description: what the folder contains, in one line.
+        split: the class's default split; None if the layout has no splits.
+        labels_from: the class's default of ``labels_from``; None if the classes have only one place to come from.
+        optional_truth: whether the class takes ``ground_truth``.
+    """
+
+    module: str
+    class_name: str
+    description: str
+    split: str | None = None
+    labels_from: str | None = None
+    optional_truth: bool = True
+
+
+LAYOUTS: Mapping[str, Layout] = {
+    "voc": Layout(
+        f"{__name__}.voc",
+        "Voc2012",
+        "PASCAL VOC 2012: JPEGImages/, Annotations/, SegmentationClass/, ImageSets/Segmentation/",
+        split="train",
+        labels_from="xml",
+    ),
+    "coco": Layout(
+        f"{__name__}.coco",
+        "Coco",
+        "MS COCO: SPLIT/ and annotations/instances_SPLIT.json",
+        split="val2014",
+    ),
+    "ilsvrc": Layout(
+        f"{__name__}.ilsvrc",
+        "Ilsvrc2012",
+        "ILSVRC2012's validation photos with boxes",
+        optional_truth=False,
+    ),
+    "folder": Layout(
+        f"{__name__}.folder",
+        "PhotoFolder",
+        "images/, masks/ and index.json: photos of one object each",
+    ),
+}
+"""The layouts by name."""
+
+
+def open_dataset(
+    name: str,
+    root: str | os.PathLike[str],
+    *,
+    split: str | None = None,
+    labels_from: str | None = None,
+    ground_truth: bool = True,
+) -> "PhotoDataset":
+    """Open a data set by the name of its layout.
+
+    Args:
+        name: "voc" (:class:`Voc2012`), "coco" (:class:`Coco`), "ilsvrc" (:class:`Ilsvrc2012`) or "folder"
+            (:class:`PhotoFolder`).
+        root: the data set's folder.
+        split: of "voc" (default: train) and "coco" (default: val2014); the others have no splits.
+        labels_from: of "voc", where a photo's classes come from: "xml" (default) or "mask".
+        ground_truth: read the masks. "ilsvrc" always reads its boxes, which name the classes.
+
+    Returns:
+        The data set. Its ``source`` holds the ``dataset`` (the layout's name), the ``root`` (the absolute path), the
+        ``split`` and the ``labels`` (``labels_from``); the last two are None if the layout has none.
+
+    Raises:
+        ArgumentError: there is no such layout, or it has no splits or no choice of labels.
+        ValueError: as in :class:`PhotoDataset`.
+
+    Example::
+
+        >>> dataset = open_dataset("voc", "VOCdevkit/VOC2012", split="val")
+        >>> dataset.names, dataset.source["labels"]
+        (['2007_000001'], 'xml')
+    """
+    if name not in LAYOUTS:
+        raise ArgumentError(Argument("name", name), f": expects one of {', '.join(LAYOUTS)}.")
+    layout = LAYOUTS[name]
+    if split is not None and layout.split is None:
+        raise ArgumentError(Argument("split", split), f": the layout {name} has no splits.")
+    if labels_from is not None and layout.labels_from is None:
+        raise ArgumentError(Argument("labels_from", labels_from), f": the layout {name} has no choice of labels.")
+    split, labels_from = split or layout.split, labels_from or layout.labels_from
+    given: dict[str, Any] = {"split": split, "labels_from": labels_from}
+    arguments = {argument: value for argument, value in given.items() if value is not None}
+    if layout.optional_truth:
+        arguments["ground_truth"] = ground_truth
+    dataset: PhotoDataset = getattr(importlib.import_module(layout.module), layout.class_name)(root, **arguments)
+    dataset.source = {"dataset": name, "root": str(Path(root).resolve()), "split": split, "labels": labels_from}
+    return dataset
+
+
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "Coco": "coco",
+        "Ilsvrc2012": "ilsvrc",
+        **dict.fromkeys(["PhotoData", "PhotoDataset", "Sample"], "base"),
+        "PhotoFolder": "folder",
+        **dict.fromkeys(["VOC_CLASSES", "Voc2012"], "voc"),
+    },
+)

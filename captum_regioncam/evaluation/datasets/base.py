@@ -5,10 +5,10 @@ import hashlib
 import os
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,15 +20,18 @@ from captum_regioncam.files.photos import read_image, read_photo
 from captum_regioncam.files.stamps import sha256
 
 __all__ = [
+    "PhotoData",
     "PhotoDataset",
     "Sample",
     "check_readable",
     "checked_names",
     "data_root",
+    "fingerprint_of",
     "first_files",
     "photo_of_size",
     "read_labels",
     "read_xml",
+    "source_of",
     "text_of",
     "whole_number",
 ]
@@ -60,6 +63,40 @@ class Sample:
     boxes: npt.NDArray[np.float64] | None = None
 
 
+class PhotoData(Protocol):
+    """What a data set of your own must have: ``names``, ``classes``, and samples by number. Its class does not matter.
+
+    It may also have ``index_files``, the paths of the files that list its photos and classes, and ``source``, a mapping
+    with the keys that :func:`open_dataset` gives it and JSON values. They are for the record of a run, so that no run
+    is resumed with other data. Processes that read photos ahead need a data set that can be pickled.
+
+    Attributes:
+        names: one per photo, in the order of the samples.
+        classes: names of the keys.
+
+    Example::
+
+        >>> class Cats:
+        ...     names, classes = ["tabby", "tiger"], ["cat"]
+        ...     def __getitem__(self, index):
+        ...         return Sample(self.names[index], Image.new("RGB", (500, 375)), keys=[0], targets=[281 + index])
+        >>> data: PhotoData = Cats()
+        >>> data[1].targets
+        [282]
+    """
+
+    @property
+    def names(self) -> Sequence[str]:
+        """One per photo, in the order of the samples."""
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names of the keys."""
+
+    def __getitem__(self, index: int, /) -> Sample:
+        """Read a photo by its number."""
+
+
 class PhotoDataset(Dataset[Sample]):
     """What the data sets have in common.
 
@@ -70,6 +107,7 @@ class PhotoDataset(Dataset[Sample]):
     Attributes:
         names: one per photo, in the order of the samples.
         classes: names of the keys.
+        source: where the data set comes from; empty unless :func:`open_dataset` opened it.
 
     Raises:
         ValueError: on construction, if the layout is incomplete (the message says what is missing, and where); on
@@ -90,16 +128,35 @@ class PhotoDataset(Dataset[Sample]):
     classes: Sequence[str]
     index_files: Sequence[Path] = ()
     """The files that list the photos, their classes or targets."""
+    source: Mapping[str, object] = {}
 
     def __len__(self) -> int:
         return len(self.names)
 
     def fingerprint(self) -> str:
         """Return a hash of the names, the classes and the files that list them: it changes when the index does."""
-        digest = hashlib.sha256(repr((list(self.names), list(self.classes))).encode("utf-8", "surrogateescape"))
-        for path in self.index_files:
-            digest.update(sha256(path).encode())
-        return digest.hexdigest()[:16]
+        return fingerprint_of(self.names, self.classes, self.index_files)
+
+
+def fingerprint_of(names: Sequence[str], classes: Sequence[str], index_files: Iterable[Path] = ()) -> str:
+    """Return a hash of a data set's names, its classes and the contents of the files that list them.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    digest = hashlib.sha256(repr((list(names), list(classes))).encode("utf-8", "surrogateescape"))
+    for path in index_files:
+        digest.update(sha256(path).encode())
+    return digest.hexdigest()[:16]
+
+
+def source_of(data: PhotoData) -> dict[str, object]:
+    """Return where a data set comes from, under the names of :func:`open_dataset`; None for what it does not say.
+
+    The ``dataset`` of one without a source is its class, as ``package.module:Class``.
+    """
+    source = getattr(data, "source", None) or {"dataset": f"{type(data).__module__}:{type(data).__qualname__}"}
+    return {name: source.get(name) for name in ("dataset", "root", "split", "labels")}
 
 
 def data_root(root: str | os.PathLike[str], below: Iterable[str], wanted: Sequence[str], what: str) -> Path:
