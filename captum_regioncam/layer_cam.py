@@ -1,6 +1,6 @@
-"""The methods to compare Region-CAM with that Captum lacks.
+"""LayerCAM, a method to compare Region-CAM with that Captum lacks.
 
-**LayerCAM** is :class:`LayerCam`. **CAM** (Zhou et al., CVPR 2016) needs no class of its own: on a network that ends in
+**CAM** (Zhou et al., CVPR 2016) needs no class of its own: on a network that ends in
 global average pooling and a linear layer, Captum's ``LayerGradCam(model, last_layer).attribute(x, target,
 relu_attributions=True)`` is the CAM times a constant (Selvaraju et al., ICCV 2017, section 3.1). Normalised, the two
 maps are the same.

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from captum.attr._utils.attribution import GradientAttribution, LayerAttribution
+from captum.attr import GradientAttribution, LayerAttribution
 from torch import Tensor
 from torch.nn import Module, ModuleDict
 

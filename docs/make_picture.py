@@ -10,13 +10,13 @@ from PIL import Image
 from skimage import data
 
 from captum_regioncam import LayerRegionCam, find_stages, overlay
-from captum_regioncam.evaluation.models import load_classifier
+from captum_regioncam.evaluation import Classifier
 
 HERE = Path(__file__).parent
 # From scikit-image: Egyptian cat, missile, espresso, and a tripod, on a photo cut to the others' proportions
 PHOTOS = {285: data.chelsea(), 657: data.rocket(), 967: data.coffee(), 872: data.camera()[110:451]}
 
-classifier = load_classifier()
+classifier = Classifier.load()
 photos = [Image.fromarray(photo).convert("RGB") for photo in PHOTOS.values()]
 x = torch.cat([classifier.preprocess(classifier.fit(photo)[1]) for photo in photos])
 targets = list(PHOTOS)

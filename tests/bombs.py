@@ -21,7 +21,7 @@ import torch
 import torchvision_schemas  # noqa: F401
 
 from captum_regioncam.evaluation import load_seed
-from captum_regioncam.evaluation.datasets.base import read_xml
+from captum_regioncam.evaluation.datasets.reading import read_xml
 from captum_regioncam.files.inputs import read_json
 from captum_regioncam.files.photos import read_photo
 

@@ -12,7 +12,7 @@ import torch
 import torchvision_schemas  # noqa: F401
 
 import captum_regioncam.evaluation  # noqa: F401
-from captum_regioncam.cli import evaluate, explain, labels, main, seeds  # noqa: F401
+from captum_regioncam.cli import evaluate, explain, label_maps, main, seeds  # noqa: F401
 
 KILLED = 137
 STEPS = ("os.link", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "shutil.rmtree")

@@ -1,22 +1,32 @@
-"""The command line: demo, explain, layers, classes, seeds, labels and evaluate, one module each."""
+"""The command line: demo, explain, layers, classes, seeds, label-maps and evaluate, one module each.
+
+A command's module has its ``Options``, a frozen dataclass, and ``run(options, called)``, which calls the library and
+returns the exit status. ``parser.py`` has ``COMMANDS``, which names the modules, and a function for each command's own
+options; those that several commands have are in ``groups.py``, the texts of ``--help`` in ``texts.py``, and the parsers
+of single values in ``values.py``. ``options.py`` makes the dataclasses of what was parsed, ``common.py`` has what
+several commands do with them, and ``usage.py`` puts the library's errors into the command line's words.
+"""
 
 import argparse
 import contextlib
 import importlib
+import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from captum_regioncam.cli.parser import build_parser
+from captum_regioncam.cli.options import Called, called_of, options_of
+from captum_regioncam.cli.parser import COMMANDS, build_parser
 from captum_regioncam.cli.terminal import say
-from captum_regioncam.cli.usage import UsageError
+from captum_regioncam.cli.usage import UsageError, as_options
+from captum_regioncam.errors import ArgumentError
 from captum_regioncam.evaluation.runs.launcher import LauncherError, is_first
-from captum_regioncam.extras import extra
 from captum_regioncam.files.outputs import OutputError
 
 __all__ = ["main"]
 
-_NEED_EVALUATION = ("seeds", "labels", "evaluate")
+_SHARED = ("seeds", "label-maps", "evaluate")
+"""Commands that several processes can share, and that can be resumed."""
 _CLOSED = 141  # 128 + SIGPIPE, which other commands end with when nobody reads on
 
 
@@ -34,13 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if any("\0" in argument for argument in arguments):
             parser.error("an argument has a null character, which no name of a file can have")
-        options = parser.parse_args(arguments)
-        options.command_line = ["captum-regioncam", *arguments]
-        if options.command is None:
+        found = parser.parse_args(arguments)
+        if found.command is None:
             parser.print_help(sys.stderr)
             say("error: the following arguments are required: command; try: captum-regioncam demo", error=True)
             return 2
-        status = _run(options.command, options)
+        with _logged():
+            status = _run(found, called_of(found, ["captum-regioncam", *arguments]))
         sys.stdout.flush()
     except BrokenPipeError:  # such as of "| head"
         _forget_stdout()
@@ -58,9 +68,35 @@ def _forget_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _run(command: str, options: argparse.Namespace) -> int:
-    resumable = command in _NEED_EVALUATION
-    go_on = " Run the same command with --resume to continue from here." if resumable else ""
+class _Print(logging.Handler):
+    """Prints what the library tells: warnings to stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a message, above a progress bar if there is one, and let errors of printing through."""
+        bars = sys.modules.get("tqdm")
+        with bars.tqdm.external_write_mode() if bars else contextlib.nullcontext():
+            say(record.getMessage(), error=record.levelno >= logging.WARNING)
+
+
+@contextlib.contextmanager
+def _logged() -> Iterator[None]:
+    log, handler = logging.getLogger("captum_regioncam"), _Print()
+    level, propagate = log.level, log.propagate
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+        log.propagate = propagate
+
+
+def _run(found: argparse.Namespace, called: Called) -> int:
+    command, is_shared = called.command, called.command in _SHARED
+    go_on = " Run the same command with --resume to continue from here." if is_shared else ""
+    positional = {"seeds": found.seeds} if command == "label-maps" else {}
 
     def end(message: str, status: int, everywhere: bool = False) -> int:
         if everywhere or is_first():
@@ -68,15 +104,15 @@ def _run(command: str, options: argparse.Namespace) -> int:
         return status
 
     try:
-        if resumable:
-            _check_extra()
-        status: int = importlib.import_module(f"captum_regioncam.cli.{command}").run(options)
-    except UsageError as error:
-        return end(f"error: {error}", 2, everywhere=not resumable or isinstance(error, LauncherError))
-    except OutputError as error:
-        return end(f"error: {error}{go_on}", 2, everywhere=True)
+        module = importlib.import_module(f"captum_regioncam.cli.{COMMANDS[command]}")
+        status: int = module.run(options_of(module.Options, found), called)
     except BrokenPipeError:
         raise
+    except (UsageError, ValueError, ImportError, ConnectionError) as error:
+        reason = as_options(error, positional) if isinstance(error, ArgumentError) else str(error)
+        return end(f"error: {reason}", 2, everywhere=not is_shared or isinstance(error, LauncherError))
+    except OutputError as error:
+        return end(f"error: {error}{go_on}", 2, everywhere=True)
     except OSError as error:
         return end(f"error: {error.filename or ''} {error.strerror or error}.".replace("  ", " "), 2, everywhere=True)
     except MemoryError:
@@ -84,12 +120,3 @@ def _run(command: str, options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         return end(f"stopped.{go_on}", 130)
     return status
-
-
-def _check_extra() -> None:
-    try:
-        with extra("eval"):
-            import pycocotools  # noqa: F401
-            import torchmetrics  # noqa: F401
-    except ImportError as error:
-        raise UsageError(str(error)) from error

@@ -1,17 +1,27 @@
 """``captum-regioncam classes``: the numbers and names of a network's classes."""
 
-import argparse
+from dataclasses import dataclass
 
+from captum_regioncam.cli.options import Called
 from captum_regioncam.cli.terminal import say
 from captum_regioncam.cli.usage import UsageError
-from captum_regioncam.evaluation.models import load_classifier
+from captum_regioncam.evaluation.classifier import Classifier
 
-__all__ = ["run"]
+__all__ = ["Options", "run"]
 
 
-def run(options: argparse.Namespace) -> int:
+@dataclass(frozen=True)
+class Options:
+    """The options of ``captum-regioncam classes``."""
+
+    model: str
+    weights: str
+    word: str | None
+
+
+def run(options: Options, called: Called) -> int:
     """Print the classes; return the exit status."""
-    classifier = load_classifier(options.model, options.weights)
+    classifier = Classifier.load(options.model, options.weights)
     if not classifier.class_names:
         raise UsageError(f"--model {options.model}: its classes have no names; they are numbered from 0.")
     found = range(len(classifier.class_names)) if options.word is None else classifier.classes_with(options.word)

@@ -1,34 +1,43 @@
 """``captum-regioncam demo``: a photo of a cat, explained offline."""
 
-import argparse
 import time
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from captum_regioncam.cli.explain import likeliest
+from captum_regioncam.cli.options import Called
 from captum_regioncam.cli.terminal import say
 from captum_regioncam.cli.usage import UsageError
-from captum_regioncam.cli.values import check_picture
-from captum_regioncam.evaluation.methods import TITLES, make_method
-from captum_regioncam.evaluation.models import load_classifier
-from captum_regioncam.evaluation.runs.record import check_named
-from captum_regioncam.files.outputs import encode_figure, is_stream, write_output
+from captum_regioncam.evaluation.classifier import Classifier
+from captum_regioncam.evaluation.explanations.pictures import likeliest
+from captum_regioncam.evaluation.methods import make_method
+from captum_regioncam.evaluation.runs.written import check_named
+from captum_regioncam.evaluation.titles import TITLES
+from captum_regioncam.files.outputs import check_picture, encode_figure, is_stream, write_output
 from captum_regioncam.stages import find_stages
 from captum_regioncam.visualization import show_attributions
 
-__all__ = ["run"]
+__all__ = ["Options", "run"]
 
 
-def run(options: argparse.Namespace) -> int:
+@dataclass(frozen=True)
+class Options:
+    """The options of ``captum-regioncam demo``."""
+
+    output: Path
+
+
+def run(options: Options, called: Called) -> int:
     """Draw the cat; return the exit status."""
-    check_picture("--output", options.output)
+    check_picture("output", options.output)
     check_named(options.output)
     try:
         from skimage.data import chelsea
     except ImportError as error:
         raise UsageError(f'the demo needs: pip install "captum_regioncam[demo]" ({error}).') from error
-    classifier = load_classifier()
+    classifier = Classifier.load()
     photo = Image.fromarray(chelsea())
     x = classifier.preprocess(classifier.fit(photo)[1])
     probabilities, classes = likeliest(classifier, x, 5)

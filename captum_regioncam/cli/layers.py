@@ -1,19 +1,29 @@
 """``captum-regioncam layers``: a network's layers, and the chosen ones."""
 
-import argparse
+from dataclasses import dataclass
 
-from captum_regioncam.cli.network import classifier_of, layers_named, stages_of, tried
+from captum_regioncam.cli.common import classifier_of
+from captum_regioncam.cli.options import Called, NetworkOptions
 from captum_regioncam.cli.terminal import say
+from captum_regioncam.evaluation.layer_choice import choose_layers, tried
 from captum_regioncam.stages.watch import watch
 
-__all__ = ["run"]
+__all__ = ["Options", "run"]
 
 
-def run(options: argparse.Namespace) -> int:
+@dataclass(frozen=True)
+class Options:
+    """The options of ``captum-regioncam layers``."""
+
+    network: NetworkOptions
+    all: bool
+
+
+def run(options: Options, called: Called) -> int:
     """Print the layers; return the exit status."""
-    classifier = classifier_of(options)
+    classifier = classifier_of(options.network, called)
     with tried(classifier) as probe:
-        chosen = stages_of(classifier.model, probe, layers_named(classifier, options.layers))
+        chosen = choose_layers(classifier, options.network.layers, probe)
         calls, _ = watch(classifier.model, [probe])
     rows = []
     for call in calls:

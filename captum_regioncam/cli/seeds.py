@@ -1,94 +1,97 @@
 """``captum-regioncam seeds``: a data set's maps as seed files."""
 
-import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
-import torch
-
-from captum_regioncam.cli.data import check_contrast, dataset_of, made_of, origin, protocol_of, readers_of
-from captum_regioncam.cli.labels import NEED_DATASET, LabelMaps
-from captum_regioncam.cli.network import report_failures
+from captum_regioncam.cli.common import (
+    check_contrast,
+    check_size,
+    classifier_of,
+    data_of,
+    readers_of,
+    report_failures,
+)
+from captum_regioncam.cli.options import Called, DataOptions, MapOptions, NetworkOptions
 from captum_regioncam.cli.terminal import say
 from captum_regioncam.cli.usage import UsageError
-from captum_regioncam.evaluation import PhotoDataset, Seed
-from captum_regioncam.evaluation.methods import TITLES
-from captum_regioncam.evaluation.multiscale import seed_grid
-from captum_regioncam.evaluation.photo_maps import Photo, PhotoMaps, make_photo_maps
-from captum_regioncam.evaluation.runs.folder import ResultFolder, held
-from captum_regioncam.evaluation.runs.workers import visit, workers
-from captum_regioncam.evaluation.seeds.files import encode_seed
+from captum_regioncam.evaluation.label_maps.job import LabelMaps
+from captum_regioncam.evaluation.label_maps.threshold import Threshold
+from captum_regioncam.evaluation.label_maps.writing import write_label_maps
+from captum_regioncam.evaluation.runs.workers import workers
+from captum_regioncam.evaluation.seeds.writing import write_seeds
+from captum_regioncam.evaluation.titles import TITLES
 
-__all__ = ["run"]
+__all__ = ["Options", "run"]
 
 
-def run(options: argparse.Namespace) -> int:
+@dataclass(frozen=True)
+class Options:
+    """The options of ``captum-regioncam seeds``."""
+
+    data: DataOptions
+    network: NetworkOptions
+    maps: MapOptions
+    method: str
+    format: str
+    output: Path
+    label_maps: Path | None
+    threshold: float
+    resume: bool
+
+
+def run(options: Options, called: Called) -> int:
     """Write seed files; return the exit status."""
-    protocol = protocol_of(options)
-    if protocol.resize == "crop":
+    _check(options, called)
+    with workers() as worker:
+        data = worker.together(partial(data_of, options.data, ground_truth=False))
+        classifier = worker.together(partial(classifier_of, options.network, called))
+        if options.label_maps:
+            labels = LabelMaps(
+                options.output, options.label_maps, None, Threshold(options.threshold), None, "label_maps"
+            )
+            names = data.names[: options.data.limit]
+            worker.from_first(partial(labels.check, names, resume=options.resume))
+        seeds = write_seeds(
+            classifier,
+            data,
+            options.output,
+            method=options.method,
+            format=options.format,
+            protocol=options.maps.protocol(options.network.resize),
+            layers=options.network.layers,
+            contrast=options.network.contrast,
+            limit=options.data.limit,
+            resume=options.resume,
+            readers=readers_of(options.maps, options.network),
+            about=called.about,
+        )
+        unlabelled: Mapping[str, str] = {}
+        if options.label_maps:
+            unlabelled = write_label_maps(
+                options.output,
+                options.label_maps,
+                names=[name for name in seeds.names if name not in seeds.failures],
+                threshold=options.threshold,
+                resume=options.resume,
+                about=called.about,
+            ).failures
+    if worker.is_first:
+        total = len(seeds.names)
+        say(f"{total - len(seeds.failures)} seeds of {TITLES[options.method]} in {options.output}")
+        report_failures(seeds.failures, total, "photos failed and were left out")
+        report_failures(unlabelled, total, "label maps failed")
+    return int(bool(seeds.failures or unlabelled))
+
+
+def _check(options: Options, called: Called) -> None:
+    """Before anything is read, reject options that do not go together."""
+    check_size(options.network)
+    check_contrast(called, [options.method])
+    if options.network.resize == "crop":
         raise UsageError("--resize crop: a seed covers the whole photo; choose squash, short or keep.")
-    check_contrast(options, [options.method])
-    if options.label_maps is None and options.given(options, ["threshold"]):
+    if options.label_maps is None and "threshold" in called.given:
         raise UsageError("--threshold: requires --label-maps; the seeds themselves are not cut.")
     if options.label_maps and options.label_maps.resolve() == options.output.resolve():
         raise UsageError(f"--label-maps {options.label_maps}: is the folder of the seeds; choose another.")
-
-    def prepare() -> tuple[PhotoDataset, PhotoMaps]:
-        dataset = dataset_of(options, ground_truth=False)
-        return dataset, make_photo_maps(options, [options.method], protocol, dataset)
-
-    with workers() as worker:
-        dataset, maps = worker.together(prepare)
-        names = dataset.names[: options.limit]
-        settings = made_of(options, maps, dataset) | {"format": options.format}
-        files = [f"{name}.npy" for name in names]
-        folder = ResultFolder("--output", options.output, "seeds", settings, files)
-
-        def seed_of(photo: Photo, cam: torch.Tensor, high_res: torch.Tensor) -> Seed:
-            return Seed(torch.tensor(photo.sample.keys, dtype=torch.long), cam, high_res.numpy())
-
-        def compute(photos: list[Photo]) -> list[Seed]:
-            sizes = [(photo.sample.photo.height, photo.sample.photo.width) for photo in photos]
-            coarse = [seed_grid(*size) for size in sizes]
-            found = maps.finished(options.method, photos, sizes, coarse)
-            return [seed_of(photo, cam, high_res) for photo, (high_res, cam) in zip(photos, found, strict=True)]
-
-        labels = None
-        if options.label_maps:
-            labels = LabelMaps(
-                options.output,
-                options.label_maps,
-                threshold=options.threshold,
-                dataset=dataset if options.format in NEED_DATASET else None,
-                option="--label-maps",
-            )
-            worker.from_first(partial(labels.check, names, resume=options.resume))
-        session = worker.together(lambda: origin(options, maps))
-        with held([folder], worker, session, resume=options.resume) as [results]:
-            if worker.rank == 0:
-                say(f"{TITLES[options.method]} over {maps.stages.describe()}\n{protocol}")
-
-            def keep(number: int, photo: Photo, seed: Seed) -> None:
-                results.write(files[number], encode_seed(seed, options.format))
-
-            left = results.changed
-            failures = visit(
-                names,
-                worker,
-                maps.reader(dataset),
-                compute,
-                keep,
-                done=[number for number, file in enumerate(files) if file in results.done or file in left],
-                batch=protocol.batch,
-                alike=lambda photo: photo.input_shapes,
-                readers=readers_of(options),
-            )
-            failures |= {file.removesuffix(".npy"): reason for file, reason in left.items()}
-        unlabelled: dict[str, str] = {}
-        if labels:
-            labelled = [name for name in names if name not in failures]
-            unlabelled = labels.write(labelled, worker, session, resume=options.resume)
-    if worker.rank == 0:
-        say(f"{len(names) - len(failures)} seeds of {TITLES[options.method]} in {options.output}")
-        report_failures(failures, len(names), "photos failed and were left out")
-        report_failures(unlabelled, len(names), "label maps failed")
-    return int(bool(failures or unlabelled))

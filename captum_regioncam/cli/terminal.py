@@ -3,15 +3,9 @@
 import sys
 from typing import TextIO
 
-__all__ = ["printable", "say"]
+from captum_regioncam.files.text import printable
 
-
-def printable(text: object) -> str:
-    r"""Return text with its control characters, and what cannot be encoded, as escapes such as ``\x1b``."""
-    return "".join(
-        letter if letter.isprintable() or letter == "\n" else letter.encode("unicode_escape").decode()
-        for letter in str(text)
-    )
+__all__ = ["say"]
 
 
 def say(text: object, *, error: bool = False) -> None:

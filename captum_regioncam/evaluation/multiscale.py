@@ -14,7 +14,10 @@ from captum_regioncam.files.photos import resized
 from captum_regioncam.method.grids import min_max, resize
 from captum_regioncam.network.outputs import describe
 
-__all__ = ["NORMALIZATIONS", "input_sizes", "irn_size", "multiscale_maps", "normalize", "seed_grid", "summed_maps"]
+__all__ = [
+    "NORMALIZATIONS", "checked_maps", "input_sizes", "irn_size", "multiscale_maps", "normalize", "seed_grid",
+    "summed_maps",
+]  # fmt: skip
 
 _EPSILON = 1e-5  # IRN's
 
@@ -134,12 +137,20 @@ def summed_maps(
 def _maps(attribution: Any, x: Tensor, targets: list[int]) -> Tensor:
     """Return (N, K, h, w) maps."""
     if hasattr(attribution, "attribute_targets"):
-        maps = attribution.attribute_targets(x, targets)
-    elif hasattr(attribution, "attribute"):
-        x.requires_grad_()  # Captum warns if it has to do this itself
-        maps = torch.cat([attribution.attribute(x, target=target).sum(1, keepdim=True) for target in targets], dim=1)
-    else:
-        maps = attribution(x, targets)
+        return checked_maps(attribution.attribute_targets(x, targets))
+    if not hasattr(attribution, "attribute"):
+        return checked_maps(attribution(x, targets))
+    x.requires_grad_()  # Captum warns if it has to do this itself
+    maps = (checked_maps(attribution.attribute(x, target=target)) for target in targets)
+    return torch.cat([of_target.sum(1, keepdim=True) for of_target in maps], dim=1)
+
+
+def checked_maps(maps: Any) -> Tensor:
+    """Return the maps that an attribution gave, checked.
+
+    Raises:
+        ValueError: they are something else than a tensor of four dimensions.
+    """
     if not isinstance(maps, Tensor) or maps.dim() != 4:
         raise ValueError(
             f"attribution gives {describe(maps)}; expects (N, C, height, width) maps, or (N, K, height, width) from a "

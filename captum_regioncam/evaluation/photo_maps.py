@@ -1,7 +1,6 @@
 """The maps of a data set's photos, as a protocol makes them."""
 
-import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -11,18 +10,25 @@ import torch
 from torch import Tensor
 from torch.nn import Identity
 
-from captum_regioncam.cli.network import classifier_of, layers_named, stages_of, tried
-from captum_regioncam.cli.usage import UsageError
-from captum_regioncam.evaluation import PhotoDataset, Sample, normalize
+from captum_regioncam.errors import Argument, ArgumentError, reason_of
 from captum_regioncam.evaluation.classifier import Classifier
-from captum_regioncam.evaluation.methods import Attribute, make_method
-from captum_regioncam.evaluation.multiscale import input_sizes, irn_size, summed_maps
+from captum_regioncam.evaluation.datasets.base import PhotoData, Sample, fingerprint_of, source_of
+from captum_regioncam.evaluation.layer_choice import choose_layers, tried
+from captum_regioncam.evaluation.methods import (
+    Attribute,
+    Method,
+    as_attribute,
+    describe_method,
+    make_method,
+    named_methods,
+)
+from captum_regioncam.evaluation.multiscale import input_sizes, irn_size, normalize, summed_maps
 from captum_regioncam.evaluation.protocol import Protocol
-from captum_regioncam.evaluation.runs.provenance import checkpoint_of
+from captum_regioncam.evaluation.runs.provenance import checkpoint_of, device_name
 from captum_regioncam.network.outputs import describe
-from captum_regioncam.stages import Stages
+from captum_regioncam.stages.finder import Stages
 
-__all__ = ["Photo", "PhotoMaps", "PhotoReader", "make_photo_maps"]
+__all__ = ["Photo", "PhotoMaps", "PhotoReader"]
 
 Size = tuple[int, int]
 
@@ -44,7 +50,7 @@ class Photo:
 class PhotoReader:
     """Reads a photo by its number and resizes it. It holds no network, so it can run in any process."""
 
-    dataset: PhotoDataset
+    dataset: PhotoData
     classifier: Classifier
     scales: Sequence[float]
 
@@ -64,19 +70,108 @@ class PhotoMaps:
 
     Attributes:
         classifier: the network.
-        stages: its layers.
-        attributions: methods by name.
+        stages: the layers that methods given by name read; None if there is no such method.
+        attributions: the methods.
+        described: those that were not given by name, in words.
         protocol: scales, flips, normalisation and upsampling.
         checkpoint: the name and the hash of the network's weights, from when they were loaded.
     """
 
     classifier: Classifier
-    stages: Stages
+    stages: Stages | None
     attributions: Mapping[str, Attribute]
+    described: Mapping[str, str]
     protocol: Protocol
     checkpoint: Mapping[str, str]
 
-    def reader(self, dataset: PhotoDataset) -> PhotoReader:
+    @classmethod
+    def of(
+        cls,
+        classifier: Classifier,
+        methods: Iterable[Method] | Mapping[str, Method],
+        protocol: Protocol | None = None,
+        *,
+        layers: Sequence[str] | None = None,
+        contrast: float = 3.0,
+        outputs: int | None = None,
+    ) -> "PhotoMaps":
+        """Choose the layers, and try the network and the methods on noise of its input size.
+
+        Args:
+            classifier: the network.
+            methods: names or attributions, or a dict of {name: either}.
+            protocol: scales, flips, normalisation and upsampling.
+            layers: dotted names, for methods given by name. Default: the stages.
+            contrast: of the method "region-cam".
+            outputs: how many classes the network must have; None for any number.
+
+        Raises:
+            ArgumentError: the network fails, is in training mode, or does not suit the methods or the outputs.
+        """
+        named = named_methods(methods)
+        protocol = Protocol() if protocol is None else protocol
+        resize = classifier.resize or protocol.resize
+        classifier, protocol = replace(classifier, resize=resize), replace(protocol, resize=resize)
+        if classifier.model.training:
+            raise ArgumentError(Argument("classifier"), ": its network is in training mode; call model.eval() first.")
+        checkpoint = checkpoint_of(classifier.model, classifier.weights)
+        own = {name: method for name, method in named.items() if not isinstance(method, str)}
+        described = {name: describe_method(method, classifier.model) for name, method in own.items()}
+        attributions: dict[str, Attribute] = {name: as_attribute(method) for name, method in own.items()}
+        with tried(classifier) as probe:
+            _check_scores(classifier, probe, outputs)
+            stages = choose_layers(classifier, layers, probe) if len(own) < len(named) else None
+            if stages is not None:
+                for name in (name for name in named if name not in own):
+                    attributions[name] = make_method(named[name], classifier.model, stages, probe, contrast=contrast)
+                    attributions[name](probe, [[0]])
+        for name in own:
+            _try(name, attributions[name], probe)
+        in_order = {name: attributions[name] for name in named}
+        return cls(classifier, stages, in_order, described, protocol, checkpoint)
+
+    @property
+    def layer_names(self) -> list[str]:
+        """The layers' names, shallow to deep."""
+        return [] if self.stages is None else self.stages.describe().split(", ")
+
+    @property
+    def description(self) -> str:
+        """What makes the maps, in words."""
+        layers = f"Layers: {', '.join(self.layer_names)}\n" if self.layer_names else ""
+        return f"{layers}{self.protocol}"
+
+    def settings(self, data: PhotoData) -> dict[str, object]:
+        """Return what the maps depend on, besides the methods, as JSON values."""
+        network = self.classifier.settings
+        if "sha256" in self.checkpoint:  # of a file, so that a run never continues with other weights
+            network["weights"] = f"{network['weights']} (sha256 {self.checkpoint['sha256'][:16]})"
+        protocol = {name: getattr(self.protocol, name) for name in ("resize", "flip", "upsample", "normalize", "batch")}
+        return {
+            **source_of(data),
+            **network,
+            **protocol,
+            "scales": list(self.protocol.scales),
+            "layers": self.layer_names,
+            "index": fingerprint_of(data.names, data.classes, getattr(data, "index_files", ())),
+            "checkpoint": self.checkpoint.get("state_dict_sha256"),
+            **({"attributions": dict(self.described)} if self.described else {}),
+        }
+
+    def origin(self, data: PhotoData) -> dict[str, object]:
+        """Return what a record says of where the maps come from, as JSON values."""
+        source = source_of(data)
+        return {
+            "model": self.classifier.settings["model"],
+            "checkpoint": dict(self.checkpoint),
+            "layers": self.layer_names,
+            "protocol": str(self.protocol),
+            "precision": "float32",
+            "device": device_name(self.classifier.device),
+            **{name: source[name] for name in ("dataset", "split")},
+        }
+
+    def reader(self, dataset: PhotoData) -> PhotoReader:
         """Return a reader of a data set's photos for these maps."""
         return PhotoReader(dataset, replace(self.classifier, model=Identity()), self.protocol.scales)
 
@@ -105,7 +200,7 @@ class PhotoMaps:
             x = torch.cat([self.classifier.preprocess(pixels) for pixels in same_scale])
             yield x.to(self.classifier.device)
 
-    def finished(
+    def maps(
         self, method: str, photos: Sequence[Photo], sizes: Sequence[Size], coarse: Sequence[Size] = ()
     ) -> list[tuple[Tensor, ...]]:
         """Return each photo's maps in [0, 1], upsampled and normalised by the protocol.
@@ -124,8 +219,15 @@ class PhotoMaps:
         ]
 
     @contextmanager
-    def scores(self) -> Iterator[list[Tensor]]:
-        """Collect the network's outputs meanwhile, so that a photo's scores need no extra pass."""
+    def class_scores(self, photos: Sequence[Photo]) -> Iterator[list[Tensor]]:
+        """Collect the network's (N, classes) scores of photos: those of the scale nearest to 1 come first.
+
+        Methods given by name run the network, so that the scores need no extra pass; others may run anything.
+        """
+        if self.described:
+            with torch.no_grad():
+                yield [self.classifier.model(next(self._batches(photos)))]
+            return
         outputs: list[Tensor] = []
         handle = self.classifier.model.register_forward_hook(lambda *call: outputs.append(call[-1].detach()))
         try:
@@ -134,32 +236,14 @@ class PhotoMaps:
             handle.remove()
 
 
-def make_photo_maps(
-    options: argparse.Namespace, methods: Sequence[str], protocol: Protocol, dataset: PhotoDataset
-) -> PhotoMaps:
-    """Build the network that the options name, choose its layers, and try the methods on noise of its input size.
-
-    Args:
-        options: the options of the command line.
-        methods: the names of the methods.
-        protocol: for the maps.
-        dataset: the network's outputs must be its classes, except in a folder, where each photo names its own output.
-
-    Raises:
-        UsageError: there is no such network or layer, or it does not suit the data set or the methods.
-    """
-    classifier = classifier_of(options)
-    checkpoint = checkpoint_of(classifier.model, options.weights)
-    with tried(classifier) as probe:
-        _check_scores(classifier, probe, None if options.dataset == "folder" else len(dataset.classes))
-        stages = stages_of(classifier.model, probe, layers_named(classifier, options.layers))
-        attributions = {
-            method: make_method(method, classifier.model, stages, probe, contrast=options.contrast)
-            for method in methods
-        }
-        for attribute in attributions.values():
-            attribute(probe, [[0]])
-    return PhotoMaps(classifier, stages, attributions, protocol, checkpoint)
+def _try(name: str, attribute: Attribute, probe: Tensor) -> None:
+    try:
+        attribute(probe, [[0]])
+    except Exception as error:
+        shape = " x ".join(map(str, probe.shape[1:]))
+        raise ArgumentError(
+            Argument("methods"), f": {name} fails on an input of {shape} ({reason_of(error)})."
+        ) from error
 
 
 def _check_scores(classifier: Classifier, probe: Tensor, classes: int | None) -> None:
@@ -167,8 +251,11 @@ def _check_scores(classifier: Classifier, probe: Tensor, classes: int | None) ->
         scores = classifier.model(probe)
     shape = f"scores of shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else describe(scores)
     if not isinstance(scores, Tensor) or scores.dim() != 2:
-        raise UsageError(f"--model: gives {shape}, not (N, classes) scores; wrap it in a factory that does.")
+        raise ArgumentError(
+            Argument("model"), f": gives {shape}, not (N, classes) scores; wrap it in a module that does."
+        )
     if classes is not None and scores.shape[1] != classes:
-        raise UsageError(
-            f"--model: gives {shape}; the data set has {classes} classes, and the network's outputs must be these."
+        raise ArgumentError(
+            Argument("model"),
+            f": gives {shape}; the data set has {classes} classes, and the network's outputs must be these.",
         )

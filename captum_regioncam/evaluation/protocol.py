@@ -1,23 +1,49 @@
-"""The defaults for each data set: how photos enter the network, and how their maps become seeds and scores."""
+"""How photos enter a network, and how their maps become seeds and scores: the defaults of each data set."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["PROTOCOLS", "Protocol"]
+from captum_regioncam.errors import Argument, ArgumentError
+
+__all__ = ["DEFAULT_MODEL", "NORMALIZATIONS", "PROTOCOLS", "RESIZES", "UPSAMPLINGS", "Protocol"]
+
+DEFAULT_MODEL = "efficientnet-lite0"
+RESIZES = {
+    "squash": "the whole photo squashed to the network's size",
+    "short": "the photo's short side at the network's size",
+    "crop": "the centre crop",
+    "keep": "photos at their own size",
+}
+NORMALIZATIONS = {"max": "divided by its maximum", "minmax": "stretched from its minimum to its maximum"}
+UPSAMPLINGS = {
+    "photo": "to the photo's size",
+    "irn": "to the next multiples of 16, then cropped to the photo",
+    "boxes": "to 224 x 224, where boxes are compared",
+}
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """What ``seeds`` and ``evaluate`` do with a photo.
+    """What :func:`write_seeds` and :func:`evaluate` do with a photo.
 
     Attributes:
         scales: scales of the network's input; their maps are added.
         flip: add the maps of the mirrored photo.
-        resize: see :class:`~captum_regioncam.evaluation.classifier.Classifier`.
-        normalize: see :func:`~captum_regioncam.evaluation.normalize`.
+        resize: how photos enter the network, unless the :class:`Classifier` says so itself: "squash", "short", "crop"
+            or "keep".
+        normalize: "max" or "minmax"; see :func:`normalize`.
         upsample: "photo" upsamples maps to the photo's size; "irn" to the next multiples of 16, and crops them; "boxes"
-            to the 224 x 224 pixels on which :class:`~captum_regioncam.evaluation.LocalizationMetric` compares boxes.
+            to the 224 x 224 pixels on which :class:`LocalizationMetric` compares boxes.
         batch: how many neighbouring photos with equal input sizes the network gets at once.
+
+    Raises:
+        ArgumentError: a value is none of these.
+
+    Example::
+
+        >>> print(Protocol.irn())
+        photos at their own size; scales 1, 0.5, 1.5, 2, with flips; maps upsampled to the next multiples of 16, then
+        cropped to the photo; each divided by its maximum
     """
 
     scales: Sequence[float] = (1.0,)
@@ -27,26 +53,38 @@ class Protocol:
     upsample: str = "photo"
     batch: int = 4
 
+    def __post_init__(self) -> None:
+        known = {"resize": RESIZES, "normalize": NORMALIZATIONS, "upsample": UPSAMPLINGS}
+        for name, values in known.items():
+            if (value := getattr(self, name)) not in values:
+                raise ArgumentError(Argument(name, value), f": expects one of {', '.join(values)}.")
+        if not self.scales or not all(scale > 0 for scale in self.scales):
+            raise ArgumentError(Argument("scales", list(self.scales)), ": expects at least one factor, each above 0.")
+        if self.batch < 1:
+            raise ArgumentError(Argument("batch", self.batch), ": expects a whole number above 0.")
+
+    @classmethod
+    def irn(cls) -> "Protocol":
+        """IRN's (Ahn et al., CVPR 2019): the seeds of PASCAL VOC and MS COCO."""
+        return cls((1.0, 0.5, 1.5, 2.0), flip=True, resize="keep", normalize="max", upsample="irn", batch=1)
+
+    @classmethod
+    def wsol(cls) -> "Protocol":
+        """Choe et al.'s (CVPR 2020): boxes on squashed photos."""
+        return cls(upsample="boxes")
+
+    @classmethod
+    def of(cls, data: object) -> "Protocol":
+        """The default of a data set: of its layout, if it was opened by :func:`open_dataset`; otherwise one scale."""
+        return PROTOCOLS.get(str(getattr(data, "source", {}).get("dataset")), cls())
+
     def __str__(self) -> str:
         scales = ", ".join(f"{scale:g}" for scale in self.scales)
-        resize = {
-            "squash": "the whole photo squashed to the network's size",
-            "short": "the photo's short side at the network's size",
-            "crop": "the centre crop",
-            "keep": "photos at their own size",
-        }
-        normalize = {"max": "divided by its maximum", "minmax": "stretched from its minimum to its maximum"}
-        upsample = {
-            "photo": "to the photo's size",
-            "irn": "to the next multiples of 16, then cropped to the photo",
-            "boxes": "to 224 x 224, where boxes are compared",
-        }
         return (
-            f"{resize[self.resize]}; scale{'s' * (len(self.scales) > 1)} {scales}, with{'' if self.flip else 'out'} "
-            f"flips; maps upsampled {upsample[self.upsample]}; each {normalize[self.normalize]}"
+            f"{RESIZES[self.resize]}; scale{'s' * (len(self.scales) > 1)} {scales}, with{'' if self.flip else 'out'} "
+            f"flips; maps upsampled {UPSAMPLINGS[self.upsample]}; each {NORMALIZATIONS[self.normalize]}"
         )
 
 
-_IRN = Protocol((1.0, 0.5, 1.5, 2.0), flip=True, resize="keep", normalize="max", upsample="irn", batch=1)
-PROTOCOLS = {"voc": _IRN, "coco": _IRN, "ilsvrc": Protocol(upsample="boxes"), "folder": Protocol()}
-"""IRN's (Ahn et al., CVPR 2019) for voc and coco; Choe et al.'s (CVPR 2020) for ilsvrc, and for folders of photos."""
+PROTOCOLS = {"voc": Protocol.irn(), "coco": Protocol.irn(), "ilsvrc": Protocol.wsol(), "folder": Protocol()}
+"""By the layout of the data set."""

@@ -10,13 +10,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
+from captum_regioncam.errors import Argument, ArgumentError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = [
-    "MARK", "UNFINISHED", "OutputError", "check_folder", "check_output", "encode_figure", "fits", "is_stream",
-    "write_output", "write_whole",
+    "MARK", "UNFINISHED", "OutputError", "check_folder", "check_output", "check_picture", "encode_figure", "fits",
+    "is_stream", "write_output", "write_whole",
 ]  # fmt: skip
 
 MARK = "written by captum_regioncam"
@@ -33,6 +36,7 @@ _SIGNS = {
 }
 """How files of each format begin, and where they have the mark."""
 _NEAR = 1 << 16  # bytes from a file's ends, where the mark is
+_PICTURES = (".png", ".jpg", ".jpeg", ".pdf", ".svg")
 _LONGEST_NAME = 255  # bytes
 _DESCRIPTOR = re.compile(r"/(?:dev/fd|proc/self/fd)/([0-9]+)|/dev/(stdout)|/dev/(stderr)")
 
@@ -126,6 +130,16 @@ def check_output(path: Path) -> None:
         check_folder(target.parent, str(path))
 
 
+def check_picture(argument: str, path: Path) -> None:
+    """Check that a picture can be written to a path: a file, in a format that matplotlib writes.
+
+    Raises:
+        ArgumentError: it cannot.
+    """
+    if path.is_dir() or path.suffix.lower() not in ("", *_PICTURES):
+        raise ArgumentError(Argument(argument, path), ": expects a file to write, .png, .jpg, .pdf or .svg.")
+
+
 def check_folder(folder: Path, named: str | None = None) -> None:
     """Check that files can be written to a folder, which may not exist yet. Nothing is left behind.
 
@@ -155,7 +169,7 @@ def write_output(path: Path, content: bytes) -> None:
     write_whole(path, content)
 
 
-def encode_figure(figure: Figure, path: Path, **options: Any) -> bytes:
+def encode_figure(figure: "Figure", path: Path, **options: Any) -> bytes:
     """Return the content of a picture in the format that a path's ending names, PNG if it has none, with our mark.
 
     Args:

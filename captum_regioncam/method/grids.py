@@ -1,6 +1,7 @@
 """Maps on 1-D, 2-D and 3-D grids: normalise, resize, pool, fuse.
 
-Everywhere in this package a map is (N, K, *grid): N examples, K maps each, and one, two or three spatial dimensions.
+In the method and in the attributions, a map is (N, K, *grid): N examples, K maps each, and one, two or three spatial
+dimensions.
 """
 
 import math
@@ -11,7 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["channel_chunks", "finest_grid", "fuse", "min_max", "pool", "resize", "rounding"]
+__all__ = [
+    "channel_chunks", "depth_weights", "finest_grid", "fuse", "min_max", "pool", "resize", "rounding", "safe_squares",
+    "sum_of",
+]  # fmt: skip
 
 _RESIZE_MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 _POOLS: dict[int, Callable[[Tensor, Any], Tensor]] = {

@@ -18,9 +18,11 @@ def propagate(features: Tensor, semantics: Tensor) -> Tensor:
     mean keeps the rounding in proportion to the *differences* between positions, which may be far smaller than S.
 
     The (P, P) affinity A is never built. As :math:`u \ge 0`, the sums are :math:`u_i \cdot \sum_j S_j u_j` and
-    :math:`u_i \cdot \sum_j u_j`: exact, in O(C P) time and memory. Features are copied only if some are negative, of
-    low precision, or too large or small to be squared. The K maps share one matrix product. Sums are at least in
-    float32. On CUDA they are in float64, so that it does not matter whether float32 products may be rounded to TF32.
+    :math:`u_i \cdot \sum_j u_j`: exact, in O(C P) time and memory. Another affinity needs such a factor as well, or
+    else room for the whole matrix; the documentation's page on the method tells what was tried. Features are copied
+    only if some are negative, of low precision, or too large or small to be squared. The K maps share one matrix
+    product. Sums are at least in float32. On CUDA they are in float64, so that it does not matter whether float32
+    products may be rounded to TF32.
 
     Step 4 of the method (Cai and Abhayaratne, arXiv 2510.25134, propose SIP; this formulation is ours).
 

@@ -89,7 +89,7 @@ def test_explain_the_likeliest_class_of_a_model_of_ones_own(photos, capsys):
     assert run("explain", "cup.jpg", *options, "--method", "layer-cam", "--layers", "1,3", "--weights", "none") == 0
     assert "cup.jpg: class " in capsys.readouterr().out
     assert run("explain", "cup.jpg", *options, "--layers", "1,4.x") == 2
-    assert "--layers '4.x': the model has no such layer" in capsys.readouterr().err
+    assert "--layers 4.x: the model has no such layer" in capsys.readouterr().err
     assert run("explain", "cup.jpg", *options, "--target", "cat") == 2
     assert "class names of this model are not known" in capsys.readouterr().err
     assert run("explain", "cup.jpg", *options, "--target", 4) == 1
@@ -163,7 +163,7 @@ def test_demo_into_a_file_without_an_ending(tmp_path, capsys):
         (["explain", "cat.png", "--target", "tabbi"], "--target tabbi: no such class. Nearest: tabby"),
         (
             ["explain", "cat.png", "--layers", "_blocks.x"],
-            r"--layers '_blocks.x': the model has no such layer. Nearest",
+            r"--layers _blocks.x: the model has no such layer. Nearest",
         ),
         (["explain", "cat.png", "--device", "cuda:77"], "--device cuda:77: is not available here"),
     ],

@@ -1,6 +1,7 @@
 """The commands ``seeds`` and ``evaluate``, in this process, in several, and after one was killed."""
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -298,20 +299,34 @@ def test_networks_that_cannot_be_scored(network, says, capsys):
     sys.modules.pop("wrong_network")
 
 
-def test_without_the_extra(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "torchmetrics", None)
-    assert run("evaluate", "folder", "--root", "data") == 2
-    assert 'this needs: pip install "captum_regioncam[eval]"' in capsys.readouterr().err
+BLOCKED = """
+import sys
+from captum_regioncam.cli import main
+
+class Broken:
+    def find_spec(self, name, *others):
+        if name == "torchmetrics":
+            raise {error}
+
+sys.meta_path.insert(0, Broken())
+sys.exit(main({arguments}))
+"""
 
 
-def test_torchvision_of_another_torch(monkeypatch, capsys):
-    class Broken:
-        def find_spec(self, name, *others):
-            if name == "torchmetrics":
-                raise RuntimeError("operator torchvision::nms does not exist")
-
-    for name in [name for name in sys.modules if name.startswith("torchmetrics")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
-    assert run("evaluate", "folder", "--root", "data") == 2
-    assert "Install the torchvision that matches this torch, or uninstall torchvision" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        ("ModuleNotFoundError(name)", 'this needs: pip install "captum_regioncam[eval]" (torchmetrics)'),
+        (
+            "RuntimeError('operator torchvision::nms does not exist')",
+            "Install the torchvision that matches this torch, or uninstall torchvision.",
+        ),
+    ],
+)
+def test_without_torchmetrics(error, says):
+    make_folder(Path("data"))
+    program = BLOCKED.format(error=error, arguments=["evaluate", "folder", "--root", "data"])
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
+    assert ended.returncode == 2
+    assert says in ended.stderr
+    assert "Traceback" not in ended.stderr

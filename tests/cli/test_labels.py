@@ -11,8 +11,8 @@ from commands import MODEL, VOC_MODEL, run, scores_in
 from made_datasets import NAMES, make_folder, make_voc, shapes
 from PIL import Image
 
-from captum_regioncam.cli import labels as labels_command
-from captum_regioncam.evaluation import Seed, label_map, load_seed, save_seed
+from captum_regioncam.evaluation import Seed, confident_labels, crf_labels, crf_scores, label_map, load_seed, save_seed
+from captum_regioncam.evaluation.label_maps import strategy
 
 VOC_SCALES = [*VOC_MODEL, "--scales", "1,0.5"]
 
@@ -106,7 +106,7 @@ def test_none_of_another_threshold_stays():
 def test_killed_between_two_thresholds(voc, monkeypatch):
     """Label maps of the old threshold never pass for those of the new one."""
     assert run("labels", "seeds", "--output", "labels") == 0
-    encode, encoded = labels_command.encode_label_map, []
+    encode, encoded = strategy.encode_label_map, []
 
     def killed(labels):
         if len(encoded) == 2:
@@ -114,9 +114,9 @@ def test_killed_between_two_thresholds(voc, monkeypatch):
         encoded.append(encode(labels))
         return encoded[-1]
 
-    monkeypatch.setattr(labels_command, "encode_label_map", killed)
+    monkeypatch.setattr(strategy, "encode_label_map", killed)
     assert run("labels", "seeds", "--output", "labels", "--threshold", "0.4") == 130
-    monkeypatch.setattr(labels_command, "encode_label_map", encode)
+    monkeypatch.setattr(strategy, "encode_label_map", encode)
     assert run("labels", "seeds", "--output", "labels", "--threshold", "0.4", "--resume") == 0
     assert all(np.array_equal(opened("labels", name), expected(name, 0.4)) for name in NAMES)
 
@@ -145,7 +145,7 @@ def test_seeds_of_another_pipeline(voc, capsys):
     # A photo without classes: the file does not tell its size, the data set does.
     np.save(f"psa/{NAMES[0]}.npy", {}, allow_pickle=True)
     assert run("labels", "psa", "--output", "unknown") == 1
-    assert f"{NAMES[0]}: has no classes and therefore no size; give --dataset and --root" in capsys.readouterr().err
+    assert f"{NAMES[0]}: has no classes and therefore no size; give the seeds' data set" in capsys.readouterr().err
     assert run(*command[:-4], "--dataset", "voc", "--root", voc, "--resume") == 0
     assert opened("best", NAMES[0]).shape == (44, 60)
     assert not opened("best", NAMES[0]).any()
@@ -156,7 +156,7 @@ def test_seeds_of_another_pipeline(voc, capsys):
     err = capsys.readouterr().err
     assert "unheard_of: is not in the data set" in err
     assert f"{NAMES[2]}: has class 20, but the data set's are 0 to 19." in err
-    assert f"{NAMES[1]}: its maps are (5, 5), its photo is (44, 60) (height, width). Give the --dataset and" in err
+    assert f"{NAMES[1]}: its maps are (5, 5), its photo is (44, 60) (height, width). Give the data set" in err
 
 
 def test_label_maps_with_the_seeds(voc):
@@ -189,14 +189,14 @@ def test_crf(voc, capsys):
         seed = load_seed(f"seeds/{name}.npy")
         photo = Image.open(voc / "JPEGImages" / f"{name}.jpg")
         keys = seed.keys.numpy()
-        assert np.array_equal(opened("irn", name), labels_command.crf_labels(photo, seed.high_res, keys, 0.15))
+        assert np.array_equal(opened("irn", name), crf_labels(photo, seed.high_res, keys, 0.15))
         for folder, thresholds in (("confident", (0.05, 0.3)), ("other", (0.01, 0.6))):
-            labels = labels_command.confident_labels(photo, seed.high_res, keys, *thresholds)
+            labels = confident_labels(photo, seed.high_res, keys, *thresholds)
             assert np.array_equal(opened(folder, name), labels)
         for alpha in (4, 24):
             content = np.load(f"psa/alpha-{alpha}/{name}.npy", allow_pickle=True).item()  # as PSA reads it
             assert list(content) == [0, *(key + 1 for key in shapes(index)[2])]
-            scores = labels_command.crf_scores(photo, seed.high_res, alpha)
+            scores = crf_scores(photo, seed.high_res, alpha)
             assert np.array_equal(np.array(list(content.values())), scores)
     time = Path(f"psa/alpha-4/{NAMES[0]}.npy").stat().st_mtime_ns
     Path(f"psa/alpha-24/{NAMES[2]}.npy").unlink()

@@ -14,7 +14,7 @@ from made_datasets import NAMES, make_coco, make_folder, make_ilsvrc, make_voc
 from PIL import Image
 
 from captum_regioncam.evaluation import Coco, Ilsvrc2012, PhotoFolder, Voc2012, load_seed
-from captum_regioncam.evaluation.datasets.base import read_labels, read_xml
+from captum_regioncam.evaluation.datasets.reading import read_labels, read_xml
 from captum_regioncam.files.inputs import open_file, read_bytes, read_json, read_text
 from captum_regioncam.files.photos import is_whole_image, read_image, read_photo
 

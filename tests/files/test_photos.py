@@ -9,7 +9,7 @@ import pytest
 from PIL import EpsImagePlugin, Image
 
 import captum_regioncam
-from captum_regioncam.evaluation.datasets.base import read_labels
+from captum_regioncam.evaluation.datasets.reading import read_labels
 from captum_regioncam.files.photos import is_whole_image, read_image, read_photo
 
 

@@ -16,8 +16,7 @@ from places import ROOT
 from torch import nn
 
 import captum_regioncam
-from captum_regioncam.evaluation import Voc2012
-from captum_regioncam.evaluation.classifier import Classifier
+from captum_regioncam.evaluation import Classifier, Voc2012
 
 PACKAGE = Path(captum_regioncam.__file__).parent
 
@@ -93,6 +92,11 @@ def sharded():
     return {"dataset": dataset, "maps_of": lambda sample: torch.rand(len(sample.keys), *sample.labels.shape)}
 
 
+def library():
+    make_voc(Path())
+    return {"model": ColourNet(20).eval(), "np": np}
+
+
 def voc():
     make_voc(Path())
     model = ColourNet().eval()
@@ -115,6 +119,7 @@ PAGES = [
     ("docs/how-to/many-classes.md", captum, 2),
     ("docs/how-to/masks.md", small, 1),
     ("docs/how-to/seeds.md", voc, 1),
+    ("docs/how-to/python.md", library, 3),
     ("docs/how-to/files.md", scores, 1),
     ("docs/how-to/torchrun.md", sharded, 1),
     ("docs/how-to/compare.md", small, 1),

@@ -16,7 +16,6 @@ from PIL import Image
 
 import captum_regioncam
 import captum_regioncam.evaluation
-from captum_regioncam.evaluation.classifier import Classifier
 from captum_regioncam.evaluation.datasets import VOC_CLASSES
 
 PUBLIC = [
@@ -29,7 +28,7 @@ MODULES = [
     module.name
     for module in pkgutil.walk_packages(captum_regioncam.__path__, "captum_regioncam.")
     if not module.name.endswith("__main__")
-    and (module.name != "captum_regioncam.evaluation.label_maps.crf" or importlib.util.find_spec("pydensecrf"))
+    and (not module.name.endswith(("irn_crf", "psa_crf")) or importlib.util.find_spec("pydensecrf"))
 ]
 
 
@@ -39,6 +38,11 @@ def names(folder):
     make_coco(folder / "coco")
     make_ilsvrc(folder / "ILSVRC2012")
     make_folder(folder / "photos")
+    for sample in captum_regioncam.evaluation.open_dataset("voc", folder):
+        height, width = sample.labels.shape
+        maps = torch.rand(len(sample.keys), height, width)
+        seed = captum_regioncam.evaluation.Seed(torch.tensor(sample.keys), maps[:, ::4, ::4], maps.numpy())
+        captum_regioncam.evaluation.save_seed(folder / f"seeds/{sample.name}.npy", seed)
     model = torchvision.models.resnet18(weights=None).eval()
     x = torch.randn(2, 3, 224, 224)
     cam = captum_regioncam.LayerRegionCam(model, captum_regioncam.find_stages(model, x))
@@ -46,7 +50,10 @@ def names(folder):
         **{name: getattr(captum_regioncam, name) for name in captum_regioncam.__all__},
         **{name: getattr(captum_regioncam.evaluation, name) for name in captum_regioncam.evaluation.__all__},
         **{"model": model, "x": x, "cam": cam, "attribution": cam.attribute(x[:1], target=1)},
-        **{"photo": Image.new("RGB", (500, 375), "gray"), "preprocess": Classifier(model).preprocess},
+        **{
+            "photo": Image.new("RGB", (500, 375), "gray"),
+            "preprocess": captum_regioncam.evaluation.Classifier(model).preprocess,
+        },
         **{"np": np, "torch": torch, "torchvision": torchvision, "Image": Image},
         **{"LayerAttribution": LayerAttribution, "VOC_CLASSES": VOC_CLASSES},
     }

@@ -8,7 +8,6 @@ from places import ROOT
 from torch import nn
 
 from captum_regioncam import LayerRegionCam, find_stages
-from captum_regioncam.cli.usage import UsageError
 from captum_regioncam.evaluation.methods import make_method
 from captum_regioncam.evaluation.models import load_classifier
 
@@ -58,7 +57,7 @@ def test_irn_resnet50_loads_a_checkpoint_of_irn_by_name(irn, tmp_path):
 
 def test_irn_resnet50_refuses_another_checkpoint(irn, tmp_path):
     torch.save(torchvision.models.resnet50(weights=None).state_dict(), tmp_path / "resnet.pth")
-    with pytest.raises(UsageError, match="does not fit the model"):
+    with pytest.raises(ValueError, match="does not fit the model"):
         load_classifier("examples.irn_resnet50:network", str(tmp_path / "resnet.pth"))
 
 

@@ -2,8 +2,11 @@
 
 A data set of your own needs no layout: see :class:`~captum_regioncam.evaluation.PhotoData`. To add a layout, write a
 module like :mod:`~captum_regioncam.evaluation.datasets.folder`, with a subclass of ``PhotoDataset`` that takes the
-folder (``root``) and whichever of ``split``, ``labels_from`` and ``ground_truth`` it needs. Add it to ``LAYOUTS`` for
-``open_dataset``, and to ``PROTOCOLS`` in ``evaluation/protocol.py`` for ``captum-regioncam evaluate``.
+folder (``root``) and whichever of ``split``, ``labels_from`` and ``ground_truth`` it needs. It sets ``names``,
+``classes`` and ``index_files`` (so that a run is not continued with another index), and its ``__getitem__`` returns a
+``Sample``. Add it to ``LAYOUTS`` for ``open_dataset`` and the command line, to ``PROTOCOLS`` in
+``evaluation/protocol.py`` for its default protocol, and to the names that are exported, here and in
+``evaluation/__init__.py``.
 """
 
 import importlib
@@ -47,6 +50,7 @@ class Layout(NamedTuple):
         split: the class's default split; None if the layout has no splits.
         labels_from: the class's default of ``labels_from``; None if the classes have only one place to come from.
         optional_truth: whether the class takes ``ground_truth``.
+        truth: what it is scored against, "masks" or "boxes".
     """
 
     module: str
@@ -55,6 +59,7 @@ class Layout(NamedTuple):
     split: str | None = None
     labels_from: str | None = None
     optional_truth: bool = True
+    truth: str = "masks"
 
 
 LAYOUTS: Mapping[str, Layout] = {
@@ -76,6 +81,7 @@ LAYOUTS: Mapping[str, Layout] = {
         "Ilsvrc2012",
         "ILSVRC2012's validation photos with boxes",
         optional_truth=False,
+        truth="boxes",
     ),
     "folder": Layout(
         f"{__name__}.folder",
@@ -84,6 +90,10 @@ LAYOUTS: Mapping[str, Layout] = {
     ),
 }
 """The layouts by name."""
+_WITHOUT_SPLIT = (
+    "has no ImageSets/Segmentation/{split}.txt.",
+    "has no {split}, no annotations/instances_{split}.json.",
+)
 
 
 def open_dataset(
@@ -109,8 +119,7 @@ def open_dataset(
         ``split`` and the ``labels`` (``labels_from``); the last two are None if the layout has none.
 
     Raises:
-        ArgumentError: there is no such layout, or it has no splits or no choice of labels.
-        ValueError: as in :class:`PhotoDataset`.
+        ArgumentError: there is no such layout, it has no splits or no choice of labels, or ``root`` is not in it.
 
     Example::
 
@@ -130,7 +139,14 @@ def open_dataset(
     arguments = {argument: value for argument, value in given.items() if value is not None}
     if layout.optional_truth:
         arguments["ground_truth"] = ground_truth
-    dataset: PhotoDataset = getattr(importlib.import_module(layout.module), layout.class_name)(root, **arguments)
+    make = getattr(importlib.import_module(layout.module), layout.class_name)
+    try:
+        dataset: PhotoDataset = make(root, **arguments)
+    except ArgumentError:
+        raise
+    except ValueError as error:
+        of_split = str(error).endswith(tuple(ending.format(split=split) for ending in _WITHOUT_SPLIT))
+        raise ArgumentError(Argument("split" if of_split else "root"), f": {error}") from error
     dataset.source = {"dataset": name, "root": str(Path(root).resolve()), "split": split, "labels": labels_from}
     return dataset
 

@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from captum_regioncam.evaluation.datasets.base import (
-    PhotoDataset,
-    Sample,
+from captum_regioncam.evaluation.datasets.base import PhotoDataset, Sample
+from captum_regioncam.evaluation.datasets.reading import (
+    MOST_CLASSES,
     checked_names,
     data_root,
     photo_of_size,
     whole_number,
 )
-from captum_regioncam.evaluation.label_maps.threshold import MOST_CLASSES
 from captum_regioncam.files.inputs import read_json
 
 __all__ = ["Coco"]

@@ -7,14 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from captum_regioncam.evaluation.datasets.base import (
-    PhotoDataset,
-    Sample,
-    checked_names,
-    data_root,
-    photo_of_size,
-    whole_number,
-)
+from captum_regioncam.evaluation.datasets.base import PhotoDataset, Sample
+from captum_regioncam.evaluation.datasets.reading import checked_names, data_root, photo_of_size, whole_number
 from captum_regioncam.files.inputs import read_json
 from captum_regioncam.files.photos import PHOTO_SUFFIXES, read_image
 
@@ -42,6 +36,7 @@ class PhotoFolder(PhotoDataset):
     """
 
     classes = ("foreground",)
+    outputs = None
 
     def __init__(self, root: str | os.PathLike[str], ground_truth: bool = True) -> None:
         self.root = data_root(root, [""], ["images", "index.json", *(["masks"] if ground_truth else [])], "photo")

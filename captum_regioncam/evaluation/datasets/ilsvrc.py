@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from captum_regioncam.evaluation.datasets.base import (
-    PhotoDataset,
-    Sample,
+from captum_regioncam.evaluation.datasets.base import PhotoDataset, Sample
+from captum_regioncam.evaluation.datasets.reading import (
     check_readable,
     first_files,
     photo_of_size,
@@ -42,6 +41,7 @@ class Ilsvrc2012(PhotoDataset):
         ('ILSVRC2012_val_00000001', array([[ 4.,  8., 21., 29.]]))
     """
 
+    truth = "boxes"
     _PHOTOS = ("ILSVRC2012_img_val", "Data/CLS-LOC/val", "val")
     _BOXES = ("Annotations/CLS-LOC/val", "ILSVRC2012_bbox_val_v3/val", "bbox/val", "bbox", "val")
     _SYNSETS = ("LOC_synset_mapping.txt", "synset_words.txt", "synsets.txt")

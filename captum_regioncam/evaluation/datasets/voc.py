@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from captum_regioncam.evaluation.datasets.base import (
-    PhotoDataset,
-    Sample,
+from captum_regioncam.errors import Argument, ArgumentError
+from captum_regioncam.evaluation.datasets.base import PhotoDataset, Sample
+from captum_regioncam.evaluation.datasets.reading import (
     checked_names,
     data_root,
     photo_of_size,
@@ -50,7 +50,7 @@ class Voc2012(PhotoDataset):
         self, root: str | os.PathLike[str], split: str = "train", labels_from: str = "xml", ground_truth: bool = True
     ) -> None:
         if labels_from not in ("xml", "mask"):
-            raise ValueError(f"labels_from={labels_from!r}: expects 'xml' or 'mask'.")
+            raise ArgumentError(Argument("labels_from", labels_from), ": expects 'xml' or 'mask'.")
         wanted = ["JPEGImages", f"ImageSets/Segmentation/{split}.txt"]
         wanted += ["Annotations"] if labels_from == "xml" else []
         wanted += ["SegmentationClass"] if (ground_truth or labels_from == "mask") and "aug" not in split else []

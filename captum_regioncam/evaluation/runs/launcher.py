@@ -2,12 +2,10 @@
 
 import os
 
-from captum_regioncam.cli.usage import UsageError
-
 __all__ = ["LauncherError", "is_first", "launched"]
 
 
-class LauncherError(UsageError):
+class LauncherError(ValueError):
     """The processes of a launcher do not find together; every one of them says so."""
 
 

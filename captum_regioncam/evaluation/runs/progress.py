@@ -4,25 +4,38 @@ import contextlib
 import hashlib
 import io
 import json
+import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import torch
-from torchmetrics import Metric
+from torch import Tensor
 
-from captum_regioncam.cli.terminal import say
-from captum_regioncam.cli.usage import UsageError
-from captum_regioncam.evaluation.runs.record import LOCK, Record, Run, locked
+from captum_regioncam.errors import Argument, ArgumentError
+from captum_regioncam.evaluation.runs.locks import LOCK, locked
+from captum_regioncam.evaluation.runs.record import Record, Run
 from captum_regioncam.evaluation.runs.workers import Worker
 from captum_regioncam.evaluation.runs.writer import Writer
+from captum_regioncam.extras import extra
 from captum_regioncam.files.outputs import OutputError
+
+with extra("eval"):
+    from torchmetrics import Metric
 
 __all__ = ["Progress"]
 
+_log = logging.getLogger(__name__)
 _SHARE = 0.01  # of the time may go into saving
 _LEAST = 0.5  # seconds between saves
+
+
+class _Counts(TypedDict):
+    """What a file holds: the names of the photos that are counted, and the states of the metrics."""
+
+    names: list[str]
+    states: dict[str, dict[str, Tensor]]
 
 
 class Progress:
@@ -39,18 +52,18 @@ class Progress:
         done: the names of the photos that earlier sessions counted.
 
     Raises:
-        UsageError: another process is running the same evaluation; or an interrupted run has counted photos, and
+        ValueError: another process is running the same evaluation; or an interrupted run has counted photos, and
             ``resume`` is False; or a file is broken.
     """
 
     def __init__(
-        self, home: Path, settings: Mapping[str, Any], metrics: Mapping[str, Metric], worker: Worker, *, resume: bool
+        self, home: Path, settings: Mapping[str, object], metrics: Mapping[str, Metric], worker: Worker, *, resume: bool
     ) -> None:
         self.settings = json.loads(json.dumps(settings))
         key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
         self.folder, self.metrics, self.worker = home / f"evaluate-{key}", metrics, worker
         self._lock = contextlib.ExitStack()
-        self._before: list[dict[str, Any]] = []
+        self._before: list[_Counts] = []
         names, session, token = worker.from_first(lambda: self._open(resume))
         self._writer = None if token is None else Writer(self.folder, token, worker.rank)
         self._file = f"{session:06d}-{worker.rank}.pt"
@@ -61,35 +74,37 @@ class Progress:
     def _open(self, resume: bool) -> tuple[list[str], int, str | None]:
         """Return the names that are already counted, this session's number, and its token if the folder can be used."""
         try:
-            self._lock.enter_context(locked(self.folder, "evaluate: progress in"))
+            self._lock.enter_context(locked(self.folder, "progress"))
             record = Record.read(self.folder)
             run = next(iter(record.of("evaluate")), Run("evaluate", self.settings))
             self._before = [self._load(record, name) for name in sorted(run.results) if record.exists(name)]
             names = [name for content in self._before for name in content["names"]]
             if names and not resume:
-                raise UsageError(
-                    f"an interrupted run of this command has counted {len(names):,} photos. Pass --resume to continue, "
-                    f"or delete {self.folder} to start again."
+                raise ArgumentError(
+                    f"an interrupted run with these settings has counted {len(names):,} photos. Pass ",
+                    Argument("resume", True),
+                    f" to continue, or delete {self.folder} to start again.",
                 )
             token = record.begin(run, {}, self.worker.count)
-        except UsageError:
+        except ValueError:
             self.close()
             raise
         except OutputError as error:
-            say(f"Progress cannot be kept, so --resume will not work: {error}", error=True)
+            self._before = []  # as their photos are counted again
+            _log.warning("Progress cannot be kept, and resumed: %s", error)
             return [], 0, None
         if resume:
-            say(f"{len(names):,} photos are already counted.", error=True)
+            _log.warning("%s photos are already counted.", f"{len(names):,}")
         return names, len(run.sessions), token
 
-    def _load(self, record: Record, name: str) -> dict[str, Any]:
+    def _load(self, record: Record, name: str) -> _Counts:
         path = self.folder / name
         try:
             if not record.is_as_written(name, record.listing()):
                 raise ValueError("it has changed since it was written")
-            content: dict[str, Any] = torch.load(path, weights_only=True)
+            content: _Counts = torch.load(path, weights_only=True)
         except Exception as error:
-            raise UsageError(f"{path}: cannot be read ({error}). Delete the folder and start again.") from error
+            raise ValueError(f"{path}: cannot be read ({error}). Delete the folder and start again.") from error
         return content
 
     def add(self, name: str) -> None:
@@ -103,7 +118,7 @@ class Progress:
             try:
                 self._writer.write(self._file, content.getvalue())
             except (OutputError, ValueError) as error:
-                say(f"Progress is no longer kept: {error}", error=True)
+                _log.warning("Progress is no longer kept: %s", error)
                 self._writer = None
             self._saved = time.monotonic()
             self._cost = self._saved - start
@@ -121,12 +136,12 @@ class Progress:
         self.worker.gather(None)  # no other worker is still saving
         if self.worker.rank > 0:
             return
-        with contextlib.suppress(UsageError, OSError):
+        with contextlib.suppress(ValueError, OSError):
             record = Record.read(self.folder)
             for run in record.of("evaluate"):
                 record.remove(run)
                 if run.writing:
-                    record.end(run.writing["token"])
+                    record.end(run.writing.token)
             if not record.runs:
                 (self.folder / LOCK).unlink()
         self.close()
@@ -137,3 +152,9 @@ class Progress:
     def close(self) -> None:
         """Let other runs use the folder."""
         self._lock.close()
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -2,10 +2,10 @@
 
 import hashlib
 import sys
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.nn import Module
@@ -20,12 +20,12 @@ _PACKAGES = ("torch", "captum", "numpy")
 _IF_USED = ("torchvision", "timm", "transformers")
 
 
-def provenance(command_line: list[str], **more: Any) -> dict[str, Any]:
+def provenance(more: Mapping[str, object]) -> dict[str, object]:
     """Return what a record or a file of scores says of its origin, as JSON values.
 
     Args:
-        command_line: the command and its arguments.
-        more: what else is known, such as ``model``, ``weights``, ``layers``, ``device`` and ``settings``.
+        more: what else is known, such as ``command_line`` (default: this process's), ``model``, ``weights``,
+            ``layers``, ``device`` and ``settings``.
     """
     versions = {"captum_regioncam": captum_regioncam.__version__} | {name: metadata.version(name) for name in _PACKAGES}
     versions |= {
@@ -34,7 +34,7 @@ def provenance(command_line: list[str], **more: Any) -> dict[str, Any]:
     return {
         "written_by": f"{MARK} {versions['captum_regioncam']}",
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command_line": command_line,
+        "command_line": sys.argv,
         "python": sys.version.split()[0],
         "versions": versions,
         **more,

@@ -11,24 +11,18 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-from filelock import FileLock, Timeout
-
-from captum_regioncam.cli.usage import UsageError
 from captum_regioncam.evaluation.runs.writer import journal_of, noted_in, unfinished_of
 from captum_regioncam.files.inputs import read_json
-from captum_regioncam.files.outputs import OutputError, check_output, write_whole
+from captum_regioncam.files.outputs import OutputError, write_whole
 from captum_regioncam.files.stamps import Stamp, as_stamp, is_as_written, is_regular
 
-__all__ = ["LOCK", "RECORD", "Listing", "Record", "Run", "check_named", "locked", "written_below"]
+__all__ = ["RECORD", "Listing", "Record", "Run", "Session"]
 
 RECORD = ".captum_regioncam.json"
-LOCK = ".captum_regioncam.lock"
 _FORMAT = 1
 _LARGEST = 1 << 28  # bytes of a record: millions of results
 _MOST_PROCESSES = 4096
@@ -37,6 +31,41 @@ _LONGEST = 7 * 24 * 3600  # seconds after which a session on another host has en
 
 Listing = Mapping[str, Sequence[Stamp]]
 """The names that are listed, with their stamps; without any, if what was there has changed or gone."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """The session of a run that is writing.
+
+    Attributes:
+        token: in the names of its journals.
+        processes: how many there are.
+        host, pid: where the first of them runs.
+        since: when it began, in seconds since 1970.
+    """
+
+    token: str
+    processes: int
+    host: str
+    pid: int
+    since: int
+
+    def is_alive(self) -> bool:
+        """Return whether the session may still be running."""
+        if self.host != socket.gethostname():
+            return time.time() - self.since < _LONGEST
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except OSError:
+            pass
+        return True
+
+    def files(self, folder: Path) -> list[Path]:
+        """Return the session's journals and unfinished files."""
+        ranks = range(self.processes)
+        return [of(folder, self.token, rank) for rank in ranks for of in (journal_of, unfinished_of)]
 
 
 @dataclass
@@ -49,35 +78,18 @@ class Run:
         sessions: the provenance of each session, at most the last 100.
         results: for each file that the run wrote, by its path below the folder, its stamp; several where the process
             was killed while it replaced the file, and none where somebody changed it before the settings did.
-        writing: the session that has not ended: its ``token`` and ``processes``, its ``host``, ``pid`` and ``since``.
+        writing: the session that has not ended.
     """
 
     command: str
-    settings: dict[str, Any]
-    sessions: list[dict[str, Any]] = field(default_factory=list)
+    settings: dict[str, object]
+    sessions: list[dict[str, object]] = field(default_factory=list)
     results: dict[str, list[Stamp]] = field(default_factory=dict)
-    writing: dict[str, Any] | None = None
+    writing: Session | None = None
 
-    def is_alive(self) -> bool:
-        """Return whether the session that has not ended may still be running."""
-        if self.writing is None:
-            return False
-        if self.writing["host"] != socket.gethostname():
-            return time.time() - float(self.writing["since"]) < _LONGEST
-        try:
-            os.kill(self.writing["pid"], 0)
-        except ProcessLookupError:
-            return False
-        except OSError:
-            pass
-        return True
-
-    def files(self, folder: Path) -> list[Path]:
-        """Return the journals and the unfinished files of the session that has not ended."""
-        if self.writing is None:
-            return []
-        ranks = range(self.writing["processes"])
-        return [of(folder, self.writing["token"], rank) for rank in ranks for of in (journal_of, unfinished_of)]
+    def is_writing(self) -> bool:
+        """Return whether a session of the run may still be running."""
+        return self.writing is not None and self.writing.is_alive()
 
 
 @dataclass
@@ -92,7 +104,7 @@ class Record:
         """Read a folder's record and the journals that it names; without a record, there are no runs.
 
         Raises:
-            UsageError: there is a file of that name that is not a record.
+            ValueError: there is a file of that name that is not a record.
         """
         path = folder / RECORD
         if not os.path.lexists(path):
@@ -105,11 +117,11 @@ class Record:
                 raise ValueError(f"its format is {content['format']!r}, and this version reads {_FORMAT}")
             runs = [_as_run(item) for item in content["runs"]]
             for run in runs:
-                for journal in run.files(folder)[::2]:
+                for journal in run.writing.files(folder)[::2] if run.writing else ():
                     for name, stamp in noted_in(journal):
                         run.results.setdefault(_inside(name), []).append(stamp)
         except (OSError, ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
-            raise UsageError(
+            raise ValueError(
                 f"{path}: is not a record that this package can read ({error}). Choose another folder."
             ) from error
         return cls(folder, runs)
@@ -167,27 +179,24 @@ class Record:
                 if not self.exists(name):
                     del run.results[name]
 
-    def begin(self, run: Run, session: dict[str, Any], processes: int = 1) -> str:
+    def begin(self, run: Run, session: Mapping[str, object], processes: int = 1) -> str:
         """Add a session to a run, save, and return the session's token."""
-        self._settle([other for other in self.runs if other is run or not other.is_alive()])
+        self._settle([other for other in self.runs if other is run or not other.is_writing()])
         if run not in self.runs:
             self.runs.append(run)
         token = secrets.token_hex(8)
-        run.sessions = [*run.sessions, session][-_MOST_SESSIONS:]
-        run.writing = {
-            "token": token, "processes": processes, "host": socket.gethostname(), "pid": os.getpid(),
-            "since": int(time.time()),
-        }  # fmt: skip
+        run.sessions = [*run.sessions, dict(session)][-_MOST_SESSIONS:]
+        run.writing = Session(token, processes, socket.gethostname(), os.getpid(), int(time.time()))
         self.save()
         return token
 
-    def end(self, token: str, **outcome: Any) -> None:
+    def end(self, token: str, **outcome: object) -> None:
         """End a session: note its outcome, and drop runs that have no results left.
 
         Raises:
             OutputError: somebody removed the record meanwhile, or it cannot be written.
         """
-        run = next((run for run in self.runs if run.writing and run.writing["token"] == token), None)
+        run = next((run for run in self.runs if run.writing and run.writing.token == token), None)
         if run is None:
             raise OutputError(f"{self.folder}: its record {RECORD} was removed meanwhile.")
         run.sessions[-1] |= outcome
@@ -214,96 +223,39 @@ class Record:
 
     def _settle(self, runs: list[Run]) -> None:
         """End the sessions of runs: take their journals into the record, and only then remove them."""
-        runs = [run for run in runs if run.writing is not None]
-        for run in runs:
+        sessions = [run.writing for run in runs if run.writing]
+        for run in (run for run in runs if run.writing):
             for name, stamps in run.results.items():
                 latest = [stamp for stamp in stamps if is_as_written(self.folder / name, [stamp])]
                 run.results[name] = (latest or stamps)[-1:]
-        if runs:
+        if sessions:
             self.save()
-        for run in runs:
-            for path in run.files(self.folder):
+        for session in sessions:
+            for path in session.files(self.folder):
                 with contextlib.suppress(OSError):
                     path.unlink(missing_ok=True)
+        for run in runs:
             run.writing = None
 
     def _has_record(self, part: PurePosixPath) -> bool:
         return os.path.lexists(self.folder / part / RECORD)
 
 
-@contextmanager
-def locked(folder: Path, option: str, wait: float = 0) -> Iterator[None]:
-    """Create a folder if it is missing, and keep other processes of this package from changing its record.
-
-    Args:
-        folder: the folder.
-        option: what the user calls it, for errors.
-        wait: how many seconds to wait for another process.
-
-    Raises:
-        UsageError: another process holds the lock for longer.
-        OutputError: the folder cannot be written to.
-    """
-    path = folder / LOCK
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if os.path.lexists(path) and (not is_regular(path) or path.lstat().st_size):  # ours is always empty
-            raise UsageError(f"{option} {folder}: {path} is not this package's. Choose another folder.")
-        lock = FileLock(path)
-        lock.acquire(timeout=wait)
-    except Timeout:
-        raise UsageError(
-            f"{option} {folder}: another run is writing to it. Wait for it, or choose another folder."
-        ) from None
-    except OSError as error:
-        raise OutputError(f"{option} {folder}: cannot be written to ({error.strerror or error}).") from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def check_named(path: Path) -> None:
-    """Check a file that the user names as an output: it is no result that a record lists; see :func:`check_output`.
-
-    Raises:
-        OutputError: it is, or cannot be written.
-    """
-    check_output(path)
-    target = Path(os.path.realpath(path))
-    if target in written_below(target.parent):
-        raise OutputError(f"{path}: is a result of another run; choose another name.")
-
-
-def written_below(folder: Path) -> set[Path]:
-    """Return the real paths of the files in a folder that are as a record, in it or above it, lists them."""
-    real = Path(os.path.realpath(folder))
-    found: set[Path] = set()
-    for home in (real, *real.parents):
-        with contextlib.suppress(UsageError):
-            record = Record.read(home)
-            listing = record.listing()
-            inside = (name for name in listing if (home / name).parent == real)
-            found |= {home / name for name in inside if record.is_as_written(name, listing)}
-    return found
-
-
-def _as_run(item: dict[str, Any]) -> Run:
+def _as_run(item: object) -> Run:
     """Check what a record says of a run; a record may come from anybody."""
+    if not isinstance(item, dict):
+        raise ValueError("a run is no dict")
     run = Run(**item)
     if not (isinstance(run.command, str) and isinstance(run.settings, dict) and isinstance(run.sessions, list)):
         raise ValueError("a run has no command, settings or sessions")
     run.results = {_inside(name): [as_stamp(value) for value in stamps] for name, stamps in run.results.items()}
-    if run.writing is not None:
-        bytes.fromhex(run.writing["token"])
-        run.writing = {
-            "token": run.writing["token"],
-            "processes": min(int(run.writing["processes"]), _MOST_PROCESSES),
-            "host": str(run.writing["host"]),
-            "pid": min(int(run.writing["pid"]), 1 << 30),
-            "since": int(run.writing["since"]),
-        }
+    run.writing = None if item.get("writing") is None else _as_session(**item["writing"])
     return run
+
+
+def _as_session(token: str, processes: int, host: str, pid: int, since: int) -> Session:
+    bytes.fromhex(token)
+    return Session(token, min(int(processes), _MOST_PROCESSES), str(host), min(int(pid), 1 << 30), int(since))
 
 
 def _inside(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Seeds: a photo's maps, and the formats of the files that hold them, one module each.
+"""Seeds: a photo's maps, and the formats of the files that hold them, one module each. The files are always ``.npy``.
 
 To add a format, write a module like :mod:`~captum_regioncam.evaluation.seeds.clip_es`, with two functions:
 
@@ -8,15 +8,15 @@ To add a format, write a module like :mod:`~captum_regioncam.evaluation.seeds.cl
   arrays are views that may be larger than the file, so ``unpack`` neither copies nor converts them. ``load_seed`` does
   that, and checks every value. ``keys`` are the classes given to ``load_seed``, for formats that do not hold them.
 
-Then add the module to ``FORMATS``. ``load_seed`` takes the first format that unpacks a file, so no two may recognise
-the same content. ``--format`` offers it too: describe it in that option's help, in ``save_seed`` and in
-``docs/how-to/seeds.md``. ``tests/evaluation/seeds/test_seeds.py`` tests every format; say there how its pipeline reads
-it.
+Then add the module to ``FORMATS``, and to ``NEED_PHOTOS`` if its files may lack the photo's size or class.
+``load_seed`` takes the first format that unpacks a file, so no two may recognise the same content. ``--format`` offers
+it too: describe it in that option's help, in ``save_seed`` and in ``docs/how-to/seeds.md``.
+``tests/evaluation/seeds/test_seeds.py`` tests every format; say there how its pipeline reads it.
 """
 
 from collections.abc import Mapping
 
-__all__ = ["FORMATS"]
+__all__ = ["FORMATS", "NEED_PHOTOS"]
 
 FORMATS: Mapping[str, str] = {
     "irn": f"{__name__}.irn",
@@ -25,3 +25,5 @@ FORMATS: Mapping[str, str] = {
     "wsol": f"{__name__}.wsol",
 }
 """For each format's name, the module that packs and unpacks it. Modules are imported when they are used."""
+NEED_PHOTOS = ("psa", "wsol")
+"""Formats that do not always hold the photo's size or class."""

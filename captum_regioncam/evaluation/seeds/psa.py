@@ -1,4 +1,8 @@
-"""The format of PSA, SEAM, MCTformer and S2C: a dict of an (H, W) array for each class, counted from 0."""
+"""The format of PSA, SEAM, MCTformer and S2C: a dict of an (H, W) array for each class, counted from 0.
+
+What PSA's CRF writes (``label_maps/psa_crf.py``) looks the same, but counts from 1, as it has the background
+as 0. It is no seed.
+"""
 
 from collections.abc import Sequence
 from typing import Any

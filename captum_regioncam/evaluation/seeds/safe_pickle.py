@@ -7,7 +7,7 @@ from typing import Any
 __all__ = ["MOST_KEYS", "Named", "Source", "StepReader", "checked_key", "of_type"]
 
 MOST_KEYS = 65_536
-"""A seed's classes are lower."""
+"""The classes of a seed are below this number, and there are not more of them."""
 
 _VALUES = {
     "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES",
@@ -93,7 +93,7 @@ class StepReader:
             del stack[start:]
             return items
 
-        steps: Iterator[tuple[Any, Any, Any]] = pickletools.genops(source)  # type: ignore[arg-type]
+        steps: Iterator[tuple[Any, Any, Any]] = pickletools.genops(source)  # type: ignore[arg-type]  # it only reads
         for opcode, argument, _ in steps:
             self._steps -= 1
             if self._steps < 0:

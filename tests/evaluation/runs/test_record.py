@@ -18,14 +18,15 @@ from made_datasets import NAMES, ColourNet, everything, make_folder, make_voc
 from PIL import Image
 
 import captum_regioncam
-from captum_regioncam.cli import explain as explain_command
-from captum_regioncam.cli import seeds as seeds_command
-from captum_regioncam.cli.usage import UsageError
 from captum_regioncam.evaluation import load_seed, save_seed
+from captum_regioncam.evaluation.explanations import writing as explaining
 from captum_regioncam.evaluation.runs.folder import ResultFolder, held, recorded
-from captum_regioncam.evaluation.runs.record import RECORD, Record, Run, locked, written_below
+from captum_regioncam.evaluation.runs.locks import locked
+from captum_regioncam.evaluation.runs.record import RECORD, Record, Run, Session
 from captum_regioncam.evaluation.runs.workers import Worker
 from captum_regioncam.evaluation.runs.writer import Writer
+from captum_regioncam.evaluation.runs.written import written_below
+from captum_regioncam.evaluation.seeds import writing as seeding
 from captum_regioncam.files.outputs import OutputError, fits
 
 pytestmark = pytest.mark.usefixtures("colour_factory")
@@ -399,11 +400,11 @@ def test_a_record_that_is_no_file_and_a_lock_that_is_not_ours():
     Path("b").mkdir()
     Path("b", RECORD).symlink_to("/etc/passwd")
     for folder in ("a", "b"):
-        with pytest.raises(UsageError, match="is not a record"):
+        with pytest.raises(ValueError, match="is not a record"):
             Record.read(Path(folder))
     Path("c").mkdir()
     Path("c/.captum_regioncam.lock").write_text("mine")
-    with pytest.raises(UsageError, match="is not this package's"), locked(Path("c"), "--output"):
+    with pytest.raises(ValueError, match="is not this package's"), locked(Path("c"), "output"):
         pass
     assert Path("c/.captum_regioncam.lock").read_text() == "mine"
 
@@ -449,7 +450,7 @@ def test_a_process_that_was_killed_before_its_first_result_leaves_nothing():
     token = Record(folder, []).begin(Run("seeds", {}), {})
     (folder / f".captum_regioncam-{token}-0.jsonl").write_text('["a.npy", 1, 2, ""]\n')  # noted, but not there yet
     (folder / f".captum_regioncam-{token}-0.tmp").write_bytes(b"a")
-    again = ResultFolder("--output", folder, "seeds", {"scale": 2}, ["a.npy"])
+    again = ResultFolder("output", folder, "seeds", {"scale": 2}, ["a.npy"])
     with held([again], Worker(), {}, resume=False) as [results]:
         results.write("a.npy", b"b")
     assert sorted(os.listdir("out")) == [RECORD, ".captum_regioncam.lock", "a.npy"]
@@ -495,8 +496,8 @@ def test_runs_that_are_alive_keep_their_journals():
     Record.read(Path("out")).end(first)
     record = Record.read(Path("out"))
     assert sorted(record.runs[0].results) == ["a.png", "b.png"]
-    assert Run("explain", {}, writing={"host": "elsewhere", "since": time.time() - 60}).is_alive()
-    assert not Run("explain", {}, writing={"host": "elsewhere", "since": time.time() - 1e6}).is_alive()
+    for seconds, alive in ((60, True), (1e6, False)):
+        assert Session("a", 1, "elsewhere", 1, int(time.time() - seconds)).is_alive() is alive
     record.remove(record.runs[0])
     record.runs.clear()
     record.save()
@@ -577,7 +578,7 @@ def test_explain_commands_in_one_folder_at_a_time(monkeypatch):
     for name in ("a.png", "b.png"):
         photo(name)
     command = ["explain", "a.png", *EXPLAIN, "--output", "maps"]
-    encode, ran = explain_command.encode_figure, []
+    encode, ran = explaining.encode_figure, []
 
     def meanwhile(figure, path):
         if not ran:
@@ -586,7 +587,7 @@ def test_explain_commands_in_one_folder_at_a_time(monkeypatch):
         return encode(figure, path)
 
     with monkeypatch.context() as patched:
-        patched.setattr(explain_command, "encode_figure", meanwhile)
+        patched.setattr(explaining, "encode_figure", meanwhile)
         assert run(*command) == 1  # the other command was faster with a_cam.png
     assert ran == [0]
     assert explained(Path("maps")) == ["a_cam.png", "b_cam.png"]
@@ -641,13 +642,13 @@ def test_links_and_write_protected_results_stay(seeds):
 
 
 def test_a_record_that_is_removed_meanwhile(seeds, capsys, monkeypatch):
-    visit = seeds_command.visit
+    do = seeding.run
 
     def removed(*arguments, **options):
-        result = visit(*arguments, **options)
+        result = do(*arguments, **options)
         Path("out", RECORD).unlink()
         return result
 
-    monkeypatch.setattr(seeds_command, "visit", removed)
+    monkeypatch.setattr(seeding, "run", removed)
     assert run("seeds", "voc", "--root", seeds, *VOC_MODEL, *SMALL, "--output", "out") == 2
     assert "out: its record .captum_regioncam.json was removed meanwhile." in capsys.readouterr().err

@@ -15,12 +15,14 @@ from made_datasets import NAMES, ColourNet, make_folder, make_ilsvrc, make_voc
 from PIL import Image
 from places import TESTS
 
-from captum_regioncam.cli import evaluate as evaluate_command
-from captum_regioncam.cli import seeds as seeds_command
-from captum_regioncam.cli.usage import UsageError
+from captum_regioncam.cli.evaluate import PROGRESS
 from captum_regioncam.evaluation import load_seed
 from captum_regioncam.evaluation.runs import progress
-from captum_regioncam.evaluation.runs.workers import Worker, visit
+from captum_regioncam.evaluation.runs.job import Job
+from captum_regioncam.evaluation.runs.job import run as run_job
+from captum_regioncam.evaluation.runs.workers import Worker
+from captum_regioncam.evaluation.scoring import masks
+from captum_regioncam.evaluation.seeds import writing as seeding
 from captum_regioncam.files.outputs import OutputError
 
 pytestmark = pytest.mark.usefixtures("colour_factory")
@@ -123,7 +125,7 @@ def test_evaluate_interrupted_and_resumed_counts_every_photo_once(how, before, a
         "--method",
         "layer-cam,region-cam",
     ]
-    saved = evaluate_command.PROGRESS.absolute()
+    saved = PROGRESS.absolute()
     child = process(*command, "--json", "resumed.json", workers=before)
     _, err = interrupted(child, how, lambda: list(saved.glob("*/[!.]*.pt")))
     assert not Path("resumed.json").exists(), "finished before it was interrupted"
@@ -147,18 +149,18 @@ def test_progress_of_an_interrupted_evaluation(capsys, monkeypatch):
     command = ["evaluate", "folder", "--root", root, *MODEL, *SMALL, "--size", "32", "--batch", "1"]
     monkeypatch.setattr(progress, "_LEAST", 0)
     monkeypatch.setattr(progress, "_SHARE", 1e9)
-    counted, count = [], evaluate_command.SegmentationMetric.update
+    counted, count = [], masks.SegmentationMetric.update
 
     def stop(self, *arguments):
         if len(counted) == 5:
             raise KeyboardInterrupt
         counted.append(count(self, *arguments))
 
-    monkeypatch.setattr(evaluate_command.SegmentationMetric, "update", stop)
+    monkeypatch.setattr(masks.SegmentationMetric, "update", stop)
     assert run(*command) == 130
     assert capsys.readouterr().err.endswith("Run the same command with --resume to continue from here.\n")
-    monkeypatch.setattr(evaluate_command.SegmentationMetric, "update", count)
-    assert len(list(evaluate_command.PROGRESS.glob("*/*.pt"))) == 1
+    monkeypatch.setattr(masks.SegmentationMetric, "update", count)
+    assert len(list(PROGRESS.glob("*/*.pt"))) == 1
     # Another command has its own progress; this one's is dropped, or gone on with.
     assert run(*command, "--contrast", "1", "--resume") == 0
     assert "0 photos are already counted" in capsys.readouterr().err
@@ -166,15 +168,15 @@ def test_progress_of_an_interrupted_evaluation(capsys, monkeypatch):
     err = capsys.readouterr().err
     assert "5 photos are already counted" in err
     assert "7/7" in err
-    assert not evaluate_command.PROGRESS.exists()
+    assert not PROGRESS.exists()
     assert run(*command, "--json", "anew.json") == 0
     assert scores_in("resumed.json") == scores_in("anew.json")
     counted.clear()
-    monkeypatch.setattr(evaluate_command.SegmentationMetric, "update", stop)
+    monkeypatch.setattr(masks.SegmentationMetric, "update", stop)
     assert run(*command) == 130
-    monkeypatch.setattr(evaluate_command.SegmentationMetric, "update", count)
+    monkeypatch.setattr(masks.SegmentationMetric, "update", count)
     assert run(*command) == 2
-    assert "an interrupted run of this command has counted 5 photos. Pass --resume" in capsys.readouterr().err
+    assert "an interrupted run with these settings has counted 5 photos. Pass --resume" in capsys.readouterr().err
 
 
 def test_a_run_never_goes_on_with_other_weights(capsys):
@@ -190,7 +192,7 @@ def test_progress_that_is_broken(capsys, monkeypatch):
     root = make_folder(Path("data"))
     command = ["evaluate", "folder", "--root", root, *MODEL, "--size", "32", "--resume"]
     stopped_before_the_scores(monkeypatch, *command)
-    [counts] = evaluate_command.PROGRESS.glob("*/*.pt")
+    [counts] = PROGRESS.glob("*/*.pt")
     counts.write_bytes(b"half")
     capsys.readouterr()
     assert run(*command) == 2
@@ -238,7 +240,7 @@ def test_other_seeds_in_the_same_folder_are_not_mixed(capsys, monkeypatch):
     monkeypatch.setattr(progress, "_LEAST", 0)
     monkeypatch.setattr(progress, "_SHARE", 1e9)
     assert run(*seeds) == 0
-    load, loaded = evaluate_command.load_seed, []
+    load, loaded = masks.load_seed, []
 
     def stop(*arguments):
         if len(loaded) == 3:
@@ -247,7 +249,7 @@ def test_other_seeds_in_the_same_folder_are_not_mixed(capsys, monkeypatch):
         return loaded[-1]
 
     with monkeypatch.context() as patched:
-        patched.setattr(evaluate_command, "load_seed", stop)
+        patched.setattr(masks, "load_seed", stop)
         assert run(*command, "--no-flip") == 2  # an option of maps
         assert run(*command) == 130
     for path in Path("seeds").glob("*.*"):
@@ -268,6 +270,22 @@ def test_evaluate_where_nothing_can_be_kept(capsys, monkeypatch):
     assert Path(".captum_regioncam").read_text() == "a file"
 
 
+def test_counts_that_cannot_be_continued_are_counted_anew(capsys, monkeypatch):
+    root = make_folder(Path("data"))
+    command = ["evaluate", "folder", "--root", root, *MODEL, "--size", "32"]
+    assert run(*command, "--json", "whole.json") == 0
+    stopped_before_the_scores(monkeypatch, *command)
+
+    def full(*arguments):
+        raise OutputError("the disk is full")
+
+    monkeypatch.setattr(progress.Record, "begin", full)
+    capsys.readouterr()
+    assert run(*command, "--resume", "--json", "again.json") == 0
+    assert "Progress cannot be kept" in capsys.readouterr().err
+    assert scores_in("again.json") == scores_in("whole.json")
+
+
 def test_readers_and_batches_change_nothing(monkeypatch):
     root = make_voc(Path("data"), [f"photo_{number:03d}" for number in range(12)])
     for index in (2, 7):  # of another size than their neighbours
@@ -285,22 +303,38 @@ def test_readers_and_batches_change_nothing(monkeypatch):
         np.testing.assert_allclose(one.high_res, four.high_res, rtol=0, atol=1e-4)
 
 
-def visited(names, load=lambda number: number, fails=(), batch=1, **options):
-    """Visit numbers; return the batches that were computed, what was kept, and the failures."""
-    batches, kept = [], {}
+class Tens(Job):
+    """Numbers times ten, in batches that are noted; some fail."""
 
-    def compute(numbers):
-        batches.append(list(numbers))
-        if set(numbers) & set(fails):
+    def __init__(self, names, load, fails, batch, done, alike):
+        self.names, self.batch, self.batches, self.kept = names, batch, [], {}
+        self.load, self.fails, self.done, self.kind = load, fails, done, alike
+
+    def reader(self):
+        return self.load
+
+    def is_done(self, number):
+        return number in self.done
+
+    def alike(self, item):
+        return self.kind(item)
+
+    def compute(self, items):
+        self.batches.append(list(items))
+        if set(items) & set(self.fails):
             raise ValueError("no such mount")
-        return [10 * number for number in numbers]
+        return [10 * number for number in items]
 
-    def keep(number, photo, result):
-        assert result == 10 * photo
-        kept[number] = result
+    def keep(self, number, item, result):
+        assert result == 10 * item
+        self.kept[number] = result
 
-    failures = visit(names, Worker(), load, compute, keep, batch=batch, **options)
-    return batches, kept, failures
+
+def visited(names, load=lambda number: number, fails=(), batch=1, done=(), alike=lambda number: None):
+    """Do a job of numbers; return the batches that were computed, what was kept, and the failures."""
+    job = Tens(names, load, fails, batch, done, alike)
+    failures = run_job(job, Worker())
+    return job.batches, job.kept, failures
 
 
 def test_groups_of_neighbours_are_always_the_same():
@@ -333,10 +367,10 @@ def test_a_worker_that_gets_nowhere_ends_early_and_the_others_count():
             raise OSError("no such mount")
         return number
 
-    with pytest.raises(UsageError, match=r"the first 10 photos of a process all failed, one of them with: no such mo"):
+    with pytest.raises(ValueError, match=r"the first 10 photos of a process all failed, one of them with: no such mo"):
         visited([str(number) for number in range(20)], load)
     assert seen == list(range(10))
-    with pytest.raises(UsageError, match=r"all photos failed, one of them with: no such mount"):
+    with pytest.raises(ValueError, match=r"all photos failed, one of them with: no such mount"):
         visited([str(number) for number in range(7)], load)
     # Where an earlier run got on, the broken photos that it left do not stop this one.
     _, kept, failures = visited([str(number) for number in range(20)], load, done={19})
@@ -350,7 +384,7 @@ def test_set_up_that_fails_in_one_worker_ends_all():
     def fail():
         raise OSError("no such mount")
 
-    with pytest.raises(UsageError, match="no such mount"):
+    with pytest.raises(ValueError, match="no such mount"):
         Worker().together(fail)
     assert Worker().together(lambda: 3) == 3
 
@@ -391,7 +425,7 @@ def test_torchrun_writes_every_seed_once():
 def test_ctrl_c_says_how_to_go_on(capsys, monkeypatch):
     root = make_voc(Path("data"))
     command = ["seeds", "voc", "--root", root, *VOC_MODEL, *SMALL, "--output", "seeds"]
-    encode, encoded = seeds_command.encode_seed, []
+    encode, encoded = seeding.encode_seed, []
 
     def interrupt(*arguments):
         if len(encoded) == 2:
@@ -399,12 +433,12 @@ def test_ctrl_c_says_how_to_go_on(capsys, monkeypatch):
         encoded.append(encode(*arguments))
         return encoded[-1]
 
-    monkeypatch.setattr(seeds_command, "encode_seed", interrupt)
+    monkeypatch.setattr(seeding, "encode_seed", interrupt)
     assert run(*command) == 130
     err = capsys.readouterr().err
     assert err.endswith("captum-regioncam seeds: stopped. Run the same command with --resume to continue from here.\n")
     assert "Traceback" not in err
-    monkeypatch.setattr(seeds_command, "encode_seed", encode)
+    monkeypatch.setattr(seeding, "encode_seed", encode)
     assert len(list(Path("seeds").glob("[!.]*.npy"))) == 2
     assert run(*command, "--resume") == 0
     assert "4/4" in capsys.readouterr().err  # the bar counts what was left to do

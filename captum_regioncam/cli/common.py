@@ -1,0 +1,65 @@
+"""What several commands do with their options: the network, the data set, and what failed."""
+
+from collections.abc import Collection, Mapping
+
+import torch
+
+from captum_regioncam.cli.options import Called, DataOptions, MapOptions, NetworkOptions
+from captum_regioncam.cli.terminal import say
+from captum_regioncam.cli.usage import UsageError
+from captum_regioncam.evaluation.classifier import Classifier
+from captum_regioncam.evaluation.datasets import open_dataset
+from captum_regioncam.evaluation.datasets.base import PhotoDataset
+from captum_regioncam.evaluation.models import usable_device
+
+__all__ = ["check_contrast", "check_size", "classifier_of", "data_of", "readers_of", "report_failures"]
+
+
+def check_size(network: NetworkOptions) -> None:
+    """Check that a given size has an effect."""
+    if network.size and network.resize == "keep":
+        raise UsageError("--size: cannot be used with --resize keep; also pass --resize squash, short or crop.")
+
+
+def check_contrast(called: Called, methods: Collection[str]) -> None:
+    """Check that a given contrast has an effect."""
+    if "region-cam" not in methods and "contrast" in called.given:
+        raise UsageError("--contrast: applies only to region-cam, which --method does not name.")
+
+
+def classifier_of(network: NetworkOptions, called: Called) -> Classifier:
+    """Build the network, on its device, and say so if its weights are random."""
+    classifier = Classifier.load(
+        network.model,
+        network.weights,
+        size=network.size,
+        mean=network.mean,
+        std=network.std,
+        resize=network.resize,
+        device=usable_device(network.device),
+    )
+    if network.weights == "none":
+        say(f"captum-regioncam {called.command}: the weights are random (--weights none).", error=True)
+    return classifier
+
+
+def data_of(data: DataOptions, *, ground_truth: bool) -> PhotoDataset:
+    """Open the data set."""
+    return open_dataset(
+        data.dataset, data.root, split=data.split, labels_from=data.labels_from, ground_truth=ground_truth
+    )
+
+
+def readers_of(maps: MapOptions, network: NetworkOptions) -> int:
+    """Return how many processes read photos ahead. On a CPU, they would cost the network the time that they save."""
+    if maps.readers is not None:
+        return maps.readers
+    return 0 if not torch.cuda.is_available() or str(network.device).startswith("cpu") else 4
+
+
+def report_failures(failures: Mapping[str, str], total: int, what: str) -> None:
+    """Print what failed, and why."""
+    if failures:
+        say(f"{len(failures)} of {total} {what}:", error=True)
+        for name, reason in failures.items():
+            say(f"  {reason if name in reason else f'{name}: {reason}'}", error=True)

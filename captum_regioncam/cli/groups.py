@@ -1,0 +1,127 @@
+"""Groups of options that several commands have."""
+
+import argparse
+
+from captum_regioncam.cli import values
+from captum_regioncam.evaluation.datasets import LAYOUTS
+from captum_regioncam.evaluation.protocol import DEFAULT_MODEL, RESIZES, Protocol
+from captum_regioncam.evaluation.titles import TITLES
+
+__all__ = ["add_maps", "add_methods", "add_network", "add_photos", "add_resume", "add_threshold"]
+
+
+def add_photos(parser: argparse.ArgumentParser, dataset: str) -> None:
+    """Add the options for the data set."""
+    parser.add_argument("--root", required=True, metavar="DIR", help=LAYOUTS[dataset].description)
+    if split := LAYOUTS[dataset].split:
+        parser.add_argument("--split", default=split, metavar="NAME", help="default: %(default)s")
+    else:
+        parser.set_defaults(split=None)
+    if LAYOUTS[dataset].labels_from:
+        parser.add_argument(
+            "--labels-from", "--labels", choices=("xml", "mask"), default=LAYOUTS[dataset].labels_from,
+            help="where the classes come from; default: %(default)s",
+        )  # fmt: skip
+    else:
+        parser.set_defaults(labels_from=None)
+    parser.add_argument("--limit", type=values.positive, metavar="N", help="only the first N photos")
+
+
+def add_network(parser: argparse.ArgumentParser, protocol: Protocol) -> None:
+    """Add the options for the network and for its input."""
+    group = parser.add_argument_group("network")
+    group.add_argument(
+        "--model", default=DEFAULT_MODEL, metavar="NAME",
+        help="%(default)s (default), torchvision:resnet50, timm:NAME, or package.module:factory",
+    )  # fmt: skip
+    group.add_argument("--weights", metavar="FILE", help="a checkpoint, or 'none'; default: the model's own")
+    group.add_argument("--layers", type=values.comma, metavar="A,B,C", help="dotted names; default: the stages found")
+    group.add_argument("--size", type=values.positive, metavar="N", help="input side in pixels; default: the model's")
+    group.add_argument(
+        "--mean", type=values.numbers(3), metavar="R,G,B", help="of pixels in [0, 1]; default: the model's"
+    )
+    group.add_argument("--std", type=values.numbers(3, above_zero=True), metavar="R,G,B", help="likewise")
+    group.add_argument(
+        "--resize", choices=list(RESIZES), default=protocol.resize,
+        help="squash the whole photo to N x N, bring its short side to N, crop its centre, or keep its size; default: "
+        "%(default)s",
+    )  # fmt: skip
+    group.add_argument(
+        "--contrast", type=values.above_zero, default=3.0, metavar="C",
+        help="power that Region-CAM's maps are raised to; 1 gives the plain mean of the layers' maps; default: "
+        "%(default)g",
+    )  # fmt: skip
+    group.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 ...; default: cuda if available")
+
+
+def add_maps(parser: argparse.ArgumentParser, protocol: Protocol, of_masks: bool = True) -> None:
+    """Add the options for making maps."""
+    add_network(parser, protocol)
+    scales = ",".join(f"{scale:g}" for scale in protocol.scales)
+    group = parser.add_argument_group("maps")
+    group.add_argument(
+        "--scales", type=values.numbers(None, above_zero=True), default=list(protocol.scales), metavar="S,S,...",
+        help=f"scales of the network's input; their maps are added; default: {scales}",
+    )  # fmt: skip
+    group.add_argument(
+        "--flip", action=argparse.BooleanOptionalAction, default=protocol.flip,
+        help=f"also add the maps of the mirrored photo; default: {'--flip' if protocol.flip else '--no-flip'}",
+    )  # fmt: skip
+    if of_masks:  # boxes are compared on a square, where every map is stretched
+        group.add_argument(
+            "--upsample", choices=("irn", "photo"), default=protocol.upsample,
+            help="upsample maps to the next multiples of 16 and crop them to the photo, as IRN does, or upsample them "
+            "straight to the photo's size; default: %(default)s",
+        )  # fmt: skip
+        group.add_argument(
+            "--normalize", choices=("max", "minmax"), default=protocol.normalize,
+            help="divide each map by its maximum, or stretch it from its minimum to its maximum; default: %(default)s",
+        )  # fmt: skip
+    else:
+        parser.set_defaults(upsample=protocol.upsample, normalize=protocol.normalize)
+    group.add_argument(
+        "--batch", type=values.positive, default=protocol.batch, metavar="N",
+        help="number of neighbouring photos that go through the network together if their inputs have the same size; "
+        "default: %(default)s",
+    )  # fmt: skip
+    group.add_argument(
+        "--readers", type=values.whole, metavar="N",
+        help="number of processes that read photos ahead; default: 0 on the CPU, 4 with a GPU",
+    )  # fmt: skip
+
+
+def add_methods(parser: argparse.ArgumentParser) -> None:
+    """Add the option for one or several methods."""
+    parser.add_argument(
+        "--method", type=values.names_among(list(TITLES)), action=_Extend, default=["region-cam"], metavar="A,B",
+        help=f"one or more of {', '.join(TITLES)}; default: region-cam. CAM and Grad-CAM use only the last layer",
+    )  # fmt: skip
+
+
+def add_threshold(parser: argparse.ArgumentParser) -> None:
+    """Add the option for the background threshold."""
+    parser.add_argument(
+        "--threshold", type=values.fraction, default=0.15, metavar="T",
+        help="background threshold; default: %(default)s",
+    )  # fmt: skip
+
+
+def add_resume(parser: argparse.ArgumentParser) -> None:
+    """Add the option to continue."""
+    parser.add_argument("--resume", action="store_true", help="continue where the same command was interrupted")
+
+
+class _Extend(argparse.Action):
+    """Collect the values of an option from each time it is given, in place of its default."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        found = values if isinstance(values, list) else [values]
+        before = getattr(namespace, self.dest)
+        before = [] if before is self.default else before
+        setattr(namespace, self.dest, list(dict.fromkeys([*before, *found])))

@@ -1,0 +1,1 @@
+"""Pictures of photos and their maps, in a folder."""

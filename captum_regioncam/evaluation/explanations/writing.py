@@ -1,0 +1,233 @@
+"""Photos explained: for each a picture of it and its maps, in a folder that keeps a record."""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from torch import Tensor
+
+from captum_regioncam.errors import reason_of
+from captum_regioncam.evaluation.classifier import Classifier
+from captum_regioncam.evaluation.explanations.names import MANIFEST, all_names, npy_name, overlay_name, picture_names
+from captum_regioncam.evaluation.explanations.photos import photos_in
+from captum_regioncam.evaluation.explanations.pictures import encode_maps, figure_of, probabilities_of
+from captum_regioncam.evaluation.layer_choice import check_layers, choose_layers
+from captum_regioncam.evaluation.methods import Attribute, Method, as_attribute, make_method, named_methods
+from captum_regioncam.evaluation.runs import shared_folder
+from captum_regioncam.evaluation.runs.provenance import checkpoint_of, device_name, provenance
+from captum_regioncam.evaluation.runs.record import RECORD
+from captum_regioncam.evaluation.runs.writer import Writer
+from captum_regioncam.extras import extra
+from captum_regioncam.files.outputs import OutputError, encode_figure
+from captum_regioncam.files.photos import encode_image, read_photo
+from captum_regioncam.files.text import printable
+from captum_regioncam.pictures import overlay as laid_over
+from captum_regioncam.stages.finder import Stages
+
+with extra("demo"):
+    from tqdm import tqdm
+
+__all__ = ["Explanations", "write_explanations"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Explanations:
+    """What :func:`write_explanations` did.
+
+    Attributes:
+        folder: where the pictures are.
+        images: for each photo the path of its ``picture``, and its ``classes`` with index, name and probability.
+        failures: {photo: reason} of those that failed, and of folders that could not be read.
+
+    Example::
+
+        >>> Explanations(Path("maps"), images={}, failures={"cat.jpg": "no such file."}).record.as_posix()
+        'maps/.captum_regioncam.json'
+    """
+
+    folder: Path
+    images: Mapping[str, Mapping[str, object]]
+    failures: Mapping[str, str]
+
+    @property
+    def record(self) -> Path:
+        """The folder's record: which files were written, by whom, and from what."""
+        return self.folder / RECORD
+
+
+def write_explanations(
+    classifier: Classifier,
+    images: Iterable[str],
+    output: str | os.PathLike[str] = ".",
+    *,
+    methods: Iterable[Method] | Mapping[str, Method] = ("region-cam",),
+    targets: Sequence[str | int] = (),
+    layers: Sequence[str] | None = None,
+    contrast: float = 3.0,
+    save_npy: bool = False,
+    overlay: bool = False,
+    show_progress: bool = True,
+    about: Mapping[str, object] | None = None,
+) -> Explanations:
+    """For each photo, write a picture of it and its maps. One that fails does not stop the others.
+
+    Args:
+        classifier: the network.
+        images: files, and folders of them.
+        output: the folder for NAME_cam.png, and for manifest.json, which says what is in each.
+        methods: see :func:`evaluate`.
+        targets: classes by number or name. Default: the likeliest.
+        layers: dotted names of the layers that methods given by name read. Default: the stages found.
+        contrast: of the method "region-cam".
+        save_npy: also write NAME_cam.npy: float32 (methods, classes, height, width), at the photo's size.
+        overlay: also write NAME_METHOD_CLASS.png: the map over the photo, at its size.
+        show_progress: show a bar if there are several photos.
+        about: more for the record to say of where the pictures come from, as JSON values.
+
+    Raises:
+        ArgumentError: there is no such class or layer, a folder has no photos, or something is in the way in
+            ``output``.
+        OSError: the files cannot be written.
+
+    Example::
+
+        >>> classifier = Classifier.load("torchvision:resnet18", "none", size=64)
+        >>> explained = write_explanations(classifier, ["photos/images"], "explained", targets=["tabby"])
+        >>> len(explained.images), explained.failures
+        (4, {})
+    """
+    folder = Path(output)
+    named = named_methods(methods)
+    photos, failures = photos_in(images)
+    classes = list(dict.fromkeys(classifier.class_index(str(target)) for target in targets))
+    check_layers(classifier, layers)
+    explainer = _Explainer(classifier, named, classes, layers, contrast)
+    names = picture_names(photos, folder)
+    settings: Mapping[str, object] = {
+        **classifier.settings, "resize": classifier.resize, "contrast": contrast, "method": list(named),
+        "layers": layers, "target": list(map(str, targets)),
+    }  # fmt: skip
+    origin = provenance(
+        {
+            "model": classifier.settings["model"],
+            "checkpoint": checkpoint_of(classifier.model, classifier.weights),
+            "device": device_name(classifier.device),
+            "precision": "float32",
+            **(about or {}),
+            "settings": settings,
+        }
+    )
+    start = time.monotonic()
+    planned = list(all_names(names.values(), list(named), classes, save_npy=save_npy, overlay=overlay))
+    inputs = set(map(os.path.realpath, photos))
+    writer = shared_folder.begin(folder, "explain", planned, inputs, settings, origin)
+    explained: dict[str, Mapping[str, object]] = {}
+
+    def outcome() -> dict[str, object]:
+        return {"photos": len(explained), "seconds": round(time.monotonic() - start, 1)}
+
+    try:
+        for photo in tqdm(photos, unit="photo", disable=len(photos) == 1 or not show_progress):
+            try:
+                found = explainer(photo)
+                _write(writer, names[photo], found, classifier, printable(Path(photo).name), save_npy, overlay)
+                picture = folder / names[photo]
+                explained[photo] = {"picture": str(picture), "classes": found.described(classifier)}
+                seen = ", ".join(map(classifier.class_name, found.probabilities))
+                _log.info("%s: %s -> %s", photo, seen, picture)
+            except (OutputError, BrokenPipeError):  # the next pictures, or lines, would fail as well
+                raise
+            except Exception as error:
+                failures[photo] = reason_of(error)
+    except BaseException:
+        with suppress(ValueError, OutputError):
+            shared_folder.end(writer, outcome())
+        raise
+    manifest = None
+    if explained or MANIFEST in writer.stamps:  # an old one would pass for this run's
+        of_layers = {"layers": explainer.stages.describe().split(", ")} if explainer.stages else {}
+        content = origin | of_layers | outcome() | {"images": explained, "failures": failures}
+        manifest = MANIFEST, (json.dumps(content, indent=1) + "\n").encode()
+    shared_folder.end(writer, outcome(), manifest)
+    return Explanations(folder, explained, failures)
+
+
+@dataclass(frozen=True)
+class _Explained:
+    """A photo's maps.
+
+    Attributes:
+        pixels: (height, width, 3) what the network sees.
+        maps: for each method (K, *grid).
+        probabilities: of the K classes.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    maps: Mapping[str, Tensor]
+    probabilities: Mapping[int, float]
+
+    def described(self, classifier: Classifier) -> list[dict[str, object]]:
+        return [
+            {"index": index, "name": classifier.class_name(index), "probability": round(p, 6)}
+            for index, p in self.probabilities.items()
+        ]
+
+
+@dataclass
+class _Explainer:
+    """Explains photos; the layers are chosen with the first of them."""
+
+    classifier: Classifier
+    methods: Mapping[str, Method]
+    targets: Sequence[int]
+    layers: Sequence[str] | None
+    contrast: float
+    stages: Stages | None = None
+    attributions: dict[str, Attribute] = field(default_factory=dict)
+
+    def __call__(self, photo: str) -> _Explained:
+        seen, fitted = self.classifier.fit(read_photo(photo))
+        x = self.classifier.preprocess(fitted).to(self.classifier.device)
+        probabilities = probabilities_of(self.classifier, x)
+        classes = list(self.targets) or [int(probabilities.argmax())]
+        self.attributions = self.attributions or {name: self._made(method, x) for name, method in self.methods.items()}
+        maps = {name: attribute(x, [classes])[0] for name, attribute in self.attributions.items()}
+        return _Explained(np.asarray(seen), maps, {index: float(probabilities[index]) for index in classes})
+
+    def _made(self, method: Method, x: Tensor) -> Attribute:
+        if not isinstance(method, str):
+            return as_attribute(method)
+        self.stages = self.stages or choose_layers(self.classifier, self.layers, x)
+        return make_method(method, self.classifier.model, self.stages, x, contrast=self.contrast)
+
+
+def _write(
+    writer: Writer,
+    picture: str,
+    found: _Explained,
+    classifier: Classifier,
+    title: str,
+    save_npy: bool,
+    overlay: bool,
+) -> None:
+    """Write a photo's files."""
+    figure = figure_of(classifier, found.pixels, found.maps, found.probabilities, title)
+    writer.write(picture, encode_figure(figure, Path(picture)))
+    if save_npy:
+        height, width, _ = found.pixels.shape
+        writer.write(npy_name(picture), encode_maps(found.maps, (height, width)))
+    if overlay:
+        for method, maps in found.maps.items():
+            for index, one in zip(found.probabilities, maps, strict=True):
+                image = Image.fromarray(laid_over(found.pixels, one))
+                writer.write(overlay_name(picture, method, index), encode_image(image))

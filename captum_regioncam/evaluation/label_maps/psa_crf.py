@@ -1,0 +1,75 @@
+"""Dense CRF of scores, as PSA refines its seeds (Ahn and Kwak, CVPR 2018)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from captum_regioncam.evaluation.label_maps.dense_crf import import_crf, inference
+from captum_regioncam.evaluation.label_maps.strategy import Strategy
+from captum_regioncam.evaluation.seeds.files import encode_arrays
+from captum_regioncam.evaluation.seeds.seed import Seed
+
+__all__ = ["PsaCrf", "crf_scores"]
+
+
+@dataclass(frozen=True)
+class PsaCrf(Strategy):
+    """Refined scores, {0: background, class + 1: map}, at each of several powers of the background.
+
+    These are no seeds, whose classes are counted without the background, though :func:`load_seed` reads them as such.
+    """
+
+    alphas: Sequence[float] = (4.0, 24.0)
+
+    has_overlays = False
+
+    def settings(self) -> dict[str, object]:
+        """Return what the files depend on."""
+        return {"crf": "psa", "confident": None, "alphas": list(self.alphas)}
+
+    def files(self, name: str) -> list[str]:
+        """Return a path for each power: alpha-A/NAME.npy."""
+        return [f"alpha-{alpha:g}/{name}.npy" for alpha in self.alphas]
+
+    def contents(self, seed: Seed, photo: Image.Image | None, *, overlay: bool) -> list[bytes]:
+        """Return the scores for each power."""
+        keys, high_res = seed.keys.numpy(), seed.high_res
+        if not len(keys):  # all is background
+            scores = [np.ones((1, *high_res.shape[1:]), dtype=np.float32)] * len(self.alphas)
+        elif photo is None:
+            raise ValueError("has no photo.")
+        else:
+            scores = [crf_scores(photo, high_res, alpha) for alpha in self.alphas]
+        labels = [0, *(keys + 1).tolist()]
+        return [encode_arrays(dict(zip(labels, of_alpha, strict=True))) for of_alpha in scores]
+
+
+def crf_scores(photo: Image.Image, high_res: npt.NDArray[Any], alpha: float) -> npt.NDArray[np.float32]:
+    """Refine the scores of a seed as PSA does (Ahn and Kwak, CVPR 2018, infer_cls.py).
+
+    The background's score is (1 - the highest map) to the power of ``alpha``. A higher ``alpha`` gives less background.
+
+    Args:
+        photo: RGB.
+        high_res: (K, height, width) in [0, 1], at least one map.
+        alpha: PSA uses a low one (4) and a high one (24).
+
+    Returns:
+        (K + 1, height, width) in [0, 1], the background first.
+
+    Raises:
+        ImportError: pydensecrf2 is not installed.
+
+    Example::
+
+        >>> crf_scores(photo, np.random.rand(1, 375, 500), alpha=4).shape
+        (2, 375, 500)
+    """
+    maps = np.asarray(high_res, dtype=np.float32)
+    background = (1 - maps.max(0, keepdims=True)) ** alpha
+    unary = import_crf().utils.unary_from_softmax(np.concatenate([background, maps]))
+    return inference(photo, unary, len(maps) + 1, sxy=80, srgb=13)

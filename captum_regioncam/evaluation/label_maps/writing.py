@@ -1,0 +1,193 @@
+"""``write_label_maps``: the strategy that its arguments name, for each seed of a folder."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from captum_regioncam.errors import Argument, ArgumentError
+from captum_regioncam.evaluation.datasets.base import PhotoData
+from captum_regioncam.evaluation.label_maps import CRFS
+from captum_regioncam.evaluation.label_maps.best_threshold import best_threshold
+from captum_regioncam.evaluation.label_maps.dense_crf import import_crf
+from captum_regioncam.evaluation.label_maps.irn_crf import ConfidentCrf, IrnCrf
+from captum_regioncam.evaluation.label_maps.job import LabelMaps
+from captum_regioncam.evaluation.label_maps.psa_crf import PsaCrf
+from captum_regioncam.evaluation.label_maps.strategy import Strategy
+from captum_regioncam.evaluation.label_maps.threshold import Threshold
+from captum_regioncam.evaluation.runs.folder import recorded
+from captum_regioncam.evaluation.runs.job import first
+from captum_regioncam.evaluation.runs.provenance import provenance
+from captum_regioncam.evaluation.runs.record import RECORD
+from captum_regioncam.evaluation.runs.workers import workers
+from captum_regioncam.evaluation.seeds import NEED_PHOTOS
+from captum_regioncam.evaluation.seeds.reading import SeedReader, recorded_data, seeds_in
+
+__all__ = ["WrittenLabelMaps", "strategy_of", "write_label_maps"]
+
+
+@dataclass(frozen=True)
+class WrittenLabelMaps:
+    """What :func:`write_label_maps` did.
+
+    Attributes:
+        folder: where the label maps are.
+        names: of all seeds.
+        failures: {name: reason} of the seeds that failed.
+        threshold: the background threshold; None if none was used.
+        best_miou: with ``threshold="best"``, the mIoU at the best threshold, in [0, 1].
+        unscored: {name: reason} of the seeds that failed while the best threshold was sought.
+
+    Example::
+
+        >>> WrittenLabelMaps(Path("labels"), names=["2007_000032"], failures={}, threshold=0.3).record.as_posix()
+        'labels/.captum_regioncam.json'
+    """
+
+    folder: Path
+    names: Sequence[str]
+    failures: Mapping[str, str]
+    threshold: float | None = None
+    best_miou: float | None = None
+    unscored: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def record(self) -> Path:
+        """The folder's record: which files were written, by whom, and from what."""
+        return self.folder / RECORD
+
+
+def write_label_maps(
+    seeds: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    threshold: float | Literal["best"] = 0.15,
+    crf: str | None = None,
+    confident: tuple[float, float] | None = None,
+    alphas: Sequence[float] = (4.0, 24.0),
+    overlay: str | os.PathLike[str] | None = None,
+    data: PhotoData | None = None,
+    names: Sequence[str] | None = None,
+    limit: int | None = None,
+    resume: bool = False,
+    show_progress: bool = True,
+    about: Mapping[str, object] | None = None,
+) -> WrittenLabelMaps:
+    """Write a label map for each seed of a folder: each pixel's best class, or the background.
+
+    Processes that torchrun started share the seeds.
+
+    Args:
+        seeds: the folder of NAME.npy, in any format.
+        output: the folder for NAME.png, with VOC's palette; with ``crf="psa"`` for alpha-A/NAME.npy.
+        threshold: no map is above it where the background is; in [0, 1]. "best" takes the one with the highest mIoU
+            against the masks of ``data``.
+        crf: "irn" refines each label map as IRN does; "psa" writes the refined maps themselves, {0: background,
+            class + 1: map}, for training PSA and SEAM, to a folder for each of ``alphas``. Needs the extra "crf".
+        confident: with ``crf="irn"``: instead of one threshold, two. Pixels below the first are background, those above
+            the second have a class, and 255 marks the rest, as for IRN's training, which uses (0.05, 0.3).
+        alphas: with ``crf="psa"``: powers of the background.
+        overlay: a folder for pictures of the labels over the photos.
+        data: the photos, with masks if ``threshold`` is "best". Default: what the seeds' record names.
+        names: of the seeds. Default: all in and below the folder, except what another run wrote into a folder inside.
+        limit: only the first so many seeds.
+        resume: continue where the same call was interrupted.
+        show_progress: show a bar.
+        about: more for the record to say of where the label maps come from, as JSON values.
+
+    Raises:
+        ArgumentError: there are no seeds, arguments do not go together, or something is in the way in ``output``.
+        ValueError: all seeds failed.
+        ImportError: ``crf`` needs a package that is not installed.
+        OSError: the files cannot be written.
+
+    Example::
+
+        >>> written = write_label_maps("seeds", "labels", threshold=0.3, show_progress=False)
+        >>> len(written.failures), sorted(path.name for path in written.folder.glob("*.png"))[0]
+        (0, '2007_000001.png')
+    """
+    folder = Path(seeds)
+    if not folder.is_dir():
+        raise ArgumentError(Argument("seeds", folder), ": no such folder of seeds.")
+    best = threshold == "best"
+    if best and (confident or crf == "psa"):
+        raise ArgumentError(
+            Argument("threshold", threshold), ": is used neither for confident labels nor by PSA's CRF."
+        )
+    strategy = strategy_of(0.15 if threshold == "best" else threshold, crf, confident, alphas)
+    places = _checked_places(folder, Path(output), None if overlay is None else Path(overlay), strategy)
+    names = first(sorted(seeds_in(folder)) if names is None else names, limit)
+    if not names:
+        inside = sorted(path.parent.name for path in folder.glob(f"*/{RECORD}"))
+        others = f" Seeds may be in {', '.join(inside)}, which have records of their own." if inside else ""
+        raise ArgumentError(Argument("seeds", folder), f": has no seeds (NAME.npy).{others}")
+    with workers() as worker:
+        settings = worker.together(lambda: recorded(folder)) or {}
+        wanted = best or overlay or strategy.needs_photo or settings.get("format") in NEED_PHOTOS
+        if data is None and wanted:
+            data = worker.together(partial(recorded_data, folder, ground_truth=best))
+        at: float | None = None if threshold == "best" else threshold
+        miou: float | None = None
+        unscored: dict[str, str] = {}
+        if best:
+            at, miou, unscored = best_threshold(SeedReader(folder, names, data), worker, show_progress)
+            strategy = strategy_of(at, crf, confident, alphas)
+        labels = LabelMaps(folder, *places, strategy, data)
+        session = provenance({**_origin(data), "made_of": settings or None, **(about or {})})
+        failures = labels.write(names, worker, session, resume=resume, show_progress=show_progress)
+    used = at if "threshold" in strategy.settings() else None
+    return WrittenLabelMaps(places[0], names, failures, used, miou, unscored)
+
+
+def strategy_of(
+    threshold: float = 0.15,
+    crf: str | None = None,
+    confident: tuple[float, float] | None = None,
+    alphas: Sequence[float] = (4.0, 24.0),
+) -> Strategy:
+    """Return the strategy that arguments name; see :func:`write_label_maps`.
+
+    Raises:
+        ArgumentError: they do not go together.
+        ImportError: pydensecrf2 is needed, and not installed.
+    """
+    if not 0 <= threshold <= 1:
+        raise ArgumentError(Argument("threshold", threshold), ": expects a number from 0 to 1.")
+    if confident and crf != "irn":
+        raise ArgumentError(Argument("confident"), ": requires ", Argument("crf", "irn"), ".")
+    if crf is None:
+        return Threshold(threshold)
+    if crf not in CRFS:
+        raise ArgumentError(Argument("crf", crf), f": expects one of {', '.join(CRFS)}.")
+    import_crf()
+    if crf == "psa":
+        return PsaCrf(list(alphas))
+    return ConfidentCrf(*confident) if confident else IrnCrf(threshold)
+
+
+def _origin(data: PhotoData | None) -> dict[str, object]:
+    source = getattr(data, "source", {})
+    return {name: source.get(name) for name in ("dataset", "split")} if source else {}
+
+
+def _checked_places(seeds: Path, output: Path, overlay: Path | None, strategy: Strategy) -> tuple[Path, Path | None]:
+    for argument, path in (("output", output), ("overlay", overlay)):
+        if path and path.resolve() == seeds.resolve():
+            raise ArgumentError(Argument(argument, path), ": is the folder of the seeds; choose another.")
+    if overlay and overlay.resolve() == output.resolve():
+        raise ArgumentError(
+            Argument("overlay", overlay), ": is the folder of ", Argument("output"), "; choose another."
+        )
+    if overlay and not strategy.has_overlays:
+        raise ArgumentError(
+            Argument("overlay"),
+            ": cannot be used with ",
+            Argument("crf", "psa"),
+            ", which writes scores and no label maps.",
+        )
+    if not strategy.has_overlays and output.resolve().is_relative_to(seeds.resolve()):
+        raise ArgumentError(Argument("output", output), ": is inside the folder of the seeds; choose another.")
+    return output, overlay

@@ -1,0 +1,78 @@
+"""A network tried on noise before the first photo, and the layers that the methods read: those named, or the stages."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from captum_regioncam.errors import Argument, ArgumentError, reason_of
+from captum_regioncam.evaluation.classifier import Classifier, nearest
+from captum_regioncam.stages.finder import Stages, find_stages
+
+__all__ = ["check_layers", "choose_layers", "probe_of", "tried"]
+
+
+def choose_layers(classifier: Classifier, layers: Sequence[str] | None = None, x: Tensor | None = None) -> Stages:
+    """Return the named layers, or else the stages found, with the reshape_transform that the model's layout needs.
+
+    Args:
+        classifier: the network.
+        layers: dotted names; None for the stages.
+        x: an input to find the stages with. Default: noise.
+
+    Raises:
+        ArgumentError: a layer has no such name; or none is named, and no stage is found.
+    """
+    check_layers(classifier, layers)
+    x = probe_of(classifier) if x is None else x
+    if layers is None:
+        try:
+            return find_stages(classifier.model, x)
+        except ValueError as error:
+            raise ArgumentError(
+                Argument("layers"), f": pass their names, since the network shows no stages. {error}"
+            ) from error
+    named = {name: classifier.model.get_submodule(name) for name in layers}
+    with contextlib.suppress(ValueError):
+        return Stages(named, find_stages(classifier.model, x).reshape_transform)
+    return Stages(named)
+
+
+def check_layers(classifier: Classifier, layers: Sequence[str] | None) -> None:
+    """Check that a network has the named layers.
+
+    Raises:
+        ArgumentError: it does not; the message gives the nearest names.
+    """
+    modules = dict(classifier.model.named_modules())
+    for name in layers or ():
+        if not name or name not in modules:
+            problem = f": the model has no such layer. {nearest(name, modules)}"
+            with contextlib.suppress(Exception):
+                problem += f" The stages are {find_stages(classifier.model, probe_of(classifier)).describe()}."
+            raise ArgumentError(Argument("layers", name), problem)
+
+
+def probe_of(classifier: Classifier) -> Tensor:
+    """Return noise of the network's input size, always the same: (1, 3, size, size)."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(1, 3, classifier.size, classifier.size, generator=generator).to(classifier.device)
+
+
+@contextlib.contextmanager
+def tried(classifier: Classifier) -> Iterator[Tensor]:
+    """Yield what :func:`probe_of` returns. Whatever the network raises on it becomes an error of the model."""
+    probe = probe_of(classifier)
+    try:
+        yield probe
+    except ArgumentError:
+        raise
+    except ValueError as error:
+        raise ArgumentError(reason_of(error)) from error
+    except Exception as error:
+        side = classifier.size
+        raise ArgumentError(
+            Argument("model"), f": fails on an input of 3 x {side} x {side} ({reason_of(error)}). Is ",
+            Argument("size"), " right?",
+        ) from error  # fmt: skip

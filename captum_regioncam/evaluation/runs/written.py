@@ -1,0 +1,35 @@
+"""Which files of a folder this package wrote, as the records in the folder and above it say."""
+
+import contextlib
+import os
+from pathlib import Path
+
+from captum_regioncam.evaluation.runs.record import Record
+from captum_regioncam.files.outputs import OutputError, check_output
+
+__all__ = ["check_named", "written_below"]
+
+
+def check_named(path: Path) -> None:
+    """Check a file that the user names as an output: it is no result that a record lists; see :func:`check_output`.
+
+    Raises:
+        OutputError: it is, or cannot be written.
+    """
+    check_output(path)
+    target = Path(os.path.realpath(path))
+    if target in written_below(target.parent):
+        raise OutputError(f"{path}: is a result of another run; choose another name.")
+
+
+def written_below(folder: Path) -> set[Path]:
+    """Return the real paths of the files in a folder that are as a record, in it or above it, lists them."""
+    real = Path(os.path.realpath(folder))
+    found: set[Path] = set()
+    for home in (real, *real.parents):
+        with contextlib.suppress(ValueError):
+            record = Record.read(home)
+            listing = record.listing()
+            inside = (name for name in listing if (home / name).parent == real)
+            found |= {home / name for name in inside if record.is_as_written(name, listing)}
+    return found

@@ -1,0 +1,1 @@
+"""Methods, or finished seeds, scored on photos with masks or boxes."""

@@ -1,0 +1,163 @@
+"""Maps, or seeds, against masks."""
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from captum_regioncam.evaluation.datasets.base import PhotoData, Sample, fingerprint_of, source_of
+from captum_regioncam.evaluation.metrics.pixels import PixelMetric
+from captum_regioncam.evaluation.metrics.segmentation import SegmentationMetric
+from captum_regioncam.evaluation.photo_maps import Photo, PhotoMaps
+from captum_regioncam.evaluation.runs.folder import recorded
+from captum_regioncam.evaluation.runs.report import Figures, computed, in_percent
+from captum_regioncam.evaluation.scoring.job import Maps, ScoreJob
+from captum_regioncam.evaluation.seeds.files import load_seed
+from captum_regioncam.evaluation.seeds.seed import Seed
+from captum_regioncam.extras import extra
+
+with extra("eval"):
+    from torchmetrics import Metric
+
+__all__ = ["MaskCounts", "MaskJob", "SeedJob"]
+
+
+class MaskCounts:
+    """mIoU of maps, and PxAP if there is one class."""
+
+    columns: ClassVar = {"miou": "mIoU", "best_miou": "best mIoU", "best_threshold": "at", "pxap": "PxAP"}
+    axis = "mIoU (%)"
+
+    def __init__(self, methods: Iterable[str], classes: Sequence[str], threshold: float) -> None:
+        self.title = f"mIoU (%) at threshold {threshold:g} and at the best"
+        self._names = ["background", *classes]
+        self._segmentation = {method: SegmentationMetric(len(classes), threshold) for method in methods}
+        self._pixels = {method: PixelMetric() for method in methods} if len(classes) == 1 else {}
+        self.metrics: dict[str, Metric] = {f"miou {method}": metric for method, metric in self._segmentation.items()}
+        self.metrics |= {f"pxap {method}": metric for method, metric in self._pixels.items()}
+
+    def add(self, cams: Maps, keys: Tensor, labels: npt.NDArray[np.uint8]) -> None:
+        """Count a photo's (K, height, width) maps of each method."""
+        if not all(maps.isfinite().all() for maps in cams.values()):
+            raise ValueError("the maps are not finite")
+        for method, maps in cams.items():
+            self._segmentation[method].update(maps, keys, labels)
+            if self._pixels and len(maps):
+                self._pixels[method].update(maps[0], labels)
+
+    def scores(self) -> Figures:
+        """Return the scores of all photos, for each method."""
+        scores: Figures = {}
+        for method, metric in self._segmentation.items():
+            result = computed(metric)
+            scores[method] = in_percent(result)
+            for name in ("per_class", "best_per_class"):
+                values = in_percent(dict(zip(self._names, result[name], strict=True)))
+                scores[method][name] = values
+            if self._pixels:
+                scores[method] |= in_percent(computed(self._pixels[method]))
+        return scores
+
+
+class MaskJob(ScoreJob[Maps]):
+    """Maps against masks."""
+
+    def __init__(self, data: PhotoData, maps: PhotoMaps, contrast: float, threshold: float) -> None:
+        self.names, self.batch = data.names, maps.protocol.batch
+        self._data, self._maps = data, maps
+        self._counts = MaskCounts(maps.attributions, data.classes, threshold)
+        self.title, self.columns, self.axis = self._counts.title, self._counts.columns, self._counts.axis
+        self.metrics, self.description = self._counts.metrics, maps.description
+        self.settings, self.origin = maps.settings(data) | {"threshold": threshold}, maps.origin(data)
+        self.settings |= {"method": list(maps.attributions), "contrast": contrast}
+
+    def reader(self) -> Callable[[int], Photo]:
+        """Return a reader of the photos."""
+        return self._maps.reader(self._data)
+
+    def compute(self, items: list[Photo]) -> list[Maps]:
+        """Return the maps of each photo."""
+        boxes = [self._seen(photo.sample) for photo in items]
+        sizes = [(lower - upper, right - left) for left, upper, right, lower in boxes]
+        by_method = {method: self._maps.maps(method, items, sizes) for method in self._maps.attributions}
+        return [{method: found[index][0] for method, found in by_method.items()} for index in range(len(items))]
+
+    def count(self, sample: Sample, result: Maps) -> None:
+        """Count a photo's maps."""
+        left, upper, right, lower = self._seen(sample)
+        keys = torch.tensor(sample.keys, dtype=torch.long)
+        self._counts.add(result, keys, _mask(sample)[upper:lower, left:right])
+
+    def scores(self) -> Figures:
+        """Return the scores of all photos, for each method."""
+        return self._counts.scores()
+
+    def _seen(self, sample: Sample) -> tuple[int, int, int, int]:
+        return self._maps.classifier.seen_box(*sample.photo.size)
+
+
+class SeedJob(ScoreJob[Seed]):
+    """Seeds against masks."""
+
+    def __init__(self, data: PhotoData, folder: Path, threshold: float) -> None:
+        self.names = data.names
+        self._data, self._folder, self._method = data, folder, f"seeds in {folder}"
+        self._counts = MaskCounts([self._method], data.classes, threshold)
+        self.title, self.columns, self.axis = self._counts.title, self._counts.columns, self._counts.axis
+        self.metrics, self.description = self._counts.metrics, f"Seeds in {folder}"
+        source = source_of(data)
+        self.origin = {name: source.get(name) for name in ("dataset", "split")}
+        self.settings = {
+            "seeds": str(folder.resolve()), **source, "threshold": threshold, "made_of": recorded(folder),
+            "index": fingerprint_of(data.names, data.classes, getattr(data, "index_files", ())),
+            "files": _files_in(folder, data.names),
+        }  # fmt: skip
+
+    def reader(self) -> Callable[[int], Photo]:
+        """Return a reader of the photos."""
+        return _SampleReader(self._data)
+
+    def compute(self, items: list[Photo]) -> list[Seed]:
+        """Read each photo's seed."""
+        return [load_seed(self._folder / f"{photo.sample.name}.npy", photo.sample.keys or None) for photo in items]
+
+    def count(self, sample: Sample, result: Seed) -> None:
+        """Count a seed."""
+        mask = _mask(sample)
+        maps = torch.from_numpy(result.high_res) if len(result.keys) else torch.zeros(0, *mask.shape)
+        self._counts.add({self._method: maps}, result.keys, mask)
+
+    def scores(self) -> Figures:
+        """Return the scores of all photos, for each method."""
+        return self._counts.scores()
+
+
+@dataclass(frozen=True)
+class _SampleReader:
+    data: PhotoData
+
+    def __call__(self, number: int) -> Photo:
+        return Photo(self.data[number])
+
+
+def _mask(sample: Sample) -> npt.NDArray[np.uint8]:
+    if sample.labels is None:
+        raise ValueError("has no mask.")
+    return sample.labels
+
+
+def _files_in(folder: Path, names: Sequence[str]) -> str:
+    """Return a hash of the sizes and times of the seeds, so that other seeds are not counted with these."""
+    digest = hashlib.sha256()
+    for name in names:
+        with contextlib.suppress(OSError):
+            found = (folder / f"{name}.npy").stat()
+            digest.update(f"{name} {found.st_size} {found.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:16]

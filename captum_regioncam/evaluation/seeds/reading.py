@@ -1,0 +1,109 @@
+"""A folder of seeds: their names, what they were made from, and each seed with its photo."""
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from captum_regioncam.errors import Argument, ArgumentError
+from captum_regioncam.evaluation.datasets import LAYOUTS, open_dataset
+from captum_regioncam.evaluation.datasets.base import PhotoData, PhotoDataset, Sample
+from captum_regioncam.evaluation.runs.folder import recorded
+from captum_regioncam.evaluation.runs.record import RECORD
+from captum_regioncam.evaluation.seeds.files import load_seed
+from captum_regioncam.evaluation.seeds.seed import Seed
+
+__all__ = ["SeedItem", "SeedReader", "is_whole_seed", "recorded_data", "seeds_in"]
+
+_log = logging.getLogger(__name__)
+
+
+def seeds_in(folder: Path) -> Iterator[str]:
+    """Yield the names of the seeds in and below a folder, but not of what another run wrote into a folder inside it."""
+    for home, inside, files in os.walk(folder, onerror=_cannot_be_read):
+        inside[:] = [name for name in inside if not os.path.lexists(Path(home, name, RECORD))]
+        for file in files:
+            if file.endswith(".npy") and not file.startswith("."):
+                yield Path(home, file).relative_to(folder).as_posix().removesuffix(".npy")
+
+
+def _cannot_be_read(error: OSError) -> None:
+    _log.warning("%s: cannot be read (%s); the seeds in it are left out.", error.filename, error.strerror)
+
+
+def recorded_data(
+    seeds: Path, name: str | None = None, root: str | None = None, split: str | None = None, *, ground_truth: bool
+) -> PhotoDataset:
+    """Open the data set that seeds were made from, as their record says, or the one that is named.
+
+    Raises:
+        ArgumentError: there is no such record, or the data set cannot be opened.
+    """
+    settings = recorded(seeds) or {}
+    dataset, place = name or settings.get("dataset"), root or settings.get("root")
+    if not isinstance(dataset, str) or not isinstance(place, str) or dataset not in LAYOUTS:
+        raise ArgumentError(f"{seeds}: has no record that names the photos of the seeds; give ", Argument("data"), ".")
+    split = split or (str(settings["split"]) if settings.get("split") and dataset == settings.get("dataset") else None)
+    labels = settings.get("labels")
+    return open_dataset(
+        dataset, place, split=split, labels_from=str(labels) if labels and LAYOUTS[dataset].labels_from else None,
+        ground_truth=ground_truth,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SeedItem:
+    """A seed, and its sample if that was asked for."""
+
+    seed: Seed
+    sample: Sample | None
+
+
+@dataclass(frozen=True)
+class SeedReader:
+    """Reads the seeds of a folder, with the samples that they are of if there is a data set."""
+
+    folder: Path
+    names: Sequence[str]
+    data: PhotoData | None
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {name: number for number, name in enumerate(self.data.names)} if self.data else {}
+
+    def __call__(self, number: int) -> SeedItem:
+        """Read a seed, and its sample if there is a data set; they must fit."""
+        name = self.names[number]
+        sample = None
+        if self.data:
+            if name not in self._numbers:
+                raise ValueError(f"{name}: is not in the data set.")
+            sample = self.data[self._numbers[name]]
+        seed = load_seed(self.folder / f"{name}.npy", sample.keys or None if sample else None)
+        if self.data and (seed.keys >= len(self.data.classes)).any():
+            last = len(self.data.classes) - 1
+            raise ValueError(f"{name}: has class {int(seed.keys.max())}, but the data set's are 0 to {last}.")
+        size = (sample.photo.height, sample.photo.width) if sample else seed.high_res.shape[1:]
+        if not len(seed.keys):
+            if size == (1, 1):
+                raise ValueError(f"{name}: has no classes and therefore no size; give the seeds' data set.")
+            seed = Seed(seed.keys, seed.cam, np.zeros((0, *size), dtype=np.float32))
+        if seed.high_res.shape[1:] != size:
+            raise ValueError(
+                f"{name}: its maps are {seed.high_res.shape[1:]}, its photo is {size} (height, width). Give the data "
+                "set that the seeds were made from."
+            )
+        return SeedItem(seed, sample)
+
+
+def is_whole_seed(path: Path) -> bool:
+    """Return whether a seed can be read."""
+    try:
+        load_seed(path)
+    except ValueError:
+        return False
+    return True

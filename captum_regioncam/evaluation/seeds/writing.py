@@ -1,0 +1,186 @@
+"""Seeds of a data set's photos."""
+
+import logging
+import os
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from captum_regioncam.errors import Argument, ArgumentError
+from captum_regioncam.evaluation.classifier import Classifier
+from captum_regioncam.evaluation.datasets.base import PhotoData
+from captum_regioncam.evaluation.datasets.reading import checked_names
+from captum_regioncam.evaluation.methods import Method, named_methods
+from captum_regioncam.evaluation.multiscale import seed_grid
+from captum_regioncam.evaluation.photo_maps import Photo, PhotoMaps
+from captum_regioncam.evaluation.protocol import Protocol
+from captum_regioncam.evaluation.runs.folder import ResultFolder, Results, held
+from captum_regioncam.evaluation.runs.job import Job, first, run
+from captum_regioncam.evaluation.runs.provenance import provenance
+from captum_regioncam.evaluation.runs.record import RECORD
+from captum_regioncam.evaluation.runs.workers import workers
+from captum_regioncam.evaluation.seeds import FORMATS
+from captum_regioncam.evaluation.seeds.files import encode_seed
+from captum_regioncam.evaluation.seeds.reading import is_whole_seed
+from captum_regioncam.evaluation.seeds.seed import Seed
+from captum_regioncam.evaluation.titles import TITLES
+
+__all__ = ["WrittenSeeds", "write_seeds"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class WrittenSeeds:
+    """What :func:`write_seeds` did.
+
+    Attributes:
+        folder: where the seeds are.
+        names: of all photos.
+        failures: {name: reason} of the photos that failed and have no seed.
+
+    Example::
+
+        >>> WrittenSeeds(Path("seeds"), names=["2007_000032"], failures={}).record.as_posix()
+        'seeds/.captum_regioncam.json'
+    """
+
+    folder: Path
+    names: Sequence[str]
+    failures: Mapping[str, str]
+
+    @property
+    def record(self) -> Path:
+        """The folder's record: which files were written, by whom, and from what."""
+        return self.folder / RECORD
+
+
+def write_seeds(
+    classifier: Classifier,
+    data: PhotoData,
+    output: str | os.PathLike[str],
+    *,
+    method: Method | Mapping[str, Method] = "region-cam",
+    format: str = "irn",
+    protocol: Protocol | None = None,
+    layers: Sequence[str] | None = None,
+    contrast: float = 3.0,
+    limit: int | None = None,
+    resume: bool = False,
+    readers: int = 0,
+    show_progress: bool = True,
+    about: Mapping[str, object] | None = None,
+) -> WrittenSeeds:
+    """Write a seed for each photo: the maps of its classes, added over scales and flips.
+
+    A photo that fails does not stop the others. Processes that torchrun started share the photos.
+
+    Args:
+        classifier: the network; it must see whole photos, so its ``resize`` is not "crop".
+        data: the photos and their classes.
+        output: the folder for NAME.npy.
+        method: "region-cam" or another name; an attribution of this package or of Captum; or a function of (x, targets)
+            that returns (N, K, h, w) maps. {name: method} names it in the record.
+        format: "irn", "psa", "clip-es" or "wsol"; see :func:`save_seed`.
+        protocol: scales, flips, normalisation and upsampling. Default: IRN's for the layouts "voc" and "coco", and
+            otherwise one scale.
+        layers: dotted names of the layers that a method given by name reads. Default: the stages found.
+        contrast: of the method "region-cam".
+        limit: only the first so many photos.
+        resume: continue where the same call was interrupted.
+        readers: how many processes read photos ahead.
+        show_progress: show a bar.
+        about: more for the record to say of where the seeds come from, as JSON values.
+
+    Raises:
+        ArgumentError: the network does not suit the data or the method; or ``output`` has something of somebody else's,
+            or results of other settings, or of the same without ``resume``.
+        ValueError: all photos failed.
+        OSError: the files cannot be written.
+
+    Example::
+
+        >>> classifier = Classifier.load("torchvision:resnet18", "none", size=64)
+        >>> data = open_dataset("folder", "photos")
+        >>> written = write_seeds(classifier, data, "work/seeds", show_progress=False)
+        >>> len(written.failures), len(load_seed(written.folder / f"{data.names[0]}.npy").keys)
+        (0, 1)
+    """
+    [(name, chosen)] = named_methods(method if isinstance(method, Mapping) else [method]).items()
+    protocol = Protocol.of(data) if protocol is None else protocol
+    if (classifier.resize or protocol.resize) == "crop":
+        raise ArgumentError(
+            Argument("resize", "crop"), ": a seed covers the whole photo; choose squash, short or keep."
+        )
+    if format not in FORMATS:
+        raise ArgumentError(Argument("format", format), f": expects one of {', '.join(FORMATS)}.")
+
+    names = first(checked_names(data.names, "data.names", "the output's folder"), limit)
+
+    def prepare() -> PhotoMaps:
+        outputs = getattr(data, "outputs", None)
+        return PhotoMaps.of(classifier, {name: chosen}, protocol, layers=layers, contrast=contrast, outputs=outputs)
+
+    with workers() as worker:
+        maps = worker.together(prepare)
+        settings = maps.settings(data) | {"method": name, "contrast": contrast, "format": format}
+        folder = ResultFolder(
+            "output", Path(output), "seeds", settings, [f"{one}.npy" for one in names], is_whole=is_whole_seed
+        )
+        session = worker.together(lambda: provenance({**maps.origin(data), **(about or {})}))
+        with held([folder], worker, session, resume=resume) as [results]:
+            if worker.is_first:
+                over = f" over {', '.join(maps.layer_names)}" if maps.layer_names else ""
+                _log.info("%s%s\n%s", TITLES.get(name, name), over, maps.protocol)
+            job = _SeedJob(names, data, maps, name, format, results, readers)
+            failures = job.left | run(job, worker, show_progress=show_progress)
+    return WrittenSeeds(Path(output), names, failures)
+
+
+class _SeedJob(Job[Photo, Seed]):
+    """Writes seeds.
+
+    Attributes:
+        left: {name: reason} of the seeds that somebody changed; they stay as they are.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        data: PhotoData,
+        maps: PhotoMaps,
+        method: str,
+        format: str,
+        results: Results,
+        readers: int,
+    ) -> None:
+        self.names, self.batch, self.readers = names, maps.protocol.batch, readers
+        self._data, self._maps, self._method, self._format, self._results = data, maps, method, format, results
+        self.left = {file.removesuffix(".npy"): reason for file, reason in results.changed.items()}
+
+    def reader(self) -> Callable[[int], Photo]:
+        return self._maps.reader(self._data)
+
+    def is_done(self, number: int) -> bool:
+        return self._file(number) in self._results.done or self.names[number] in self.left
+
+    def alike(self, item: Photo) -> Hashable:
+        return item.input_shapes
+
+    def compute(self, items: list[Photo]) -> list[Seed]:
+        sizes = [(photo.sample.photo.height, photo.sample.photo.width) for photo in items]
+        found = self._maps.maps(self._method, items, sizes, [seed_grid(*size) for size in sizes])
+        return [_seed(photo, cam, high_res) for photo, (high_res, cam) in zip(items, found, strict=True)]
+
+    def keep(self, number: int, item: Photo, result: Seed) -> None:
+        self._results.write(self._file(number), encode_seed(result, self._format))
+
+    def _file(self, number: int) -> str:
+        return f"{self.names[number]}.npy"
+
+
+def _seed(photo: Photo, cam: Tensor, high_res: Tensor) -> Seed:
+    return Seed(torch.tensor(photo.sample.keys, dtype=torch.long), cam, high_res.numpy())
