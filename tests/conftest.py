@@ -3,8 +3,10 @@
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import matplotlib as mpl
@@ -31,21 +33,64 @@ def colour_factory(tmp_path, monkeypatch):
     sys.modules.pop("colour_factory", None)
 
 
+class Fork:
+    """A command that runs in a process of its own."""
+
+    def __init__(self, ask, pid):
+        self.ask, self.pid, self.result = ask, pid, None
+
+    def poll(self, wait=False):
+        """Return the exit status, or None while the command runs."""
+        if self.result is None:
+            self.result = self.ask("ended", self.pid, wait)
+        return self.result and self.result[0]
+
+    def communicate(self, timeout=None):
+        """Wait for the end; return what was printed, and the errors."""
+        deadline = timeout and time.monotonic() + timeout
+        while self.poll(wait=timeout is None) is None:
+            if time.monotonic() > deadline:
+                os.killpg(self.pid, signal.SIGKILL)
+                raise TimeoutError("the command hangs")
+            time.sleep(0.01)
+        return self.result[1:]
+
+    @property
+    def returncode(self):
+        return self.poll()
+
+
 @pytest.fixture(scope="session")
-def killed():
-    """A process that runs commands in forks of itself, and kills some of them."""
-    server = [sys.executable, str(Path(__file__).parent / "killed_commands.py")]
+def forked():
+    """Start commands at once: in forks of a process that has imported all that they need."""
+    server = [sys.executable, str(Path(__file__).parent / "forked_commands.py")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(server, env=environment, **pipes) as process:
 
-        def run(folder, arguments, killed_at):
-            process.stdin.write(json.dumps([os.path.abspath(folder), arguments, killed_at]) + "\n")
+        def ask(*request):
+            process.stdin.write(json.dumps(request) + "\n")
             process.stdin.flush()
             return json.loads(process.stdout.readline())
 
-        yield run
+        def start(*arguments, folder=".", **options):
+            options |= {"folder": os.path.abspath(folder), "arguments": list(map(str, arguments))}
+            return Fork(ask, ask("start", options))
+
+        yield start
         process.stdin.close()
+
+
+@pytest.fixture(scope="session")
+def killed(forked):
+    """Run a command to its end, or have it killed before one of its steps on disk: exit status, what was printed."""
+
+    def run(folder, arguments, killed_before):
+        fork = forked(*arguments, folder=folder, killed_before=killed_before)
+        printed = "".join(fork.communicate())
+        return fork.returncode, printed
+
+    return run
 
 
 @pytest.fixture

@@ -1,16 +1,12 @@
 """Photos of extreme sizes: the commands need a bounded amount of memory, and say what is too large or too narrow."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from commands import MODEL, run
 from made_datasets import make_folder
 from PIL import Image
-from places import TESTS
 
 SCRIPT = """
 import resource, sys
@@ -30,18 +26,16 @@ sys.exit(main(["explain", "thin.png", "flat.png", "huge.jpg", "--output", "out"]
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the limit is set from what Linux counts")
-def test_81_megapixels_and_lines_of_pixels_within_1500_megabytes(tmp_path):
+def test_81_megapixels_and_lines_of_pixels_within_1500_megabytes(tmp_path, forked):
     Image.new("RGB", (1, 5000), "red").save(tmp_path / "thin.png")
     Image.new("RGB", (5000, 1), "red").save(tmp_path / "flat.png")
     Image.linear_gradient("L").resize((9000, 9000)).convert("RGB").save(tmp_path / "huge.jpg")
-    places = os.pathsep.join([str(TESTS), *filter(None, sys.path)])
-    environment = os.environ | {"PYTHONPATH": places, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 1, done.stderr
-    assert done.stdout.splitlines()[-1].startswith("huge.jpg: ")
-    lines = done.stderr.splitlines()
+    (tmp_path / "script.py").write_text(SCRIPT)
+    fork = forked(folder=tmp_path, script=str(tmp_path / "script.py"))
+    out, err = fork.communicate(timeout=300)
+    assert fork.returncode == 1, err
+    assert out.splitlines()[-1].startswith("huge.jpg: ")
+    lines = err.splitlines()
     assert lines[-3:] == [
         "2 of 3 images failed:",
         "  thin.png: the photo has 1 x 5000 pixels, a ratio of 5000; at most 20 is possible. Crop the photo.",

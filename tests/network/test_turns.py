@@ -1,9 +1,6 @@
 """Threads, forked processes, and networks that run themselves again inside their forward pass."""
 
-import os
 import random
-import subprocess
-import sys
 import threading
 
 import pytest
@@ -90,17 +87,11 @@ def test_eight_threads_of_mixed_calls_answer_as_one():
     assert hooks_of(net) == hooks
 
 
-def test_a_forked_process_answers_whatever_other_threads_do():
-    script = TESTS / "fork_beside.py"
-    done = subprocess.run(
-        [sys.executable, script],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[1:] == [
+def test_a_forked_process_answers_whatever_other_threads_do(forked):
+    fork = forked(script=str(TESTS / "fork_beside.py"))
+    out, err = fork.communicate(timeout=240)
+    assert fork.returncode == 0, err
+    assert out.splitlines()[1:] == [
         "beside attribute: all the same",
         "in the middle of attribute: all the same",
         "in the middle of find_stages: all the same",

@@ -1,11 +1,10 @@
 """Every command of the documentation runs, in the order of its page, on small data in the layouts that it names."""
 
 import json
-import os
 import re
 import shlex
-import subprocess
 import sys
+from functools import cache
 from glob import glob
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 import torchvision
 from commands import run
 from made_datasets import NAMES, make_coco, make_folder, make_ilsvrc, make_voc
+from narrow_networks import narrow_networks
 from PIL import Image
 from places import ROOT
 from skimage import data
@@ -44,6 +44,7 @@ def factory():
 @pytest.fixture
 def work(tmp_path, monkeypatch):
     """A folder with all that the commands name."""
+    narrow_networks(monkeypatch.setattr)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     make_voc(tmp_path, names=NAMES[:2])
@@ -67,6 +68,7 @@ def work(tmp_path, monkeypatch):
     torch.save(factory().state_dict(), "cam.pth")
     torch.save(timm.create_model("vit_tiny_patch16_224").state_dict(), "vit.pth")
 
+    @cache
     def download(url, *_, **__):
         name = re.search(r"(resnet50|vgg16)-", url)[1]
         return getattr(torchvision.models, name)(weights=None).state_dict()
@@ -77,18 +79,9 @@ def work(tmp_path, monkeypatch):
         sys.modules.pop(module, None)
 
 
-def run_torchrun(words):
-    """Run with two processes, whose torchvision imports."""
-    arguments = words[words.index("captum_regioncam") + 1 :]
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*start, str(ROOT / "tests" / "run_cli.py"), *arguments]
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{Path.cwd()}"}
-    return subprocess.run(command, env=environment, capture_output=True, timeout=300, check=False).returncode
-
-
 @pytest.mark.parametrize("page", [page for page, commands in PAGES.items() if commands])
 @pytest.mark.filterwarnings("ignore:The maps of examples")  # random weights
-def test_commands_run(page, work, capsys):
+def test_commands_run(page, work, capsys, forked):
     if any("psa_seeds" in command for command in PAGES[page]):  # "seeds that another program wrote"
         made = ["--root", "VOCdevkit/VOC2012", "--model", "examples.irn_resnet50:network", "--weights", "res50_cam.pth"]
         assert run("seeds", "voc", *made, "--format", "psa", "--output", "psa_seeds") == 0
@@ -97,8 +90,14 @@ def test_commands_run(page, work, capsys):
         words = [word for words in words for word in (sorted(glob(words)) if "*" in words else [words])]
         if "--crf" in words and find_spec("pydensecrf") is None:
             continue  # pydensecrf2 does not compile everywhere, as the page says
-        status = run_torchrun(words) if words[0] == "torchrun" else run(*words[1:])
-        assert status == 0, (command, capsys.readouterr().err[-2000:])
+        if words[0] == "torchrun":
+            fork = forked(*words[words.index("captum_regioncam") + 1 :], workers=2)
+            _, err = fork.communicate(timeout=300)
+            status = fork.returncode
+        else:
+            status = run(*words[1:])
+            err = capsys.readouterr().err
+        assert status == 0, (command, err[-2000:])
         written = [words[words.index(option) + 1] for option in ("--output", "--json", "--plot") if option in words]
         assert all(Path(path).exists() for path in written), command
 
@@ -116,15 +115,8 @@ def test_there_are_commands():
         "evaluation.py --photos 20 --networks mobilenet_v2 --batches 4",
     ],
 )
-def test_benchmarks_run(command, tmp_path):
+def test_benchmarks_run(command, tmp_path, forked):
     script, *options = command.split()
-    finished = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / script), *options],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr[-2000:]
+    fork = forked(*options, folder=tmp_path, script=str(ROOT / "benchmarks" / script))
+    _, err = fork.communicate(timeout=300)
+    assert fork.returncode == 0, err[-2000:]

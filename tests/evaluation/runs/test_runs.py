@@ -28,10 +28,10 @@ from captum_regioncam.files.outputs import OutputError
 pytestmark = pytest.mark.usefixtures("colour_factory")
 
 
-def process(*arguments, workers=1):
-    """Start a command, under torchrun where there are several workers, in a process group of its own."""
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(workers)] if workers > 1 else []
-    command = [sys.executable, *torchrun, str(TESTS / "run_cli.py"), *map(str, arguments)]
+def torchrun(*arguments):
+    """Start a command under torchrun itself; the other tests have forks, which start sooner."""
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*start, str(TESTS / "run_cli.py"), *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, env=environment, start_new_session=True, **pipes)
@@ -84,12 +84,12 @@ def contents(folder):
 @pytest.mark.parametrize(
     ("workers", "how"), [(1, signal.SIGKILL), (1, signal.SIGINT), (2, signal.SIGINT), (3, signal.SIGKILL)]
 )
-def test_seeds_interrupted_and_resumed_are_the_undisturbed(workers, how, chance):
+def test_seeds_interrupted_and_resumed_are_the_undisturbed(workers, how, chance, forked):
     names = [f"photo_{number:03d}" for number in range(60)]
     root = make_voc(Path("data"), names)
     command = ["seeds", "voc", "--root", root, *VOC_MODEL, "--scales", "1,2,3", "--batch", "3"]
     count = chance.randint(1, 40)
-    child = process(*command, "--output", "seeds", workers=workers)
+    child = forked(*command, "--output", "seeds", workers=workers)
     _, err = interrupted(child, how, lambda: seed_count("seeds") >= count)
     done = {path: path.stat().st_mtime_ns for path in Path("seeds").glob("photo_*.npy")}
     assert count <= len(done), err
@@ -100,7 +100,7 @@ def test_seeds_interrupted_and_resumed_are_the_undisturbed(workers, how, chance)
     lost.unlink()
     somebody_s = Path("seeds/.captum_regioncam-x.json")  # its name begins like ours
     somebody_s.write_text("{")
-    finished_well(process(*command, "--output", "seeds", "--resume", workers=workers))
+    finished_well(forked(*command, "--output", "seeds", "--resume", workers=workers))
     alone(*command, "--output", "undisturbed")
     assert contents("seeds") == contents("undisturbed"), (count, len(done))
     kept = [path for path, time_ in done.items() if path != lost and path.stat().st_mtime_ns == time_]
@@ -111,7 +111,7 @@ def test_seeds_interrupted_and_resumed_are_the_undisturbed(workers, how, chance)
 
 
 @pytest.mark.parametrize(("how", "before", "after"), [(signal.SIGKILL, 2, 3), (signal.SIGINT, 1, 1)])
-def test_evaluate_interrupted_and_resumed_counts_every_photo_once(how, before, after):
+def test_evaluate_interrupted_and_resumed_counts_every_photo_once(how, before, after, forked):
     root = make_folder(Path("data"), photos=300)
     command = [
         "evaluate",
@@ -125,13 +125,13 @@ def test_evaluate_interrupted_and_resumed_counts_every_photo_once(how, before, a
         "--method",
         "layer-cam,region-cam",
     ]
-    saved = PROGRESS.absolute()
-    child = process(*command, "--json", "resumed.json", workers=before)
+    saved = evaluate_command.PROGRESS.absolute()
+    child = forked(*command, "--json", "resumed.json", workers=before)
     _, err = interrupted(child, how, lambda: list(saved.glob("*/[!.]*.pt")))
     assert not Path("resumed.json").exists(), "finished before it was interrupted"
     if how == signal.SIGINT:
         assert err.endswith("evaluate: stopped. Run the same command with --resume to continue from here.\n")
-    _, err = finished_well(process(*command, "--json", "resumed.json", "--resume", workers=after))
+    _, err = finished_well(forked(*command, "--json", "resumed.json", "--resume", workers=after))
     already = int(next(line for line in err.splitlines() if "already counted" in line).split()[0])
     assert 0 < already < 300
     assert f"{-(-(300 - already) // after)}/" in err or after > 1  # the bar and its rate count what is left to do
@@ -389,7 +389,7 @@ def test_set_up_that_fails_in_one_worker_ends_all():
     assert Worker().together(lambda: 3) == 3
 
 
-def test_torchrun_equals_one_process():
+def test_torchrun_equals_one_process(forked):
     workers = 3
     roots = {"voc": make_voc(Path("voc")), "ilsvrc": make_ilsvrc(Path("ilsvrc"))}
     for name, root in roots.items():
@@ -408,7 +408,7 @@ def test_torchrun_equals_one_process():
         ]
         one, together = Path(f"{name}-1.json"), Path(f"{name}-{workers}.json")
         alone("evaluate", *command, "--json", one)
-        out, _ = finished_well(process("evaluate", *command, "--json", together, workers=workers))
+        out, _ = finished_well(forked("evaluate", *command, "--json", together, workers=workers))
         assert scores_in(together) == scores_in(one)
         assert out.count("LayerCAM") == 1  # one process prints
 
@@ -416,7 +416,7 @@ def test_torchrun_equals_one_process():
 def test_torchrun_writes_every_seed_once():
     root = make_voc(Path("data"))
     command = ["voc", "--root", root, *VOC_MODEL, *SMALL]
-    finished_well(process("seeds", *command, "--output", "together", workers=2))
+    finished_well(torchrun("seeds", *command, "--output", "together"))
     alone("seeds", *command, "--output", "alone")
     for name in NAMES:
         assert np.array_equal(load_seed(f"together/{name}.npy").high_res, load_seed(f"alone/{name}.npy").high_res)
