@@ -12,6 +12,7 @@ import torch.nn.functional as F
 import torchvision
 from captum.attr import LayerGradCam
 from helpers import small_net
+from narrow_networks import narrow_networks
 
 from captum_regioncam import (
     LayerRegionCam,
@@ -73,7 +74,8 @@ SEGMENTERS = {
 
 
 @pytest.mark.parametrize("name", SEGMENTERS)
-def test_segmentation_networks_of_torchvision(name):
+def test_segmentation_networks_of_torchvision(name, monkeypatch):
+    narrow_networks(monkeypatch.setattr)
     make = getattr(torchvision.models.segmentation, name)
     model = make(weights=None, weights_backbone=None, num_classes=5).eval()
     layer = model.get_submodule(SEGMENTERS[name])
@@ -127,7 +129,13 @@ def detector(monkeypatch):
     for name in ("_batched_nms_coordinate_trick", "_batched_nms_vanilla"):
         monkeypatch.setattr(torchvision.ops.boxes, name, batched)
     return torchvision.models.detection.fasterrcnn_mobilenet_v3_large_320_fpn(
-        weights=None, weights_backbone=None, num_classes=4, min_size=96, max_size=96, box_score_thresh=0.0
+        weights=None,
+        weights_backbone=None,
+        num_classes=4,
+        min_size=96,
+        max_size=96,
+        rpn_post_nms_top_n_test=30,
+        box_score_thresh=0.0,
     ).eval()
 
 

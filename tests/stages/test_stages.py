@@ -6,6 +6,7 @@ import torch
 import torchvision
 from efficientnet_lite_pytorch import EfficientNet
 from helpers import dense_region_cam, features_and_gradients, small_net
+from narrow_networks import narrow_networks
 from torch import nn
 from torch.nn.parameter import is_lazy
 
@@ -78,9 +79,9 @@ def seen(model, stages, x):
 
 @pytest.mark.parametrize("name", TORCHVISION)
 def test_torchvision(name):
-    options = {"init_weights": False} if name == "googlenet" else {}
+    options = {"init_weights": False} if name in ("googlenet", "vgg16", "vgg16_bn") else {}
     model = torchvision.models.get_model(name, weights=None, **options).eval()
-    x = torch.randn(1, 3, 224, 224)
+    x = torch.randn(1, 3, 128, 128)
     stages = find_stages(model, x)
     assert list(stages) == TORCHVISION[name]
     assert not stages.at_input
@@ -184,7 +185,8 @@ def test_as_many_channels_as_scores_are_no_score_map_before_the_last_features():
 
 
 @pytest.mark.parametrize("name", ["fcn_resnet50", "deeplabv3_resnet50"])
-def test_segmentation_networks_without_their_auxiliary_classifier(name):
+def test_segmentation_networks_without_their_auxiliary_classifier(name, monkeypatch):
+    narrow_networks(monkeypatch.setattr)
     model = torchvision.models.get_model(name, weights=None, weights_backbone=None, aux_loss=True).eval()
     x = torch.randn(1, 3, 64, 64)
     stages = find_stages(model, x)
