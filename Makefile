@@ -4,16 +4,21 @@ CONSTRAINTS ?= constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
-# One process for each core, each with one thread.
-TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
+# One process for each core, each with one thread. Each gets its next test when it is done with one, as some take long.
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxschedchunk 1
 
-.PHONY: demo test check bench docs picture dist test-dist clean
+.PHONY: demo test test-fast check bench docs picture dist test-dist clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/captum-regioncam demo
 
+# The tests of the method come first (tests/conftest.py).
 test: $(VENV)/test.stamp
 	$(TEST) --cov
+
+# The tests of the method alone, without those that are marked as slow, and with few random examples.
+test-fast: $(VENV)/test.stamp
+	$(TEST) -m "not slow" --hypothesis-profile dev tests/method tests/network tests/stages tests/test_*.py
 
 check: $(VENV)/test.stamp
 	$(BIN)/ruff check .

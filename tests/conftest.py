@@ -19,8 +19,23 @@ from made_datasets import FACTORY
 mpl.use("Agg")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-settings.register_profile("default", deadline=None, print_blob=True)
-settings.load_profile("default")
+# Tests that need more or fewer examples than a profile has ask for a multiple or a fraction of them.
+settings.register_profile("ci", deadline=None, print_blob=True)
+settings.register_profile("dev", settings.get_profile("ci"), max_examples=10)
+settings.load_profile("ci")  # unless pytest is called with --hypothesis-profile=dev
+
+METHOD = ("tests", "method", "network", "stages")  # folders; make test-fast names them as well
+
+
+def pytest_collection_modifyitems(items):
+    """Run the tests of the method first, and no slow test at the end, where other processes would wait for it."""
+
+    def turn(item):
+        if item.get_closest_marker("slow"):
+            return 1
+        return 0 if item.path.parent.name in METHOD else 2
+
+    items.sort(key=turn)
 
 
 @pytest.fixture

@@ -103,11 +103,11 @@ def _without_mkldnn(dtype):
         yield
 
 
-@pytest.mark.parametrize(("dtype", "examples"), [(torch.float32, 600), (torch.float64, 200), (torch.bfloat16, 200)])
+@pytest.mark.parametrize(("dtype", "times"), [(torch.float32, 6), (torch.float64, 2), (torch.bfloat16, 2)])
 @pytest.mark.usefixtures("_without_mkldnn")
 @pytest.mark.filterwarnings("ignore:TF32 acceleration on top of oneDNN")  # the flags' setter says so of itself
-def test_equals_the_dense_method(dtype, examples):
-    @settings(max_examples=examples)
+def test_equals_the_dense_method(dtype, times):
+    @settings(max_examples=times * settings.default.max_examples)
     @given(cases(), st.booleans(), st.sampled_from([1.0, 3.0]))
     def check(case, last, contrast):
         net, modules, x, target, stages = run(case, dtype, last)
@@ -121,7 +121,7 @@ def test_equals_the_dense_method(dtype, examples):
     check()
 
 
-@settings(max_examples=200)
+@settings(max_examples=2 * settings.default.max_examples)
 @given(cases(), st.floats(1e-3, 1e3))
 def test_any_network(case, scale):
     net, modules, x, target, _ = run(case, torch.float64)

@@ -73,6 +73,7 @@ SEGMENTERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SEGMENTERS)
 def test_segmentation_networks_of_torchvision(name, monkeypatch):
     narrow_networks(monkeypatch.setattr)
@@ -139,6 +140,7 @@ def detector(monkeypatch):
     ).eval()
 
 
+@pytest.mark.slow
 def test_a_detector_of_torchvision(detector):
     x = torch.rand(1, 3, 96, 96)
     with torch.no_grad():

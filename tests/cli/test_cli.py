@@ -57,6 +57,7 @@ def test_demo_region_covers_the_cat():
     assert attribution[60:220, 60:330].mean() > 1.3 * attribution[60:300, 370:].mean()
 
 
+@pytest.mark.slow
 def test_explain_two_photos_with_targets_and_methods(photos, capsys):
     arguments = ["--target", "tabby", "espresso", "--method", "grad-cam,region-cam", "--output", "out", "--save-npy"]
     assert run("explain", "cat.png", "cup.jpg", *arguments, "--device", "cpu") == 0
@@ -192,6 +193,7 @@ def test_a_network_without_class_scores(photos, capsys):
     sys.modules.pop("dense_model")
 
 
+@pytest.mark.slow
 def test_explain_folders_overlays_and_what_was_done(photos, capsys):
     (photos / "sub").mkdir()
     (photos / "empty").mkdir()
@@ -260,6 +262,7 @@ def test_demo_without_its_extra(monkeypatch, capsys):
     assert 'pip install "captum_regioncam[demo]"' in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_help_and_module_entry_point(capsys):
     assert run("demo", "--help") == 0
     assert "usage: captum-regioncam" in capsys.readouterr().out

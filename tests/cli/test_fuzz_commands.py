@@ -45,6 +45,7 @@ def ends_with_a_message(capsys, arguments, statuses=(0, 1, 2)):
     return err
 
 
+@pytest.mark.slow
 def test_150_photos(chance, capsys):
     make_folder(Path("data"), photos=4)
     whole = [path.read_bytes() for path in sorted(Path("data/images").iterdir())]
@@ -81,6 +82,7 @@ def test_100_annotations_in_xml_and_in_lists(chance, capsys):
         ends_with_a_message(capsys, command)
 
 
+@pytest.mark.slow
 def test_100_files_of_json(chance, capsys):
     root, coco = make_folder(Path("data")), make_coco(Path("coco"))
     files = {
@@ -136,6 +138,7 @@ def test_100_seeds(chance, capsys):
     assert " seeds failed:" in err
 
 
+@pytest.mark.slow
 def test_100_options(chance, capsys):
     make_folder(Path("data"))
     words = [

@@ -25,6 +25,7 @@ sys.exit(main(["explain", "thin.png", "flat.png", "huge.jpg", "--output", "out"]
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the limit is set from what Linux counts")
 def test_81_megapixels_and_lines_of_pixels_within_1500_megabytes(tmp_path, forked):
     Image.new("RGB", (1, 5000), "red").save(tmp_path / "thin.png")

@@ -49,6 +49,7 @@ def test_seeds_in_a_folder_whose_name_looks_like_markup(capsys):
     assert "\x1b" not in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [["classes"], ["layers", *MODEL, "--size", "32"]])
 def test_a_reader_that_closes_its_end(command):
     reading, writing = os.pipe()

@@ -91,6 +91,7 @@ def test_targets_of_numpy_and_of_inference_mode():
     assert torch.equal(dense.attribute(x, (np.int64(2), np.int64(0))), cam.attribute(x, 2))
 
 
+@pytest.mark.slow
 def test_together_as_each_alone_with_random_weights():
     # The propagated maps' range is a fraction of a per cent of their values there: normalising magnifies rounding.
     model, x = torchvision.models.resnet50(weights=None).eval(), torch.randn(2, 3, 96, 96)

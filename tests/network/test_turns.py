@@ -87,6 +87,7 @@ def test_eight_threads_of_mixed_calls_answer_as_one():
     assert hooks_of(net) == hooks
 
 
+@pytest.mark.slow
 def test_a_forked_process_answers_whatever_other_threads_do(forked):
     fork = forked(script=str(TESTS / "fork_beside.py"))
     out, err = fork.communicate(timeout=240)

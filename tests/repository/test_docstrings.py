@@ -39,6 +39,11 @@ def names(folder):
     make_coco(folder / "coco")
     make_ilsvrc(folder / "ILSVRC2012")
     make_folder(folder / "photos")
+    for sample in captum_regioncam.evaluation.open_dataset("voc", folder):
+        height, width = sample.labels.shape
+        maps = torch.rand(len(sample.keys), height, width)
+        seed = captum_regioncam.evaluation.Seed(torch.tensor(sample.keys), maps[:, ::4, ::4], maps.numpy())
+        captum_regioncam.evaluation.save_seed(folder / f"seeds/{sample.name}.npy", seed)
     model = ResNet(BasicBlock, [1, 1, 1, 1]).eval()
     x = torch.randn(2, 3, 224, 224)
     cam = captum_regioncam.LayerRegionCam(model, captum_regioncam.find_stages(model, x))
@@ -60,6 +65,7 @@ def test_every_public_name_has_an_example(public):
     assert "\n    >>> " in inspect.getdoc(public)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The maps of examples")  # a gray photo and random weights
 def test_examples_print_what_they_say(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

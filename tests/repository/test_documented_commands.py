@@ -79,6 +79,7 @@ def work(tmp_path, monkeypatch):
         sys.modules.pop(module, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page, commands in PAGES.items() if commands])
 @pytest.mark.filterwarnings("ignore:The maps of examples")  # random weights
 def test_commands_run(page, work, capsys, forked):
@@ -106,6 +107,7 @@ def test_there_are_commands():
     assert sum(map(len, PAGES.values())) > 25
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [

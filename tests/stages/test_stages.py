@@ -77,6 +77,7 @@ def seen(model, stages, x):
     return tensors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TORCHVISION)
 def test_torchvision(name):
     options = {"init_weights": False} if name in ("googlenet", "vgg16", "vgg16_bn") else {}
@@ -184,6 +185,7 @@ def test_as_many_channels_as_scores_are_no_score_map_before_the_last_features():
     assert list(find_stages(model, torch.randn(1, 3, 32, 32))) == ["1", "3"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fcn_resnet50", "deeplabv3_resnet50"])
 def test_segmentation_networks_without_their_auxiliary_classifier(name, monkeypatch):
     narrow_networks(monkeypatch.setattr)
@@ -309,6 +311,7 @@ def test_stages_are_a_mapping_that_cannot_be_changed():
         stages.reshape_transform = len
 
 
+@pytest.mark.slow
 def test_video_whose_time_is_not_halved_like_its_picture():
     model = torchvision.models.video.r3d_18(weights=None).eval()
     x = torch.randn(1, 3, 8, 32, 32)

@@ -175,6 +175,7 @@ def photo(name):
     return path
 
 
+@pytest.mark.slow
 def test_explain_in_place_again_and_again(capsys):
     for name in ("a.png", "b.jpg", "._b.jpg", "a_region-cam_2.png"):
         photo(f"photos/{name}")
@@ -247,6 +248,7 @@ def test_names_of_255_bytes():
 EVALUATE = ["evaluate", "folder", "--root", "data", *MODEL, "--size", "32"]
 
 
+@pytest.mark.slow
 def test_json_and_plot_replace_only_their_own(capsys):
     make_folder(Path("data"))
     Path("notes.json").write_text("[]")
@@ -509,6 +511,7 @@ def test_writing_where_the_folder_is_gone():
         Writer(Path("/proc/nowhere"), "aa").write("a.npy", b"a")
 
 
+@pytest.mark.slow
 def test_seeds_killed_at_any_step_on_disk_are_completed(seeds, killed, chance):
     """Whatever was under way, --resume completes the folder as if nothing had happened."""
     whole = {path.name: path.read_bytes() for path in Path("work/seeds").glob("*.npy")}
@@ -527,6 +530,7 @@ def test_seeds_killed_at_any_step_on_disk_are_completed(seeds, killed, chance):
         assert sorted(Record.read(Path(output)).runs[0].results) == sorted(whole)
 
 
+@pytest.mark.slow
 def test_label_maps_and_explanations_killed_at_any_step_are_completed(seeds, killed, chance):
     command = ["labels", "work/seeds", "--output", "maps", "--overlay", "over", "--threshold"]
     assert killed(".", [*command, "0.3"], None)[0] == 0

@@ -81,6 +81,7 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in Path(folder).iterdir() if not path.name.startswith(".")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("workers", "how"), [(1, signal.SIGKILL), (1, signal.SIGINT), (2, signal.SIGINT), (3, signal.SIGKILL)]
 )
@@ -110,6 +111,7 @@ def test_seeds_interrupted_and_resumed_are_the_undisturbed(workers, how, chance,
     assert left == {".captum_regioncam.json", ".captum_regioncam.lock", somebody_s.name}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("how", "before", "after"), [(signal.SIGKILL, 2, 3), (signal.SIGINT, 1, 1)])
 def test_evaluate_interrupted_and_resumed_counts_every_photo_once(how, before, after, forked):
     root = make_folder(Path("data"), photos=300)
@@ -125,7 +127,7 @@ def test_evaluate_interrupted_and_resumed_counts_every_photo_once(how, before, a
         "--method",
         "layer-cam,region-cam",
     ]
-    saved = evaluate_command.PROGRESS.absolute()
+    saved = PROGRESS.absolute()
     child = forked(*command, "--json", "resumed.json", workers=before)
     _, err = interrupted(child, how, lambda: list(saved.glob("*/[!.]*.pt")))
     assert not Path("resumed.json").exists(), "finished before it was interrupted"
@@ -389,6 +391,7 @@ def test_set_up_that_fails_in_one_worker_ends_all():
     assert Worker().together(lambda: 3) == 3
 
 
+@pytest.mark.slow
 def test_torchrun_equals_one_process(forked):
     workers = 3
     roots = {"voc": make_voc(Path("voc")), "ilsvrc": make_ilsvrc(Path("ilsvrc"))}
@@ -413,6 +416,7 @@ def test_torchrun_equals_one_process(forked):
         assert out.count("LayerCAM") == 1  # one process prints
 
 
+@pytest.mark.slow
 def test_torchrun_writes_every_seed_once():
     root = make_voc(Path("data"))
     command = ["voc", "--root", root, *VOC_MODEL, *SMALL]

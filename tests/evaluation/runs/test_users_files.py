@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_datasets import FACTORY, everything, make_folder
@@ -74,7 +75,11 @@ def make(path, content, seed):
         path.write_text(content)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=15)
+@pytest.mark.slow
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    max_examples=max(1, settings.default.max_examples * 3 // 20),
+)
 @given(st.lists(st.tuples(files, contents), max_size=8), st.lists(command, min_size=1, max_size=4))
 def test_no_file_of_the_user_s_is_ever_changed_or_gone(killed, theirs, sequence):
     with tempfile.TemporaryDirectory() as folder:

@@ -2,9 +2,11 @@
 
 import json
 
+import pytest
 from places import TESTS
 
 
+@pytest.mark.slow
 def test_every_bomb_is_refused_by_name_and_no_seed_takes_more_than_a_multiple_of_its_size(tmp_path, forked):
     fork = forked(tmp_path, script=str(TESTS / "bombs.py"))
     out, err = fork.communicate(timeout=300)

@@ -343,6 +343,7 @@ def numpy_1(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_numpy_1_reads_every_format_as_its_pipelines_do(tmp_path, seed, numpy_1):
     script = (
         f"import numpy as np, torch\nassert np.__version__.startswith('1.')\ntotal = {float(seed.high_res.sum())}\n"
