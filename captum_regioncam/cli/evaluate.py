@@ -20,7 +20,7 @@ from captum_regioncam.cli.usage import UsageError
 from captum_regioncam.evaluation.datasets import LAYOUTS
 from captum_regioncam.evaluation.runs.workers import workers
 from captum_regioncam.evaluation.scoring.evaluating import evaluate, evaluate_seeds
-from captum_regioncam.files.outputs import is_stream
+from captum_regioncam.files.outputs import check_picture, is_stream
 
 __all__ = ["Options", "run"]
 
@@ -96,6 +96,8 @@ def run(options: Options, called: Called) -> int:
 
 def _check(options: Options, called: Called) -> None:
     """Before a long run, reject options that would make it fail or that would have no effect."""
+    if options.plot:
+        check_picture("plot", options.plot)
     check_size(options.network)
     check_contrast(called, options.method)
     if LAYOUTS[options.data.dataset].truth == "boxes" and options.network.resize == "crop":

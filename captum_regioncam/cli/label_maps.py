@@ -66,9 +66,9 @@ def run(options: Options, called: Called) -> int:
 
 def _data_of(options: Options) -> PhotoDataset | None:
     """Open the data set that the options name; without them, the library opens the recorded one if it needs it."""
-    if not (options.root or options.split):
-        return None
     truth = options.threshold is None
+    if not (options.root or (options.split and (truth or options.overlay or options.crf))):
+        return None
     return recorded_data(options.seeds, options.dataset, options.root, options.split, ground_truth=truth)
 
 

@@ -1,6 +1,7 @@
 """``captum-regioncam seeds``: a data set's maps as seed files."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from captum_regioncam.cli.common import (
 from captum_regioncam.cli.options import Called, DataOptions, MapOptions, NetworkOptions
 from captum_regioncam.cli.terminal import say
 from captum_regioncam.cli.usage import UsageError
+from captum_regioncam.errors import Argument, ArgumentError
 from captum_regioncam.evaluation.label_maps.job import LabelMaps
 from captum_regioncam.evaluation.label_maps.threshold import Threshold
 from captum_regioncam.evaluation.label_maps.writing import write_label_maps
@@ -68,21 +70,34 @@ def run(options: Options, called: Called) -> int:
             about=called.about,
         )
         unlabelled: Mapping[str, str] = {}
-        if options.label_maps:
-            unlabelled = write_label_maps(
-                options.output,
-                options.label_maps,
-                names=[name for name in seeds.names if name not in seeds.failures],
-                threshold=options.threshold,
-                resume=options.resume,
-                about=called.about,
-            ).failures
+        labelled = [name for name in seeds.names if name not in seeds.failures]
+        if options.label_maps and labelled:
+            with _as_label_maps(options):
+                unlabelled = write_label_maps(
+                    options.output,
+                    options.label_maps,
+                    names=labelled,
+                    threshold=options.threshold,
+                    resume=options.resume,
+                    about=called.about,
+                ).failures
     if worker.is_first:
         total = len(seeds.names)
         say(f"{total - len(seeds.failures)} seeds of {TITLES[options.method]} in {options.output}")
         report_failures(seeds.failures, total, "photos failed and were left out")
         report_failures(unlabelled, total, "label maps failed")
     return int(bool(seeds.failures or unlabelled))
+
+
+@contextmanager
+def _as_label_maps(options: Options) -> Iterator[None]:
+    """Have errors name the option of the label maps: their output is not that of the seeds."""
+    try:
+        yield
+    except ArgumentError as error:
+        output = Argument("output", options.label_maps)
+        label_maps = Argument("label_maps", options.label_maps)
+        raise ArgumentError(*(label_maps if part == output else part for part in error.parts)) from error
 
 
 def _check(options: Options, called: Called) -> None:

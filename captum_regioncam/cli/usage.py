@@ -27,6 +27,8 @@ def as_options(error: ArgumentError, positional: Mapping[str, str] | None = None
 def _option(argument: Argument, positional: Mapping[str, str]) -> str:
     value = None if argument.value is True else argument.value
     name = _OPTIONS.get(argument.name, f"--{argument.name.replace('_', '-')}")
+    if argument.name == "progress":  # which the command line chooses itself
+        return "progress" if value is None else f"progress in {value}"
     if argument.name in positional:
         return positional[argument.name] if value is None else str(value)
     if value is None:

@@ -1,6 +1,7 @@
 """A network with what it takes to run it on a photo, and the names of its classes."""
 
 import difflib
+import hashlib
 import math
 import os
 import re
@@ -27,7 +28,7 @@ _MAX_RATIO = 20  # of a photo's sides
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Classifier:
     """A network in evaluation mode with its preprocessing and the names of its classes.
 
@@ -43,7 +44,7 @@ class Classifier:
         interpolation: for "crop". The others are bicubic, as in IRN, whatever the network's own preprocessing is.
         name: of the network, for records. Default: its class.
         weights: the checkpoint's file, "none" for random weights, or None for the network's own; for records.
-        given: ``size``, ``mean`` and ``std``, None where they are the network's own; for records.
+        given: for ``size``, ``mean`` and ``std``, what :meth:`load` was given and what came of it; for records.
 
     Raises:
         ArgumentError: an argument is something else.
@@ -65,16 +66,19 @@ class Classifier:
     interpolation: Image.Resampling = Image.Resampling.BICUBIC
     name: str = ""
     weights: str | None = None
-    given: Mapping[str, object] | None = None
+    given: Mapping[str, tuple[object, object]] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, Module):
             raise ArgumentError(Argument("model"), f": expects a torch.nn.Module, got {type(self.model).__name__}.")
         if whole(self.size) < 1 or self.size > MAX_SIDE:
             raise ArgumentError(Argument("size", self.size), f": expects 1 to {MAX_SIDE} pixels.")
+        object.__setattr__(self, "size", whole(self.size))
         for name, values in (("mean", self.mean), ("std", self.std)):
-            if len(values) != 3 or not all(math.isfinite(real(value)) for value in values):
+            numbers = tuple(map(real, values))
+            if len(numbers) != 3 or not all(map(math.isfinite, numbers)):
                 raise ArgumentError(Argument(name, values), ": expects three numbers, one for each of R, G and B.")
+            object.__setattr__(self, name, numbers)
         if min(self.std) <= 0:
             raise ArgumentError(Argument("std", self.std), ": expects numbers above 0.")
         if self.resize is not None and self.resize not in RESIZES:
@@ -108,8 +112,8 @@ class Classifier:
             device: where the network goes. Default: the CPU.
 
         Raises:
-            ArgumentError: there is no such model or file, the weights do not fit, or an argument is out of range.
-            ImportError: the package that has the model is not installed.
+            ArgumentError: there is no such model, package or file, the weights do not fit, or an argument is out of
+                range.
 
         Example::
 
@@ -125,9 +129,18 @@ class Classifier:
     def settings(self) -> dict[str, object]:
         """What a record says of the network, as JSON values."""
         model = type(self.model)
-        own = {"size": self.size, "mean": list(self.mean), "std": list(self.std)}
-        given = own if self.given is None else self.given
-        return {"model": self.name or f"{model.__module__}:{model.__qualname__}", "weights": self.weights, **given}
+        settings: dict[str, object] = {
+            "model": self.name or f"{model.__module__}:{model.__qualname__}",
+            "weights": self.weights,
+            "size": self.size,
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
+        if self.given is None:
+            built = f"{self.model!r} {self.crop_ratio} {self.interpolation}"
+            return settings | {"network": hashlib.sha256(built.encode()).hexdigest()[:16]}
+        unchanged = {name: given for name, (given, value) in self.given.items() if settings[name] == value}
+        return settings | unchanged
 
     def seen_box(self, width: int, height: int) -> tuple[int, int, int, int]:
         """Return the left, upper, right and lower edge of the part of a photo that the network sees."""

@@ -10,7 +10,7 @@ from captum_regioncam.errors import Argument, ArgumentError, reason_of
 from captum_regioncam.evaluation.classifier import Classifier, nearest
 from captum_regioncam.stages.finder import Stages, find_stages
 
-__all__ = ["check_layers", "choose_layers", "probe_of", "tried"]
+__all__ = ["check_layers", "check_mode", "choose_layers", "probe_of", "tried"]
 
 
 def choose_layers(classifier: Classifier, layers: Sequence[str] | None = None, x: Tensor | None = None) -> Stages:
@@ -37,6 +37,16 @@ def choose_layers(classifier: Classifier, layers: Sequence[str] | None = None, x
     with contextlib.suppress(ValueError):
         return Stages(named, find_stages(classifier.model, x).reshape_transform)
     return Stages(named)
+
+
+def check_mode(classifier: Classifier) -> None:
+    """Check that a network is in evaluation mode.
+
+    Raises:
+        ArgumentError: it is in training mode, where dropout and batch normalisation would change maps and network.
+    """
+    if classifier.model.training:
+        raise ArgumentError(Argument("classifier"), ": its network is in training mode; call model.eval() first.")
 
 
 def check_layers(classifier: Classifier, layers: Sequence[str] | None) -> None:

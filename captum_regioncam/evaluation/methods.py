@@ -118,6 +118,8 @@ def named_methods(methods: Iterable[Method] | Mapping[str, Method]) -> dict[str,
                 Argument("methods"), f": {name} is {describe(method)}, neither an attribution nor a function."
             )
     named = dict(pairs)
+    if "provenance" in named:
+        raise ArgumentError(Argument("methods"), ": provenance is the name of something else in a report.")
     if len(named) < len(pairs):
         raise ArgumentError(Argument("methods"), ": two have the same name. Pass a dict of {name: method}.")
     return named
@@ -129,20 +131,27 @@ def name_of(method: Method) -> str:
 
 
 def describe_method(method: Method, model: Module) -> str:
-    """Return what a record says of an attribution or a function, so that no run is resumed with another.
+    """Return what a record says of a method: its name, or the class and the layers of an attribution.
+
+    Of a function only the name is known, so that a run may be resumed with another function of the same name.
 
     Args:
-        method: the attribution or the function.
-        model: the network, which has its layers.
+        method: the method.
+        model: the network, which has the layers unless the attribution says otherwise.
     """
-    kind = method if hasattr(method, "__qualname__") else type(method)
-    names = {module: name for name, module in model.named_modules()}
+    if isinstance(method, str):
+        return method
+    owner = getattr(method, "forward_func", model)
+    names = {module: name for name, module in owner.named_modules()} if isinstance(owner, Module) else {}
     layers = getattr(method, "layer", ())
-    modules = layers.values() if isinstance(layers, Mapping) else [layers] if isinstance(layers, Module) else layers
-    parts = [f"{kind.__module__}:{kind.__qualname__}", *(names.get(one, type(one).__name__) for one in modules)]
-    if isinstance(contrast := getattr(method, "contrast", None), float):
-        parts.append(f"contrast {contrast:g}")
-    return " ".join(parts)
+    listed = (
+        layers.values() if isinstance(layers, Mapping) else layers if isinstance(layers, (list, tuple)) else [layers]
+    )
+    modules = [names.get(one, type(one).__name__) for one in listed if isinstance(one, Module)]
+    kind = method if hasattr(method, "__qualname__") else type(method)
+    contrast = getattr(method, "contrast", None)
+    powers = [f"contrast {contrast:g}"] if isinstance(contrast, float) else []
+    return " ".join([f"{kind.__module__}:{kind.__qualname__}", *modules, *powers])
 
 
 def as_attribute(method: Method) -> Attribute:

@@ -1,4 +1,4 @@
-"""The networks that the command line names."""
+"""Networks by name: the built-in one, those of torchvision and timm, and factories."""
 
 import importlib
 import os
@@ -43,16 +43,21 @@ def load_classifier(
     classifier.model.eval()
     if device is not None:
         classifier.model.to(usable_device(device))
-    return replace(
+    chosen = replace(
         classifier,
-        size=size or classifier.size,
-        mean=mean or classifier.mean,
-        std=std or classifier.std,
+        size=classifier.size if size is None else size,
+        mean=classifier.mean if mean is None else mean,
+        std=classifier.std if std is None else std,
         resize=resize,
         name=name,
         weights=weights,
-        given={"size": size, "mean": mean and list(mean), "std": std and list(std)},
     )
+    given = {
+        "size": (size and chosen.size, chosen.size),
+        "mean": (None if mean is None else list(chosen.mean), list(chosen.mean)),
+        "std": (None if std is None else list(chosen.std), list(chosen.std)),
+    }
+    return replace(chosen, given=given)
 
 
 def usable_device(name: str | torch.device | None = None) -> torch.device:

@@ -15,7 +15,7 @@ from captum_regioncam.method.grids import min_max, resize
 from captum_regioncam.network.outputs import describe
 
 __all__ = [
-    "NORMALIZATIONS", "checked_maps", "input_sizes", "irn_size", "multiscale_maps", "normalize", "seed_grid",
+    "checked_maps", "input_sizes", "irn_size", "multiscale_maps", "normalize", "seed_grid",
     "summed_maps",
 ]  # fmt: skip
 
@@ -174,12 +174,12 @@ def normalize(maps: Tensor, how: str = "max") -> Tensor:
         >>> normalize(torch.tensor([[[1.0, 2.0, 5.0]]]), "minmax")
         tensor([[[0.0000, 0.2500, 1.0000]]])
     """
-    if how not in NORMALIZATIONS:
-        raise ValueError(f"how={how!r}: expects one of {', '.join(NORMALIZATIONS)}.")
-    return NORMALIZATIONS[how](maps)
+    if how not in _NORMALIZE:
+        raise ValueError(f"how={how!r}: expects one of {', '.join(_NORMALIZE)}.")
+    return _NORMALIZE[how](maps)
 
 
-NORMALIZATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+_NORMALIZE: dict[str, Callable[[Tensor], Tensor]] = {
     "max": lambda maps: maps / (maps.flatten(1).amax(1)[:, None, None] + _EPSILON),
     "minmax": lambda maps: min_max(maps[None])[0],
 }

@@ -13,7 +13,7 @@ from torch.nn import Identity
 from captum_regioncam.errors import Argument, ArgumentError, reason_of
 from captum_regioncam.evaluation.classifier import Classifier
 from captum_regioncam.evaluation.datasets.base import PhotoData, Sample, fingerprint_of, source_of
-from captum_regioncam.evaluation.layer_choice import choose_layers, tried
+from captum_regioncam.evaluation.layer_choice import check_mode, choose_layers, tried
 from captum_regioncam.evaluation.methods import (
     Attribute,
     Method,
@@ -72,7 +72,8 @@ class PhotoMaps:
         classifier: the network.
         stages: the layers that methods given by name read; None if there is no such method.
         attributions: the methods.
-        described: those that were not given by name, in words.
+        described: what the methods are that are not called by their own names, for records.
+        runs_network: whether all methods were given by name, so that they run the classifier's network.
         protocol: scales, flips, normalisation and upsampling.
         checkpoint: the name and the hash of the network's weights, from when they were loaded.
     """
@@ -81,6 +82,7 @@ class PhotoMaps:
     stages: Stages | None
     attributions: Mapping[str, Attribute]
     described: Mapping[str, str]
+    runs_network: bool
     protocol: Protocol
     checkpoint: Mapping[str, str]
 
@@ -112,11 +114,12 @@ class PhotoMaps:
         protocol = Protocol() if protocol is None else protocol
         resize = classifier.resize or protocol.resize
         classifier, protocol = replace(classifier, resize=resize), replace(protocol, resize=resize)
-        if classifier.model.training:
-            raise ArgumentError(Argument("classifier"), ": its network is in training mode; call model.eval() first.")
+        check_mode(classifier)
         checkpoint = checkpoint_of(classifier.model, classifier.weights)
         own = {name: method for name, method in named.items() if not isinstance(method, str)}
-        described = {name: describe_method(method, classifier.model) for name, method in own.items()}
+        described = {
+            name: describe_method(method, classifier.model) for name, method in named.items() if name != method
+        }
         attributions: dict[str, Attribute] = {name: as_attribute(method) for name, method in own.items()}
         with tried(classifier) as probe:
             _check_scores(classifier, probe, outputs)
@@ -128,7 +131,7 @@ class PhotoMaps:
         for name in own:
             _try(name, attributions[name], probe)
         in_order = {name: attributions[name] for name in named}
-        return cls(classifier, stages, in_order, described, protocol, checkpoint)
+        return cls(classifier, stages, in_order, described, not own, protocol, checkpoint)
 
     @property
     def layer_names(self) -> list[str]:
@@ -224,7 +227,7 @@ class PhotoMaps:
 
         Methods given by name run the network, so that the scores need no extra pass; others may run anything.
         """
-        if self.described:
+        if not self.runs_network:
             with torch.no_grad():
                 yield [self.classifier.model(next(self._batches(photos)))]
             return

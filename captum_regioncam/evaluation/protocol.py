@@ -1,8 +1,10 @@
 """How photos enter a network, and how their maps become seeds and scores: the defaults of each data set."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from captum_regioncam.arguments import real, whole
 from captum_regioncam.errors import Argument, ArgumentError
 
 __all__ = ["DEFAULT_MODEL", "NORMALIZATIONS", "PROTOCOLS", "RESIZES", "UPSAMPLINGS", "Protocol"]
@@ -58,10 +60,13 @@ class Protocol:
         for name, values in known.items():
             if (value := getattr(self, name)) not in values:
                 raise ArgumentError(Argument(name, value), f": expects one of {', '.join(values)}.")
-        if not self.scales or not all(scale > 0 for scale in self.scales):
+        scales = tuple(map(real, self.scales))
+        if not scales or not all(0 < scale < math.inf for scale in scales):
             raise ArgumentError(Argument("scales", list(self.scales)), ": expects at least one factor, each above 0.")
-        if self.batch < 1:
+        if not whole(self.batch):
             raise ArgumentError(Argument("batch", self.batch), ": expects a whole number above 0.")
+        object.__setattr__(self, "scales", scales)
+        object.__setattr__(self, "batch", whole(self.batch))
 
     @classmethod
     def irn(cls) -> "Protocol":
@@ -76,7 +81,7 @@ class Protocol:
     @classmethod
     def of(cls, data: object) -> "Protocol":
         """The default of a data set: of its layout, if it was opened by :func:`open_dataset`; otherwise one scale."""
-        return PROTOCOLS.get(str(getattr(data, "source", {}).get("dataset")), cls())
+        return PROTOCOLS.get(str((getattr(data, "source", None) or {}).get("dataset")), cls())
 
     def __str__(self) -> str:
         scales = ", ".join(f"{scale:g}" for scale in self.scales)

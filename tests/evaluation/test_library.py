@@ -2,6 +2,8 @@
 
 import csv
 import json
+import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -215,6 +217,32 @@ def test_an_interrupted_evaluation_is_resumed(classifier, monkeypatch):
     assert not Path("counts").exists()
 
 
+def test_scores_that_cannot_be_written_are_told(classifier, caplog, monkeypatch):
+    def full(path, content):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr("captum_regioncam.evaluation.runs.report.write_output", full)
+    with caplog.at_level(logging.INFO), pytest.raises(ValueError, match="the disk is full"):
+        evaluate(classifier, Shapes(), ["grad-cam"], layers=LAYERS, json="scores.json")
+    assert "Grad-CAM" in caplog.text
+
+
+def test_numbers_of_numpy(classifier):
+    same = Classifier(classifier.model, size=np.int64(48), mean=np.full(3, 0.5), std=[np.float32(0.5)] * 3)
+    assert same.settings == classifier.settings
+    protocol = Protocol(scales=np.array([1.0]), batch=np.int64(4))
+    options = {"layers": LAYERS, "limit": np.int64(2), "contrast": np.float32(3), "progress": "counts"}
+    report = evaluate(same, Shapes(), ["region-cam"], protocol=protocol, threshold=np.float64(0.15), **options)
+    assert report.scores == evaluate(classifier, Shapes(), ["region-cam"], layers=LAYERS, limit=2).scores
+
+
+def test_settings_of_a_named_network_that_was_changed():
+    loaded = Classifier.load("torchvision:resnet18", "none")
+    assert (loaded.settings["size"], loaded.settings["mean"]) == (None, None)
+    assert replace(loaded, size=64).settings["size"] == 64
+    assert Classifier.load("torchvision:resnet18", "none", size=224).settings["size"] == 224
+
+
 def test_failures_are_returned(classifier):
     class Broken(Shapes):
         def __getitem__(self, index):
@@ -258,7 +286,7 @@ def test_networks_that_cannot_be():
     for arguments, message in [
         ({"size": 0}, "size=0: expects 1 to 4096"),
         ({"mean": (1, 2)}, r"mean=\(1, 2\): expects three numbers"),
-        ({"std": (1, 0, 1)}, r"std=\(1, 0, 1\): expects numbers above 0"),
+        ({"std": (1, 0, 1)}, r"std=\(1.0, 0.0, 1.0\): expects numbers above 0"),
         ({"resize": "fill"}, "resize='fill': expects one of squash, short, crop, keep"),
     ]:
         with pytest.raises(ArgumentError, match=message):
@@ -311,6 +339,13 @@ def test_results_of_other_settings_are_refused(classifier):
             continue
         with pytest.raises(ArgumentError, match="output='own': was made with attributions ="):
             write_seeds(classifier, Shapes(), "own", method=cam, resume=True)
+    write_seeds(classifier, Shapes(), "named", method={"m": "grad-cam"}, layers=LAYERS)
+    with pytest.raises(ArgumentError, match="output='named': was made with attributions ="):
+        write_seeds(classifier, Shapes(), "named", method={"m": "layer-cam"}, layers=LAYERS, resume=True)
+    with pytest.raises(ArgumentError, match="was made with size = 48, now it is 32"):
+        write_seeds(replace(classifier, size=32), Shapes(), "seeds", layers=LAYERS, resume=True)
+    with pytest.raises(ArgumentError, match="method: expects one method, got grad-cam, layer-cam"):
+        write_seeds(classifier, Shapes(), "two", method={"grad-cam": "grad-cam", "layer-cam": "layer-cam"})
     with pytest.raises(ArgumentError, match="limit=0: expects a whole number above 0"):
         write_seeds(classifier, Shapes(), "seeds", layers=LAYERS, limit=0)
     other = ColourNet()
@@ -323,6 +358,9 @@ def test_results_of_other_settings_are_refused(classifier):
         ({"confident": (0.1, 0.2)}, "confident: requires crf='irn'"),
         ({"overlay": "seeds"}, "overlay='seeds': is the folder of the seeds"),
         ({"names": []}, "seeds='seeds': has no seeds"),
+        ({"names": ["../one"]}, r"names: '\.\./one' leads out of the folder of the seeds"),
+        ({"confident": (0.3, 0.1), "crf": "irn"}, r"confident=\(0.3, 0.1\): expects two numbers"),
+        ({"alphas": ()}, r"alphas=\[\]: expects at least one number"),
     ]:
         with pytest.raises(ArgumentError, match=message):
             write_label_maps("seeds", "labels", **bad)

@@ -14,14 +14,15 @@ __all__ = ["photos_in"]
 _log = logging.getLogger(__name__)
 
 
-def photos_in(images: Iterable[str]) -> tuple[list[str], dict[str, str]]:
+def photos_in(images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> tuple[list[str], dict[str, str]]:
     """Replace folders by the photos in them, and return these and why other folders cannot be read.
 
     Hidden files, and pictures that this package wrote, are no photos unless they are named.
     """
     files: list[str] = []
+    images = [images] if isinstance(images, (str, os.PathLike)) else images
     failures = {}
-    for image in images:
+    for image in (os.fspath(image) for image in images):
         if not os.path.isdir(image):
             files.append(image)
             continue

@@ -19,7 +19,7 @@ from captum_regioncam.evaluation.classifier import Classifier
 from captum_regioncam.evaluation.explanations.names import MANIFEST, all_names, npy_name, overlay_name, picture_names
 from captum_regioncam.evaluation.explanations.photos import photos_in
 from captum_regioncam.evaluation.explanations.pictures import encode_maps, figure_of, probabilities_of
-from captum_regioncam.evaluation.layer_choice import check_layers, choose_layers
+from captum_regioncam.evaluation.layer_choice import check_layers, check_mode, choose_layers
 from captum_regioncam.evaluation.methods import Attribute, Method, as_attribute, make_method, named_methods
 from captum_regioncam.evaluation.runs import shared_folder
 from captum_regioncam.evaluation.runs.provenance import checkpoint_of, device_name, provenance
@@ -67,7 +67,7 @@ class Explanations:
 
 def write_explanations(
     classifier: Classifier,
-    images: Iterable[str],
+    images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     output: str | os.PathLike[str] = ".",
     *,
     methods: Iterable[Method] | Mapping[str, Method] = ("region-cam",),
@@ -107,6 +107,7 @@ def write_explanations(
         (4, {})
     """
     folder = Path(output)
+    check_mode(classifier)
     named = named_methods(methods)
     photos, failures = photos_in(images)
     classes = list(dict.fromkeys(classifier.class_index(str(target)) for target in targets))

@@ -127,7 +127,10 @@ class _LabelJob(Job[SeedItem, list[bytes]]):
             return False
         if file not in results.writer.stamps:
             return True
-        return (self._labels.seeds / f"{name}.npy").stat().st_mtime_ns <= (folder / file).stat().st_mtime_ns
+        try:
+            return (self._labels.seeds / f"{name}.npy").stat().st_mtime_ns <= (folder / file).stat().st_mtime_ns
+        except FileNotFoundError:  # the seed, which will be missed when it is read
+            return False
 
 
 def _is_whole(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """``write_label_maps``: the strategy that its arguments name, for each seed of a folder."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,8 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from captum_regioncam.arguments import real
 from captum_regioncam.errors import Argument, ArgumentError
 from captum_regioncam.evaluation.datasets.base import PhotoData
+from captum_regioncam.evaluation.datasets.reading import checked_names
 from captum_regioncam.evaluation.label_maps import CRFS
 from captum_regioncam.evaluation.label_maps.best_threshold import best_threshold
 from captum_regioncam.evaluation.label_maps.dense_crf import import_crf
@@ -109,22 +112,21 @@ def write_label_maps(
         >>> len(written.failures), sorted(path.name for path in written.folder.glob("*.png"))[0]
         (0, '2007_000001.png')
     """
-    folder = Path(seeds)
-    if not folder.is_dir():
-        raise ArgumentError(Argument("seeds", folder), ": no such folder of seeds.")
-    best = threshold == "best"
-    if best and (confident or crf == "psa"):
-        raise ArgumentError(
-            Argument("threshold", threshold), ": is used neither for confident labels nor by PSA's CRF."
-        )
-    strategy = strategy_of(0.15 if threshold == "best" else threshold, crf, confident, alphas)
-    places = _checked_places(folder, Path(output), None if overlay is None else Path(overlay), strategy)
-    names = first(sorted(seeds_in(folder)) if names is None else names, limit)
-    if not names:
-        inside = sorted(path.parent.name for path in folder.glob(f"*/{RECORD}"))
-        others = f" Seeds may be in {', '.join(inside)}, which have records of their own." if inside else ""
-        raise ArgumentError(Argument("seeds", folder), f": has no seeds (NAME.npy).{others}")
+    folder, best = Path(seeds), threshold == "best"
+
+    def prepare() -> tuple[Strategy, tuple[Path, Path | None]]:
+        if not folder.is_dir():
+            raise ArgumentError(Argument("seeds", folder), ": no such folder of seeds.")
+        if best and (confident or crf == "psa"):
+            raise ArgumentError(
+                Argument("threshold", threshold), ": is used neither for confident labels nor by PSA's CRF."
+            )
+        strategy = strategy_of(0.15 if threshold == "best" else threshold, crf, confident, alphas)
+        return strategy, _checked_places(folder, Path(output), None if overlay is None else Path(overlay), strategy)
+
     with workers() as worker:
+        strategy, places = worker.together(prepare)
+        names = worker.from_first(partial(_names, folder, names, limit))
         settings = worker.together(lambda: recorded(folder)) or {}
         wanted = best or overlay or strategy.needs_photo or settings.get("format") in NEED_PHOTOS
         if data is None and wanted:
@@ -154,8 +156,15 @@ def strategy_of(
         ArgumentError: they do not go together.
         ImportError: pydensecrf2 is needed, and not installed.
     """
-    if not 0 <= threshold <= 1:
+    if not 0 <= real(threshold) <= 1:
         raise ArgumentError(Argument("threshold", threshold), ": expects a number from 0 to 1.")
+    threshold, alphas = real(threshold), list(map(real, alphas))
+    if not alphas or not all(0 < alpha < math.inf for alpha in alphas):
+        raise ArgumentError(Argument("alphas", alphas), ": expects at least one number, each above 0.")
+    if confident and not 0 <= real(confident[0]) <= real(confident[1]) < 1:
+        raise ArgumentError(
+            Argument("confident", confident), ": expects two numbers in [0, 1), the first not greater than the second."
+        )
     if confident and crf != "irn":
         raise ArgumentError(Argument("confident"), ": requires ", Argument("crf", "irn"), ".")
     if crf is None:
@@ -164,8 +173,18 @@ def strategy_of(
         raise ArgumentError(Argument("crf", crf), f": expects one of {', '.join(CRFS)}.")
     import_crf()
     if crf == "psa":
-        return PsaCrf(list(alphas))
-    return ConfidentCrf(*confident) if confident else IrnCrf(threshold)
+        return PsaCrf(alphas)
+    return ConfidentCrf(*map(real, confident)) if confident else IrnCrf(threshold)
+
+
+def _names(folder: Path, names: Sequence[str] | None, limit: int | None) -> list[str]:
+    """Return the names of the seeds, checked."""
+    found = sorted(seeds_in(folder)) if names is None else checked_names(names, "names", "the folder of the seeds")
+    if not found:
+        inside = sorted(path.parent.name for path in folder.glob(f"*/{RECORD}"))
+        others = f" Seeds may be in {', '.join(inside)}, which have records of their own." if inside else ""
+        raise ArgumentError(Argument("seeds", folder), f": has no seeds (NAME.npy).{others}")
+    return first(found, limit)
 
 
 def _origin(data: PhotoData | None) -> dict[str, object]:

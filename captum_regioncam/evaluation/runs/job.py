@@ -67,7 +67,7 @@ def first(names: Sequence[str], limit: int | None) -> list[str]:
     """
     if limit is not None and not whole(limit):
         raise ArgumentError(Argument("limit", limit), ": expects a whole number above 0, or None for all.")
-    return list(names[:limit])
+    return list(names[: limit and whole(limit)])
 
 
 def run(job: Job[Item, Result], worker: Worker, *, show_progress: bool = True) -> dict[str, str]:
@@ -90,7 +90,8 @@ def run(job: Job[Item, Result], worker: Worker, *, show_progress: bool = True) -
         ConnectionError: another worker ended.
     """
     names = job.names
-    done = {number for number in range(len(names)) if job.is_done(number)}
+    # All workers go by what the first one sees, so that their shares are the same.
+    done = set(worker.from_first(lambda: [number for number in range(len(names)) if job.is_done(number)]))
     groups = [range(start, min(start + job.batch, len(names))) for start in range(0, len(names), job.batch)]
     open_groups = [group for group in groups if not done.issuperset(group)]
     share = [open_groups[index] for index in worker.share(len(open_groups))]

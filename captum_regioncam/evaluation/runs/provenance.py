@@ -42,21 +42,20 @@ def provenance(more: Mapping[str, object]) -> dict[str, object]:
 
 
 def checkpoint_of(model: Module, weights: str | None) -> dict[str, str]:
-    """Return the name and the SHA-256 of a network's checkpoint; without a file, the SHA-256 of its state dict.
+    """Return the name of a network's checkpoint, the SHA-256 of its file, and that of the network's state dict.
 
     Args:
         model: the network, with its weights.
         weights: the checkpoint's file; "none" for random weights; None for the model's own.
     """
-    if weights is not None and weights != "none":
-        return {"name": weights, "sha256": sha256(Path(weights))}
+    names = {None: "the model's own weights", "none": "random weights (none)"}
+    of_file = {"sha256": sha256(Path(weights))} if weights is not None and Path(weights).is_file() else {}
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
         if isinstance(tensor, torch.Tensor) and not tensor.is_quantized:
             digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    name = "random weights (none)" if weights == "none" else "the model's own weights"
-    return {"name": name, "state_dict_sha256": digest.hexdigest()}
+    return {"name": names.get(weights, str(weights)), **of_file, "state_dict_sha256": digest.hexdigest()}
 
 
 def device_name(device: torch.device) -> str:

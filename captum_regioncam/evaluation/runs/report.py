@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from captum_regioncam.extras import extra
-from captum_regioncam.files.outputs import encode_figure, write_output
+from captum_regioncam.files.outputs import encode_figure, write_output, write_whole
 
 with extra("eval"):
     from rich import box
@@ -93,10 +93,13 @@ class Report:
             OSError: the file cannot be written.
         """
         names = list(dict.fromkeys(name for row in self.scores.values() for name in row if _is_single(row[name])))
-        with Path(path).open("x", newline="") as file:
-            writer = csv.DictWriter(file, ["method", *names], extrasaction="ignore", restval="")
-            writer.writeheader()
-            writer.writerows({"method": method, **row} for method, row in self.scores.items())
+        if os.path.lexists(path):
+            raise FileExistsError(f"{path}: exists already; choose another name.")
+        content = io.StringIO(newline="")
+        writer = csv.DictWriter(content, ["method", *names], extrasaction="ignore", restval="")
+        writer.writeheader()
+        writer.writerows({"method": method, **row} for method, row in self.scores.items())
+        write_whole(path, content.getvalue().encode("utf-8", "surrogateescape"))
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
         """Write what :meth:`to_dict` returns; a file is replaced only if this package wrote it.

@@ -10,6 +10,7 @@ import torch.distributed as dist
 
 from captum_regioncam.errors import ArgumentError, reason_of
 from captum_regioncam.evaluation.runs.launcher import LauncherError, launched
+from captum_regioncam.files.outputs import OutputError
 
 __all__ = ["Worker", "workers"]
 
@@ -64,7 +65,7 @@ class Worker:
 
         Raises:
             ArgumentError: it failed.
-            ImportError: it failed here for want of a package.
+            ImportError, OutputError: it failed here, for want of a package, or as something cannot be written.
         """
         result: Value | None = None
         problem: Exception | None = None
@@ -74,7 +75,7 @@ class Worker:
             problem = error
         parts = problem.parts if isinstance(problem, ArgumentError) else (reason_of(problem),) if problem else ()
         parts = next(filter(None, self.gather(parts)), ())
-        if isinstance(problem, ImportError):
+        if isinstance(problem, (ImportError, OutputError)):
             raise problem
         if parts:
             raise ArgumentError(*parts) from problem
@@ -84,40 +85,42 @@ class Worker:
         """Prepare something in the first worker, and return it in all of them; if it fails, all end with its reason.
 
         Raises:
-            ArgumentError, ImportError: it failed.
+            ArgumentError, ImportError, OutputError: it failed.
         """
         return cast(Value, self.gather(self.together(prepare if self.is_first else lambda: None))[0])
 
 
+_joined: list[Worker] = []
+"""This process, while it shares a run."""
+
+
 @contextmanager
 def workers() -> Iterator[Worker]:
-    """Join the other processes. Processes that are joined already, here or by the user's own code, stay so.
+    """Join the other processes of a run. Processes that the user's own code has joined stay so.
 
     Raises:
         LauncherError: the launcher's variables do not fit together, or the other processes cannot be reached.
     """
-    if dist.is_available() and dist.is_initialized():
-        yield _joined()
+    if _joined:
+        yield _joined[0]
         return
-    _, count = launched()
+    ours = not (dist.is_available() and dist.is_initialized())
+    count = launched()[1] if ours else dist.get_world_size()
     if count == 1:
         yield Worker()
         return
     try:
-        # A process that never starts is noticed soon, while one that works may be waited for a long time.
-        dist.init_process_group("gloo", timeout=_JOIN)
-        worker = _joined()
+        if ours:  # a process that never starts is noticed soon, while one that works may be waited for a long time
+            dist.init_process_group("gloo", timeout=_JOIN)
+        worker = Worker(dist.get_rank(), count, dist.new_group(backend="gloo", timeout=_LONGEST))
     except (RuntimeError, ValueError) as error:
         raise LauncherError(
             f"WORLD_SIZE is {count}, but the other processes cannot be reached ({str(error).splitlines()[0]}). Start "
             "them with torchrun; for a run of one process, unset RANK and WORLD_SIZE."
         ) from error
+    _joined.append(worker)
     try:
         yield worker
     finally:
-        dist.destroy_process_group()
-
-
-def _joined() -> Worker:
-    count = dist.get_world_size()
-    return Worker(dist.get_rank(), count, dist.new_group(backend="gloo", timeout=_LONGEST) if count > 1 else None)
+        _joined.clear()
+        dist.destroy_process_group(None if ours else worker.group)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+from captum_regioncam.arguments import real
 from captum_regioncam.evaluation.datasets.base import PhotoData, Sample
 from captum_regioncam.evaluation.metrics.localization import LocalizationMetric, squash_boxes
 from captum_regioncam.evaluation.photo_maps import Photo, PhotoMaps
@@ -48,7 +49,7 @@ class BoxJob(ScoreJob[tuple[Maps, int]]):
         self._scores = {method: LocalizationMetric(step, threshold, box) for method in maps.attributions}
         self.metrics, self.description = dict(self._scores), maps.description
         self.settings, self.origin = maps.settings(data) | {"boxes": [step, threshold, box]}, maps.origin(data)
-        self.settings |= {"method": list(maps.attributions), "contrast": contrast}
+        self.settings |= {"method": list(maps.attributions), "contrast": real(contrast)}
 
     def reader(self) -> Callable[[int], Photo]:
         """Return a reader of the photos."""
@@ -56,6 +57,8 @@ class BoxJob(ScoreJob[tuple[Maps, int]]):
 
     def compute(self, items: list[Photo]) -> list[tuple[Maps, int]]:
         """Return the maps of each photo, and the rank of its class."""
+        if not items[0].inputs:
+            raise ValueError("has no class.")
         nowhere: list[None] = [None] * len(items)
         with self._maps.class_scores(items) as scores:
             by_method = {method: self._maps.sums(method, items, nowhere) for method in self._maps.attributions}

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from captum_regioncam.arguments import whole
 from captum_regioncam.errors import Argument, ArgumentError
 from captum_regioncam.evaluation.classifier import Classifier
 from captum_regioncam.evaluation.datasets.base import PhotoData, source_of
@@ -159,12 +160,16 @@ def evaluate_seeds(
         True
     """
     folder = Path(seeds)
-    if not folder.is_dir():
-        raise ArgumentError(Argument("seeds", folder), ": no such folder.")
+
+    def make_job() -> SeedJob:
+        if not folder.is_dir():
+            raise ArgumentError(Argument("seeds", folder), ": no such folder.")
+        return SeedJob(data, folder, threshold)
+
     counting = _Run(limit, readers, json, plot, progress, resume, show_progress, about)
     with workers() as worker:
         worker.together(partial(counting.check, data))
-        return counting.of(worker.together(lambda: SeedJob(data, folder, threshold)), worker)
+        return counting.of(worker.together(make_job), worker)
 
 
 @dataclass(frozen=True)
@@ -182,7 +187,8 @@ class _Run:
 
     def check(self, data: PhotoData) -> None:
         """Check that the files that will be written take no input's place, nor each other's."""
-        first(data.names, self.limit)
+        if len(set(first(data.names, self.limit))) < len(first(data.names, self.limit)):
+            raise ArgumentError(Argument("data"), ": two photos have the same name.")
         if self.resume and self.progress is None:
             raise ArgumentError(
                 Argument("resume", True), ": requires ", Argument("progress"), ", the folder of the counts."
@@ -211,12 +217,14 @@ class _Run:
         """Count the photos, and compute and write the scores."""
         start = time.monotonic()
         job.names, job.readers = first(job.names, self.limit), self.readers
+        for metric in job.metrics.values():
+            metric.process_group = worker.group  # the default one may be NCCL's, which has no CPU
         if worker.is_first:
             _log.info("%s", job.description)
         if self.progress is None:
             failures = run(job, worker, show_progress=self.show_progress)
             return self._report(job, failures, start, worker)
-        settings = job.settings | {"limit": self.limit, "command": "evaluate"}
+        settings = job.settings | {"limit": self.limit and whole(self.limit), "command": "evaluate"}
         with Progress(Path(self.progress), settings, job.metrics, worker, resume=self.resume) as counts:
             job.progress = counts
             failures = run(job, worker, show_progress=self.show_progress)
@@ -237,8 +245,16 @@ class _Run:
         }
         scores = {method: row | {"photos": counted, "failed": len(failures)} for method, row in scores.items()}
         report = Report(scores, failures, provenance(origin), job.title, job.columns, job.axis, TITLES)
-        if worker.is_first and self.json is not None:
-            report.to_json(self.json)
-        if worker.is_first and self.plot is not None:
-            report.plot(self.plot)
+        worker.from_first(partial(self._write, report))
         return report
+
+    def _write(self, report: Report) -> None:
+        """Write the files; if that fails, at least tell the scores."""
+        try:
+            if self.json is not None:
+                report.to_json(self.json)
+            if self.plot is not None:
+                report.plot(self.plot)
+        except OSError:
+            _log.info("%s", report.table())
+            raise

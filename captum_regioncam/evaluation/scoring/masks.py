@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from captum_regioncam.arguments import real
 from captum_regioncam.evaluation.datasets.base import PhotoData, Sample, fingerprint_of, source_of
 from captum_regioncam.evaluation.metrics.pixels import PixelMetric
 from captum_regioncam.evaluation.metrics.segmentation import SegmentationMetric
@@ -59,8 +60,9 @@ class MaskCounts:
             result = computed(metric)
             scores[method] = in_percent(result)
             for name in ("per_class", "best_per_class"):
-                values = in_percent(dict(zip(self._names, result[name], strict=True)))
-                scores[method][name] = values
+                values = in_percent({name: result[name]})[name]
+                if isinstance(values, list):
+                    scores[method][name] = dict(zip(self._names, values, strict=True))
             if self._pixels:
                 scores[method] |= in_percent(computed(self._pixels[method]))
         return scores
@@ -75,8 +77,8 @@ class MaskJob(ScoreJob[Maps]):
         self._counts = MaskCounts(maps.attributions, data.classes, threshold)
         self.title, self.columns, self.axis = self._counts.title, self._counts.columns, self._counts.axis
         self.metrics, self.description = self._counts.metrics, maps.description
-        self.settings, self.origin = maps.settings(data) | {"threshold": threshold}, maps.origin(data)
-        self.settings |= {"method": list(maps.attributions), "contrast": contrast}
+        self.settings, self.origin = maps.settings(data) | {"threshold": real(threshold)}, maps.origin(data)
+        self.settings |= {"method": list(maps.attributions), "contrast": real(contrast)}
 
     def reader(self) -> Callable[[int], Photo]:
         """Return a reader of the photos."""
@@ -115,7 +117,7 @@ class SeedJob(ScoreJob[Seed]):
         source = source_of(data)
         self.origin = {name: source.get(name) for name in ("dataset", "split")}
         self.settings = {
-            "seeds": str(folder.resolve()), **source, "threshold": threshold, "made_of": recorded(folder),
+            "seeds": str(folder.resolve()), **source, "threshold": real(threshold), "made_of": recorded(folder),
             "index": fingerprint_of(data.names, data.classes, getattr(data, "index_files", ())),
             "files": _files_in(folder, data.names),
         }  # fmt: skip

@@ -73,18 +73,18 @@ class SeedReader:
 
     @cached_property
     def _numbers(self) -> dict[str, int]:
-        return {name: number for number, name in enumerate(self.data.names)} if self.data else {}
+        return {name: number for number, name in enumerate(self.data.names)} if self.data is not None else {}
 
     def __call__(self, number: int) -> SeedItem:
         """Read a seed, and its sample if there is a data set; they must fit."""
         name = self.names[number]
         sample = None
-        if self.data:
+        if self.data is not None:
             if name not in self._numbers:
                 raise ValueError(f"{name}: is not in the data set.")
             sample = self.data[self._numbers[name]]
         seed = load_seed(self.folder / f"{name}.npy", sample.keys or None if sample else None)
-        if self.data and (seed.keys >= len(self.data.classes)).any():
+        if self.data is not None and (seed.keys >= len(self.data.classes)).any():
             last = len(self.data.classes) - 1
             raise ValueError(f"{name}: has class {int(seed.keys.max())}, but the data set's are 0 to {last}.")
         size = (sample.photo.height, sample.photo.width) if sample else seed.high_res.shape[1:]

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from captum_regioncam.arguments import real
 from captum_regioncam.errors import Argument, ArgumentError
 from captum_regioncam.evaluation.classifier import Classifier
 from captum_regioncam.evaluation.datasets.base import PhotoData
@@ -83,7 +84,7 @@ def write_seeds(
         data: the photos and their classes.
         output: the folder for NAME.npy.
         method: "region-cam" or another name; an attribution of this package or of Captum; or a function of (x, targets)
-            that returns (N, K, h, w) maps. {name: method} names it in the record.
+            that returns (N, K, h, w) maps. {name: method} names it in the record, which knows no more of a function.
         format: "irn", "psa", "clip-es" or "wsol"; see :func:`save_seed`.
         protocol: scales, flips, normalisation and upsampling. Default: IRN's for the layouts "voc" and "coco", and
             otherwise one scale.
@@ -109,7 +110,10 @@ def write_seeds(
         >>> len(written.failures), len(load_seed(written.folder / f"{data.names[0]}.npy").keys)
         (0, 1)
     """
-    [(name, chosen)] = named_methods(method if isinstance(method, Mapping) else [method]).items()
+    named = named_methods(method if isinstance(method, Mapping) else [method])
+    if len(named) > 1:
+        raise ArgumentError(Argument("method"), f": expects one method, got {', '.join(named)}.")
+    [name] = named
     protocol = Protocol.of(data) if protocol is None else protocol
     if (classifier.resize or protocol.resize) == "crop":
         raise ArgumentError(
@@ -122,11 +126,11 @@ def write_seeds(
 
     def prepare() -> PhotoMaps:
         outputs = getattr(data, "outputs", None)
-        return PhotoMaps.of(classifier, {name: chosen}, protocol, layers=layers, contrast=contrast, outputs=outputs)
+        return PhotoMaps.of(classifier, named, protocol, layers=layers, contrast=contrast, outputs=outputs)
 
     with workers() as worker:
         maps = worker.together(prepare)
-        settings = maps.settings(data) | {"method": name, "contrast": contrast, "format": format}
+        settings = maps.settings(data) | {"method": name, "contrast": real(contrast), "format": format}
         folder = ResultFolder(
             "output", Path(output), "seeds", settings, [f"{one}.npy" for one in names], is_whole=is_whole_seed
         )
