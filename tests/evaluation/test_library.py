@@ -236,6 +236,25 @@ def test_numbers_of_numpy(classifier):
     assert report.scores == evaluate(classifier, Shapes(), ["region-cam"], layers=LAYERS, limit=2).scores
 
 
+@pytest.mark.usefixtures("colour_factory")
+def test_a_network_that_was_trained_after_it_was_loaded():
+    torch.save(ColourNet().state_dict(), "net.pth")
+    loaded = Classifier.load("colour_factory:colour_net", "net.pth", size=48)
+    write_seeds(loaded, Shapes(), "seeds", layers=LAYERS, limit=1)
+    with torch.no_grad():
+        loaded.model.fc.weight.mul_(2)
+    with pytest.raises(ArgumentError, match="was made with checkpoint ="):
+        write_seeds(loaded, Shapes(), "seeds", layers=LAYERS, limit=1, resume=True)
+
+
+def test_explanations_leave_a_network_in_training_mode_alone():
+    model = ColourNet()
+    with pytest.raises(ArgumentError, match="its network is in training mode"):
+        write_explanations(Classifier(model, 48), "photo.png", "out")
+    assert model.training
+    assert not Path("out").exists()
+
+
 def test_settings_of_a_named_network_that_was_changed():
     loaded = Classifier.load("torchvision:resnet18", "none")
     assert (loaded.settings["size"], loaded.settings["mean"]) == (None, None)

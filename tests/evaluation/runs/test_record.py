@@ -305,6 +305,7 @@ def test_provenance(seeds):
         assert found["command_line"][0] == "captum-regioncam"
         assert found["command_line"][1:3] in (["seeds", "voc"], ["evaluate", "voc"])
         assert found["model"] == "colour_factory:voc_net"
+        assert len(found["checkpoint"].pop("state_dict_sha256")) == 64
         assert found["checkpoint"] == {"name": "net.pth", "sha256": digest}
         assert (found["dataset"], found["split"]) == ("voc", "train")
         assert found["layers"] == ["relu1", "relu2"]
