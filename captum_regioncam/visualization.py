@@ -123,7 +123,7 @@ def show_attributions(
     if nested and len(photos) > 1:
         raise ValueError("attributions: mappings of mappings are for one photo; show a batch with one mapping.")
     if nested:
-        groups = [_panels(photos[0], titles[key], dict(zip(row, row, strict=True)), row) for key, row in given.items()]
+        groups = [_panels(photos[0], titles[key], {one: str(one) for one in row}, row) for key, row in given.items()]
     elif len(photos) > 1:
         parts = {key: _of_batch(key, maps, len(photos)) for key, maps in given.items()}
         groups = [
@@ -158,7 +158,7 @@ def _columns(panels: int, columns: int | None, *, wrap: bool) -> int:
 
 def _titles(attributions: Mapping[str, Any], probabilities: Mapping[str, float]) -> dict[str, str]:
     """Return the titles of panels or rows, with the probabilities that are known."""
-    titles = {title: title for title in attributions}
+    titles = {title: str(title) for title in attributions}  # a number, where attribute_layers knows no name
     for title, probability in probabilities.items():
         if title not in titles or not 0 <= probability <= 1:
             raise ValueError(

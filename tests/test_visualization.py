@@ -301,3 +301,10 @@ def test_averages_of_blocks_that_do_not_divide_the_photo(height, width):
         block = photo[rows[i] : rows[i + 1], columns[j] : columns[j + 1]]
         assert np.abs(block.mean((0, 1)) - smaller[i, j]).max() <= 0.5
     assert 12 <= smaller.shape[0] * smaller.shape[1] <= 50
+
+
+def test_layers_without_names_are_numbered():
+    photo, maps = np.zeros((8, 8, 3), np.uint8), {0: torch.rand(1, 1, 4, 4), 1: torch.rand(1, 1, 2, 2)}
+    for attributions, titles in ((maps, ["photo", "0", "1"]), ({"cat": maps}, ["cat", "0", "1"])):
+        figure = show_attributions(photo, attributions)
+        assert [axes.get_title() for axes in figure.axes if axes.get_title()] == titles
