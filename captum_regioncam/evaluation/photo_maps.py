@@ -12,7 +12,7 @@ from torch.nn import Identity
 
 from captum_regioncam.errors import Argument, ArgumentError, reason_of
 from captum_regioncam.evaluation.classifier import Classifier
-from captum_regioncam.evaluation.datasets.base import PhotoData, Sample, fingerprint_of, source_of
+from captum_regioncam.evaluation.datasets.base import PhotoData, Sample, index_of, source_of
 from captum_regioncam.evaluation.layer_choice import check_mode, choose_layers, tried
 from captum_regioncam.evaluation.methods import (
     Attribute,
@@ -156,7 +156,7 @@ class PhotoMaps:
             **protocol,
             "scales": list(self.protocol.scales),
             "layers": self.layer_names,
-            "index": fingerprint_of(data.names, data.classes, getattr(data, "index_files", ())),
+            "index": index_of(data),
             "checkpoint": self.checkpoint.get("state_dict_sha256"),
             **({"attributions": dict(self.described)} if self.described else {}),
         }

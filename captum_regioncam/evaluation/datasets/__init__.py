@@ -90,10 +90,6 @@ LAYOUTS: Mapping[str, Layout] = {
     ),
 }
 """The layouts by name."""
-_WITHOUT_SPLIT = (
-    "has no ImageSets/Segmentation/{split}.txt.",
-    "has no {split}, no annotations/instances_{split}.json.",
-)
 
 
 def open_dataset(
@@ -139,14 +135,17 @@ def open_dataset(
     arguments = {argument: value for argument, value in given.items() if value is not None}
     if layout.optional_truth:
         arguments["ground_truth"] = ground_truth
+    from captum_regioncam.evaluation.datasets.reading import MissingSplitError  # loads NumPy
+
     make = getattr(importlib.import_module(layout.module), layout.class_name)
     try:
         dataset: PhotoDataset = make(root, **arguments)
     except ArgumentError:
         raise
+    except MissingSplitError as error:
+        raise ArgumentError(Argument("split"), f": {error}") from error
     except ValueError as error:
-        of_split = str(error).endswith(tuple(ending.format(split=split) for ending in _WITHOUT_SPLIT))
-        raise ArgumentError(Argument("split" if of_split else "root"), f": {error}") from error
+        raise ArgumentError(Argument("root"), f": {error}") from error
     dataset.source = {"dataset": name, "root": str(Path(root).resolve()), "split": split, "labels": labels_from}
     return dataset
 

@@ -18,6 +18,7 @@ __all__ = [
     "PhotoDataset",
     "Sample",
     "fingerprint_of",
+    "index_of",
     "source_of",
 ]
 
@@ -129,7 +130,7 @@ class PhotoDataset(Dataset[Sample]):
 
     def fingerprint(self) -> str:
         """Return a hash of the names, the classes and the files that list them: it changes when the index does."""
-        return fingerprint_of(self.names, self.classes, self.index_files)
+        return index_of(self)
 
 
 def fingerprint_of(names: Sequence[str], classes: Sequence[str], index_files: Iterable[Path] = ()) -> str:
@@ -142,6 +143,11 @@ def fingerprint_of(names: Sequence[str], classes: Sequence[str], index_files: It
     for path in index_files:
         digest.update(sha256(path).encode())
     return digest.hexdigest()[:16]
+
+
+def index_of(data: PhotoData) -> str:
+    """Return a hash of a data set's names, classes and index files, as far as it has the last."""
+    return fingerprint_of(data.names, data.classes, getattr(data, "index_files", ()))
 
 
 def source_of(data: PhotoData) -> dict[str, object]:

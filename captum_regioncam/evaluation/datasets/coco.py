@@ -48,7 +48,7 @@ class Coco(PhotoDataset):
 
     def __init__(self, root: str | os.PathLike[str], split: str = "val2014", ground_truth: bool = True) -> None:
         annotations = f"annotations/instances_{split}.json"
-        self.root = data_root(root, ["", "coco"], [split, annotations], "COCO")
+        self.root = data_root(root, ["", "coco"], [split, annotations], "COCO", of_split=[split, annotations])
         self.split, self.ground_truth, self._path = split, ground_truth, self.root / annotations
         self.index_files = [self._path]
         content = read_json(self._path)

@@ -17,6 +17,7 @@ from captum_regioncam.files.photos import read_image, read_photo
 
 __all__ = [
     "MOST_CLASSES",
+    "MissingSplitError",
     "check_readable",
     "checked_names",
     "data_root",
@@ -32,13 +33,32 @@ MOST_CLASSES = 254
 """Of an 8-bit label map: 0 is the background, and 255 marks pixels that do not count."""
 
 
-def data_root(root: str | os.PathLike[str], below: Iterable[str], wanted: Sequence[str], what: str) -> Path:
-    """Find the folder that has the files and folders wanted."""
+class MissingSplitError(ValueError):
+    """A data set is in its layout, but has not the split."""
+
+
+def data_root(
+    root: str | os.PathLike[str], below: Iterable[str], wanted: Sequence[str], what: str, of_split: Sequence[str] = ()
+) -> Path:
+    """Find the folder that has the files and folders wanted.
+
+    Args:
+        root: the data set's folder.
+        below: the folders in it that may be the one.
+        wanted: what it has.
+        what: the layout, for errors.
+        of_split: those of ``wanted`` whose names hold the split's.
+
+    Raises:
+        MissingSplitError: only ``of_split`` is missing.
+        ValueError: more is missing.
+    """
     candidates = [Path(root) / part for part in below]
     best = max(candidates, key=lambda path: sum(os.path.exists(path / part) for part in wanted))
     if missing := [part for part in wanted if not os.path.exists(best / part)]:
         check_readable(best)
-        raise ValueError(f"{best}: not a {what} folder: has no {', no '.join(missing)}.")
+        kind = MissingSplitError if missing == list(of_split) else ValueError
+        raise kind(f"{best}: not a {what} folder: has no {', no '.join(missing)}.")
     return best
 
 

@@ -54,7 +54,7 @@ class Voc2012(PhotoDataset):
         wanted = ["JPEGImages", f"ImageSets/Segmentation/{split}.txt"]
         wanted += ["Annotations"] if labels_from == "xml" else []
         wanted += ["SegmentationClass"] if (ground_truth or labels_from == "mask") and "aug" not in split else []
-        self.root = data_root(root, ["", "VOC2012", "VOCdevkit/VOC2012"], wanted, "VOC 2012")
+        self.root = data_root(root, ["", "VOC2012", "VOCdevkit/VOC2012"], wanted, "VOC 2012", of_split=wanted[1:2])
         self.labels_from, self.ground_truth = labels_from, ground_truth
         self.index_files = [self.root / wanted[1]]
         lines = [line.split() for line in read_text(self.root / wanted[1]).splitlines() if line.strip()]

@@ -23,8 +23,8 @@ from captum_regioncam.evaluation.layer_choice import check_layers, check_mode, c
 from captum_regioncam.evaluation.methods import Attribute, Method, as_attribute, make_method, named_methods
 from captum_regioncam.evaluation.runs import shared_folder
 from captum_regioncam.evaluation.runs.provenance import checkpoint_of, device_name, provenance
-from captum_regioncam.evaluation.runs.record import RECORD
 from captum_regioncam.evaluation.runs.writer import Writer
+from captum_regioncam.evaluation.runs.written import Written
 from captum_regioncam.extras import extra
 from captum_regioncam.files.outputs import OutputError, encode_figure
 from captum_regioncam.files.photos import encode_image, read_photo
@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Explanations:
+class Explanations(Written):
     """What :func:`write_explanations` did.
 
     Attributes:
@@ -55,14 +55,8 @@ class Explanations:
         'maps/.captum_regioncam.json'
     """
 
-    folder: Path
     images: Mapping[str, Mapping[str, object]]
     failures: Mapping[str, str]
-
-    @property
-    def record(self) -> Path:
-        """The folder's record: which files were written, by whom, and from what."""
-        return self.folder / RECORD
 
 
 def write_explanations(

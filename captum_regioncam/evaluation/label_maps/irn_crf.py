@@ -8,7 +8,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from captum_regioncam.evaluation.label_maps.dense_crf import import_crf, inference
-from captum_regioncam.evaluation.label_maps.strategy import Labelling
+from captum_regioncam.evaluation.label_maps.strategy import Labelling, needed
 from captum_regioncam.evaluation.label_maps.threshold import class_labels, label_map
 from captum_regioncam.evaluation.seeds.seed import Seed
 
@@ -29,12 +29,7 @@ class IrnCrf(Labelling):
 
     def labels(self, seed: Seed, photo: Image.Image | None) -> npt.NDArray[np.uint8]:
         """Return (height, width) labels."""
-        keys = seed.keys.numpy()
-        if not len(keys):  # all is background
-            return label_map(seed.high_res, keys)
-        if photo is None:
-            raise ValueError("has no photo.")
-        return crf_labels(photo, seed.high_res, keys, self.threshold)
+        return crf_labels(needed(photo), seed.high_res, seed.keys.numpy(), self.threshold)
 
 
 @dataclass(frozen=True)
@@ -50,12 +45,7 @@ class ConfidentCrf(Labelling):
 
     def labels(self, seed: Seed, photo: Image.Image | None) -> npt.NDArray[np.uint8]:
         """Return (height, width) labels."""
-        keys = seed.keys.numpy()
-        if not len(keys):
-            return label_map(seed.high_res, keys)
-        if photo is None:
-            raise ValueError("has no photo.")
-        return confident_labels(photo, seed.high_res, keys, self.background, self.foreground)
+        return confident_labels(needed(photo), seed.high_res, seed.keys.numpy(), self.background, self.foreground)
 
 
 def crf_labels(

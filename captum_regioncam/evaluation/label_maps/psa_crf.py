@@ -9,7 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from captum_regioncam.evaluation.label_maps.dense_crf import import_crf, inference
-from captum_regioncam.evaluation.label_maps.strategy import Strategy
+from captum_regioncam.evaluation.label_maps.strategy import Strategy, needed
 from captum_regioncam.evaluation.seeds.files import encode_arrays
 from captum_regioncam.evaluation.seeds.seed import Seed
 
@@ -40,10 +40,8 @@ class PsaCrf(Strategy):
         keys, high_res = seed.keys.numpy(), seed.high_res
         if not len(keys):  # all is background
             scores = [np.ones((1, *high_res.shape[1:]), dtype=np.float32)] * len(self.alphas)
-        elif photo is None:
-            raise ValueError("has no photo.")
         else:
-            scores = [crf_scores(photo, high_res, alpha) for alpha in self.alphas]
+            scores = [crf_scores(needed(photo), high_res, alpha) for alpha in self.alphas]
         labels = [0, *(keys + 1).tolist()]
         return [encode_arrays(dict(zip(labels, of_alpha, strict=True))) for of_alpha in scores]
 

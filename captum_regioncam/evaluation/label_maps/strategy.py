@@ -10,7 +10,7 @@ from PIL import Image
 from captum_regioncam.evaluation.label_maps.pictures import encode_label_map, encode_overlay
 from captum_regioncam.evaluation.seeds.seed import Seed
 
-__all__ = ["Labelling", "Strategy"]
+__all__ = ["Labelling", "Strategy", "needed"]
 
 
 class Strategy(ABC):
@@ -48,7 +48,11 @@ class Labelling(Strategy):
 
     @abstractmethod
     def labels(self, seed: Seed, photo: Image.Image | None) -> npt.NDArray[np.uint8]:
-        """Return (height, width) labels: 0 for the background, otherwise key + 1; 255 for pixels that do not count."""
+        """Return the labels of a seed with classes.
+
+        Returns:
+            (height, width): 0 for the background, otherwise key + 1; 255 for pixels that do not count.
+        """
 
     def files(self, name: str) -> list[str]:
         """Return the path of the label map: NAME.png."""
@@ -56,8 +60,20 @@ class Labelling(Strategy):
 
     def contents(self, seed: Seed, photo: Image.Image | None, *, overlay: bool) -> list[bytes]:
         """Return the label map, and the overlay if it is wanted."""
-        labels = self.labels(seed, photo)
+        nothing = np.zeros(seed.high_res.shape[1:], dtype=np.uint8)  # without classes, all is background
+        labels = self.labels(seed, photo) if len(seed.keys) else nothing
         contents = [encode_label_map(labels)]
         if overlay and photo is not None:
             contents.append(encode_overlay(photo, labels))
         return contents
+
+
+def needed(photo: Image.Image | None) -> Image.Image:
+    """Return the photo of a strategy that looks at it.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if photo is None:
+        raise ValueError("has no photo.")
+    return photo

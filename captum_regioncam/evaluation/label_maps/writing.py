@@ -25,6 +25,7 @@ from captum_regioncam.evaluation.runs.job import first
 from captum_regioncam.evaluation.runs.provenance import provenance
 from captum_regioncam.evaluation.runs.record import RECORD
 from captum_regioncam.evaluation.runs.workers import workers
+from captum_regioncam.evaluation.runs.written import Written
 from captum_regioncam.evaluation.seeds import NEED_PHOTOS
 from captum_regioncam.evaluation.seeds.reading import SeedReader, recorded_data, seeds_in
 
@@ -32,7 +33,7 @@ __all__ = ["WrittenLabelMaps", "strategy_of", "write_label_maps"]
 
 
 @dataclass(frozen=True)
-class WrittenLabelMaps:
+class WrittenLabelMaps(Written):
     """What :func:`write_label_maps` did.
 
     Attributes:
@@ -49,17 +50,11 @@ class WrittenLabelMaps:
         'labels/.captum_regioncam.json'
     """
 
-    folder: Path
     names: Sequence[str]
     failures: Mapping[str, str]
     threshold: float | None = None
     best_miou: float | None = None
     unscored: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def record(self) -> Path:
-        """The folder's record: which files were written, by whom, and from what."""
-        return self.folder / RECORD
 
 
 def write_label_maps(

@@ -249,5 +249,5 @@ def held(
                     end([one.written for one in results])
             raise
         written = worker.gather([one.written for one in results])  # every process has written all that it will
-        if worker.rank == 0:
+        if worker.is_first:
             end([sum(of_folder) for of_folder in zip(*written, strict=True)])

@@ -134,7 +134,7 @@ class Progress:
     def remove(self) -> None:
         """Remove the files once the scores are safe, and the folders if nothing else is in them."""
         self.worker.gather(None)  # no other worker is still saving
-        if self.worker.rank > 0:
+        if not self.worker.is_first:
             return
         with contextlib.suppress(ValueError, OSError):
             record = Record.read(self.folder)

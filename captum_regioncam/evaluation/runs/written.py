@@ -2,12 +2,29 @@
 
 import contextlib
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
-from captum_regioncam.evaluation.runs.record import Record
+from captum_regioncam.evaluation.runs.record import RECORD, Record
 from captum_regioncam.files.outputs import OutputError, check_output
 
-__all__ = ["check_named", "written_below"]
+__all__ = ["Written", "check_named", "written_below"]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a run that keeps a record wrote.
+
+    Attributes:
+        folder: where it wrote.
+    """
+
+    folder: Path
+
+    @property
+    def record(self) -> Path:
+        """The folder's record: which files were written, by whom, and from what."""
+        return self.folder / RECORD
 
 
 def check_named(path: Path) -> None:

@@ -1,18 +1,41 @@
 """Maps against boxes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable
 
-from captum_regioncam.arguments import real
 from captum_regioncam.evaluation.datasets.base import PhotoData, Sample
 from captum_regioncam.evaluation.metrics.localization import LocalizationMetric, squash_boxes
 from captum_regioncam.evaluation.photo_maps import Photo, PhotoMaps
 from captum_regioncam.evaluation.runs.report import Figures, computed, in_percent
-from captum_regioncam.evaluation.scoring.job import Maps, ScoreJob
+from captum_regioncam.evaluation.scoring.job import Counts, MapJob, Maps
 
 __all__ = ["BoxJob"]
 
 
-class BoxJob(ScoreJob[tuple[Maps, int]]):
+class BoxCounts(Counts):
+    """How often a box fits."""
+
+    title = "Localisation (%), one box per photo at IoU 0.5"
+    columns = {  # noqa: RUF012
+        "max_box_acc": "MaxBoxAcc",
+        "max_box_acc_v2": "MaxBoxAccV2",
+        "gt_known": "GT-known",
+        "loc1": "Loc1",
+        "loc5": "Loc5",
+        "threshold": "at",
+    }
+    axis = "GT-known (%)"
+
+    def __init__(self, methods: Iterable[str], step: float, threshold: float | None, box: str) -> None:
+        self.metrics: dict[str, LocalizationMetric] = {
+            method: LocalizationMetric(step, threshold, box) for method in methods
+        }
+
+    def scores(self) -> Figures:
+        """Return the scores of all photos, for each method."""
+        return {method: in_percent(computed(metric)) for method, metric in self.metrics.items()}
+
+
+class BoxJob(MapJob[tuple[Maps, int]]):
     """Maps against boxes. A photo's result also holds how many classes score above its own.
 
     Args:
@@ -24,17 +47,6 @@ class BoxJob(ScoreJob[tuple[Maps, int]]):
         box: which box of several counts.
     """
 
-    title = "Localisation (%), one box per photo at IoU 0.5"
-    columns: Mapping[str, str] = {
-        "max_box_acc": "MaxBoxAcc",
-        "max_box_acc_v2": "MaxBoxAccV2",
-        "gt_known": "GT-known",
-        "loc1": "Loc1",
-        "loc5": "Loc5",
-        "threshold": "at",
-    }
-    axis = "GT-known (%)"
-
     def __init__(
         self,
         data: PhotoData,
@@ -44,16 +56,9 @@ class BoxJob(ScoreJob[tuple[Maps, int]]):
         threshold: float | None,
         box: str,
     ) -> None:
-        self.names, self.batch = data.names, maps.protocol.batch
-        self._data, self._maps = data, maps
-        self._scores = {method: LocalizationMetric(step, threshold, box) for method in maps.attributions}
-        self.metrics, self.description = dict(self._scores), maps.description
-        self.settings, self.origin = maps.settings(data) | {"boxes": [step, threshold, box]}, maps.origin(data)
-        self.settings |= {"method": list(maps.attributions), "contrast": real(contrast)}
-
-    def reader(self) -> Callable[[int], Photo]:
-        """Return a reader of the photos."""
-        return self._maps.reader(self._data)
+        super().__init__(data, maps, contrast)
+        self.counts: BoxCounts = BoxCounts(maps.attributions, step, threshold, box)
+        self.settings["boxes"] = [step, threshold, box]
 
     def compute(self, items: list[Photo]) -> list[tuple[Maps, int]]:
         """Return the maps of each photo, and the rank of its class."""
@@ -72,8 +77,4 @@ class BoxJob(ScoreJob[tuple[Maps, int]]):
         boxes = squash_boxes(sample.boxes, sample.photo.size)
         cams, rank = result
         for method, cam in cams.items():
-            self._scores[method].update(cam, boxes, rank)
-
-    def scores(self) -> Figures:
-        """Return the scores of all photos, for each method."""
-        return {method: in_percent(computed(score)) for method, score in self._scores.items()}
+            self.counts.metrics[method].update(cam, boxes, rank)

@@ -187,7 +187,8 @@ class _Run:
 
     def check(self, data: PhotoData) -> None:
         """Check that the files that will be written take no input's place, nor each other's."""
-        if len(set(first(data.names, self.limit))) < len(first(data.names, self.limit)):
+        names = first(data.names, self.limit)
+        if len(set(names)) < len(names):
             raise ArgumentError(Argument("data"), ": two photos have the same name.")
         if self.resume and self.progress is None:
             raise ArgumentError(
@@ -217,7 +218,7 @@ class _Run:
         """Count the photos, and compute and write the scores."""
         start = time.monotonic()
         job.names, job.readers = first(job.names, self.limit), self.readers
-        for metric in job.metrics.values():
+        for metric in job.counts.metrics.values():
             metric.process_group = worker.group  # the default one may be NCCL's, which has no CPU
         if worker.is_first:
             _log.info("%s", job.description)
@@ -225,7 +226,7 @@ class _Run:
             failures = run(job, worker, show_progress=self.show_progress)
             return self._report(job, failures, start, worker)
         settings = job.settings | {"limit": self.limit and whole(self.limit), "command": "evaluate"}
-        with Progress(Path(self.progress), settings, job.metrics, worker, resume=self.resume) as counts:
+        with Progress(Path(self.progress), settings, job.counts.metrics, worker, resume=self.resume) as counts:
             job.progress = counts
             failures = run(job, worker, show_progress=self.show_progress)
             counts.finish()
@@ -234,7 +235,7 @@ class _Run:
         return report
 
     def _report(self, job: ScoreJob[Result], failures: Mapping[str, str], start: float, worker: Worker) -> Report:
-        scores = job.scores()  # every worker takes part in the sums
+        scores = job.counts.scores()  # every worker takes part in the sums
         counted = len(job.names) - len(failures)
         origin = {
             **job.origin,
@@ -244,7 +245,8 @@ class _Run:
             **(self.about or {}),
         }
         scores = {method: row | {"photos": counted, "failed": len(failures)} for method, row in scores.items()}
-        report = Report(scores, failures, provenance(origin), job.title, job.columns, job.axis, TITLES)
+        counts = job.counts
+        report = Report(scores, failures, provenance(origin), counts.title, counts.columns, counts.axis, TITLES)
         worker.from_first(partial(self._write, report))
         return report
 

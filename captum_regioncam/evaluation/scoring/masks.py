@@ -5,7 +5,6 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,27 +12,23 @@ import torch
 from torch import Tensor
 
 from captum_regioncam.arguments import real
-from captum_regioncam.evaluation.datasets.base import PhotoData, Sample, fingerprint_of, source_of
+from captum_regioncam.evaluation.datasets.base import PhotoData, Sample, index_of, source_of
 from captum_regioncam.evaluation.metrics.pixels import PixelMetric
 from captum_regioncam.evaluation.metrics.segmentation import SegmentationMetric
 from captum_regioncam.evaluation.photo_maps import Photo, PhotoMaps
 from captum_regioncam.evaluation.runs.folder import recorded
 from captum_regioncam.evaluation.runs.report import Figures, computed, in_percent
-from captum_regioncam.evaluation.scoring.job import Maps, ScoreJob
+from captum_regioncam.evaluation.scoring.job import Counts, MapJob, Maps, ScoreJob
 from captum_regioncam.evaluation.seeds.files import load_seed
 from captum_regioncam.evaluation.seeds.seed import Seed
-from captum_regioncam.extras import extra
-
-with extra("eval"):
-    from torchmetrics import Metric
 
 __all__ = ["MaskCounts", "MaskJob", "SeedJob"]
 
 
-class MaskCounts:
+class MaskCounts(Counts):
     """mIoU of maps, and PxAP if there is one class."""
 
-    columns: ClassVar = {"miou": "mIoU", "best_miou": "best mIoU", "best_threshold": "at", "pxap": "PxAP"}
+    columns = {"miou": "mIoU", "best_miou": "best mIoU", "best_threshold": "at", "pxap": "PxAP"}  # noqa: RUF012
     axis = "mIoU (%)"
 
     def __init__(self, methods: Iterable[str], classes: Sequence[str], threshold: float) -> None:
@@ -41,8 +36,10 @@ class MaskCounts:
         self._names = ["background", *classes]
         self._segmentation = {method: SegmentationMetric(len(classes), threshold) for method in methods}
         self._pixels = {method: PixelMetric() for method in methods} if len(classes) == 1 else {}
-        self.metrics: dict[str, Metric] = {f"miou {method}": metric for method, metric in self._segmentation.items()}
-        self.metrics |= {f"pxap {method}": metric for method, metric in self._pixels.items()}
+        self.metrics = {
+            **{f"miou {method}": metric for method, metric in self._segmentation.items()},
+            **{f"pxap {method}": metric for method, metric in self._pixels.items()},
+        }
 
     def add(self, cams: Maps, keys: Tensor, labels: npt.NDArray[np.uint8]) -> None:
         """Count a photo's (K, height, width) maps of each method."""
@@ -68,21 +65,13 @@ class MaskCounts:
         return scores
 
 
-class MaskJob(ScoreJob[Maps]):
+class MaskJob(MapJob[Maps]):
     """Maps against masks."""
 
     def __init__(self, data: PhotoData, maps: PhotoMaps, contrast: float, threshold: float) -> None:
-        self.names, self.batch = data.names, maps.protocol.batch
-        self._data, self._maps = data, maps
-        self._counts = MaskCounts(maps.attributions, data.classes, threshold)
-        self.title, self.columns, self.axis = self._counts.title, self._counts.columns, self._counts.axis
-        self.metrics, self.description = self._counts.metrics, maps.description
-        self.settings, self.origin = maps.settings(data) | {"threshold": real(threshold)}, maps.origin(data)
-        self.settings |= {"method": list(maps.attributions), "contrast": real(contrast)}
-
-    def reader(self) -> Callable[[int], Photo]:
-        """Return a reader of the photos."""
-        return self._maps.reader(self._data)
+        super().__init__(data, maps, contrast)
+        self.counts: MaskCounts = MaskCounts(maps.attributions, data.classes, threshold)
+        self.settings["threshold"] = real(threshold)
 
     def compute(self, items: list[Photo]) -> list[Maps]:
         """Return the maps of each photo."""
@@ -95,11 +84,7 @@ class MaskJob(ScoreJob[Maps]):
         """Count a photo's maps."""
         left, upper, right, lower = self._seen(sample)
         keys = torch.tensor(sample.keys, dtype=torch.long)
-        self._counts.add(result, keys, _mask(sample)[upper:lower, left:right])
-
-    def scores(self) -> Figures:
-        """Return the scores of all photos, for each method."""
-        return self._counts.scores()
+        self.counts.add(result, keys, _mask(sample)[upper:lower, left:right])
 
     def _seen(self, sample: Sample) -> tuple[int, int, int, int]:
         return self._maps.classifier.seen_box(*sample.photo.size)
@@ -111,15 +96,13 @@ class SeedJob(ScoreJob[Seed]):
     def __init__(self, data: PhotoData, folder: Path, threshold: float) -> None:
         self.names = data.names
         self._data, self._folder, self._method = data, folder, f"seeds in {folder}"
-        self._counts = MaskCounts([self._method], data.classes, threshold)
-        self.title, self.columns, self.axis = self._counts.title, self._counts.columns, self._counts.axis
-        self.metrics, self.description = self._counts.metrics, f"Seeds in {folder}"
+        self.counts: MaskCounts = MaskCounts([self._method], data.classes, threshold)
+        self.description = f"Seeds in {folder}"
         source = source_of(data)
         self.origin = {name: source.get(name) for name in ("dataset", "split")}
         self.settings = {
             "seeds": str(folder.resolve()), **source, "threshold": real(threshold), "made_of": recorded(folder),
-            "index": fingerprint_of(data.names, data.classes, getattr(data, "index_files", ())),
-            "files": _files_in(folder, data.names),
+            "index": index_of(data), "files": _files_in(folder, data.names),
         }  # fmt: skip
 
     def reader(self) -> Callable[[int], Photo]:
@@ -134,11 +117,7 @@ class SeedJob(ScoreJob[Seed]):
         """Count a seed."""
         mask = _mask(sample)
         maps = torch.from_numpy(result.high_res) if len(result.keys) else torch.zeros(0, *mask.shape)
-        self._counts.add({self._method: maps}, result.keys, mask)
-
-    def scores(self) -> Figures:
-        """Return the scores of all photos, for each method."""
-        return self._counts.scores()
+        self.counts.add({self._method: maps}, result.keys, mask)
 
 
 @dataclass(frozen=True)

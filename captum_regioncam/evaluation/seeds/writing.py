@@ -21,8 +21,8 @@ from captum_regioncam.evaluation.protocol import Protocol
 from captum_regioncam.evaluation.runs.folder import ResultFolder, Results, held
 from captum_regioncam.evaluation.runs.job import Job, first, run
 from captum_regioncam.evaluation.runs.provenance import provenance
-from captum_regioncam.evaluation.runs.record import RECORD
 from captum_regioncam.evaluation.runs.workers import workers
+from captum_regioncam.evaluation.runs.written import Written
 from captum_regioncam.evaluation.seeds import FORMATS
 from captum_regioncam.evaluation.seeds.files import encode_seed
 from captum_regioncam.evaluation.seeds.reading import is_whole_seed
@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class WrittenSeeds:
+class WrittenSeeds(Written):
     """What :func:`write_seeds` did.
 
     Attributes:
@@ -49,14 +49,8 @@ class WrittenSeeds:
         'seeds/.captum_regioncam.json'
     """
 
-    folder: Path
     names: Sequence[str]
     failures: Mapping[str, str]
-
-    @property
-    def record(self) -> Path:
-        """The folder's record: which files were written, by whom, and from what."""
-        return self.folder / RECORD
 
 
 def write_seeds(
