@@ -3,11 +3,13 @@
 What is made here can be pickled and copied if the network can. Making it changes nothing of the network's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from functools import partial
 from numbers import Integral
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,6 +18,8 @@ from torch.nn import Module
 from captum_regioncam.network.outputs import describe, first_tensor
 
 __all__ = ["box_score", "class_scores", "segmentation_score", "similarity_score"]
+
+_DENSE = range(3, 6)  # dimensions of (N, classes, *grid)
 
 
 class _Score(Module):
@@ -29,6 +33,20 @@ class _Score(Module):
     def forward(self, *inputs: Any, **keywords: Any) -> Tensor:
         """Return the network's score."""
         return self.score(self.model(*inputs, **keywords))
+
+
+class _RegionScore(_Score):
+    """A segmentation network, and a score over a region."""
+
+    def forward(self, *inputs: Any, **keywords: Any) -> Tensor:
+        """Return the network's score."""
+        scores = _scores(self.model(*inputs, **keywords), _DENSE)
+        if scores.shape[1:] in [value.shape[2:] for value in inputs if isinstance(value, Tensor)]:
+            raise ValueError(  # whose rows would be read as classes
+                f"the network returned a tensor of shape {tuple(scores.shape)}, the size of its input without a "
+                "dimension for the classes. Pass a function that adds it, such as lambda x: model(x)[:, None]."
+            )
+        return self.score(scores)
 
 
 class _BoxScore(_Score):
@@ -65,22 +83,26 @@ def class_scores(model: Callable[..., Any]) -> Module:
     return _Score(model, _scores)
 
 
-def segmentation_score(model: Callable[..., Any], class_index: int, mask: Tensor | None = None) -> Module:
-    """Sum the scores of a class over a region, so that a segmentation network can be explained like a classifier.
+def segmentation_score(
+    model: Callable[..., Any], class_index: int, mask: Tensor | npt.ArrayLike | None = None
+) -> Module:
+    r"""Sum the scores of a class over a region, so that a segmentation network can be explained like a classifier.
 
     Args:
-        model: returns (N, classes, height, width) scores, in any form that :func:`class_scores` takes; of several
-            unnamed tensors, the first of four dimensions.
-        class_index: the class.
-        mask: (height, width), or (N, height, width), True where scores count. Default: where the class scores highest,
-            or everywhere in examples in which it does so nowhere.
+        model: returns (N, classes, \*grid) logits, in any form that :func:`class_scores` takes. The grid is (length,),
+            (height, width) or (depth, height, width). Of several unnamed tensors, the first of those with the most
+            dimensions counts.
+        class_index: the class; 0 for a network of one channel, whose logit is above 0 at the object.
+        mask: (\*grid) or (N, \*grid) tensor, array or nested list; scores count where it is True, or a number other
+            than 0. Default: where the class scores highest, or where the logit of the only channel is above 0. This is
+            everywhere in examples in which it would be nowhere.
 
     Returns:
         A module that returns (N,) scores: attribute without a target.
 
     Raises:
-        ValueError: ``class_index`` is not an integer; or, when called, the output has another shape or no such class,
-            or the mask does not fit.
+        ValueError: ``class_index`` is not an integer, or the mask has something other than numbers; or, when called,
+            the output has another shape or no such class, or the mask does not fit.
         TypeError: when called, if the output contains no tensor.
 
     Example::
@@ -92,7 +114,12 @@ def segmentation_score(model: Callable[..., Any], class_index: int, mask: Tensor
     """
     if isinstance(class_index, bool) or not isinstance(class_index, Integral):
         raise ValueError(f"class_index={class_index!r}: a class is an integer.")
-    return _Score(model, _in_region, class_index=int(class_index), mask=mask)
+    if mask is not None and not isinstance(mask, Tensor):
+        values = np.asarray(mask)
+        if values.dtype.kind not in "biuf":
+            raise ValueError(f"mask: expects True and False, or numbers; got {values.dtype}.")
+        mask = torch.as_tensor(values != 0)
+    return _RegionScore(model, _in_region, class_index=int(class_index), mask=None if mask is None else mask != 0)
 
 
 def box_score(
@@ -157,7 +184,7 @@ def similarity_score(encoder: Callable[..., Any], embeddings: Tensor) -> Module:
     return _Score(encoder, _cosines, reference=reference)
 
 
-def _scores(output: Any, dimensions: int | None = None) -> Tensor:
+def _scores(output: Any, dimensions: Container[int] = ()) -> Tensor:
     """Find the scores in a network's output."""
     if isinstance(output, Tensor):
         return output
@@ -166,24 +193,27 @@ def _scores(output: Any, dimensions: int | None = None) -> Tensor:
     return found[1]
 
 
-def _in_region(output: Any, class_index: int, mask: Tensor | None) -> Tensor:
-    """Sum a class's scores over the mask, or over where the class scores highest: (N,)."""
-    scores = _scores(output, dimensions=4)
-    if scores.dim() != 4 or not 0 <= class_index < scores.shape[1]:
-        raise ValueError(
-            f"class_index={class_index}: the network returned a tensor of shape {tuple(scores.shape)}; expects "
-            "(N, classes, height, width) with that class."
-        )
+def _in_region(scores: Tensor, class_index: int, mask: Tensor | None) -> Tensor:
+    """Sum a class's scores over the mask, or over where the network finds the class: (N,)."""
+    returned = f"class_index={class_index}: the network returned a tensor of shape {tuple(scores.shape)}"
+    if scores.dim() not in _DENSE:
+        raise ValueError(f"{returned}; expects (N, classes, *grid) with a grid of 1 to 3 dimensions.")
+    count, classes, *grid = scores.shape
+    if not 0 <= class_index < classes:
+        numbers = f"classes are 0 to {classes - 1}" if classes > 1 else "only class is 0"
+        raise ValueError(f"{returned}, whose {numbers}.")
+    own = scores[:, class_index]
     if mask is None:
-        region = scores.argmax(1) == class_index
-        region = region | ~region.flatten(1).any(1)[:, None, None]
+        region = scores.argmax(1) == class_index if classes > 1 else own > 0
+        region = region | ~region.flatten(1).any(1).view(-1, *[1] * len(grid))
+    elif list(mask.shape) in (grid, [count, *grid], [1, *grid]):
+        region = mask.to(scores.device)
     else:
-        region = mask.to(scores.device, torch.bool)
-    if region.shape[-2:] != scores.shape[2:]:
         raise ValueError(
-            f"mask of shape {tuple(region.shape)}: the network scores {tuple(scores.shape[2:])} positions."
+            f"mask of shape {tuple(mask.shape)}: the network scores {tuple(grid)} positions of {count} examples; "
+            f"expects {tuple(grid)} or {(count, *grid)}. torch.nn.functional.interpolate resizes masks."
         )
-    return (scores[:, class_index] * region).sum((1, 2))
+    return (own * region).flatten(1).sum(1)
 
 
 def _of_boxes(detections: Any, boxes: Tensor, labels: Tensor | None, min_iou: float) -> Tensor:
@@ -204,7 +234,7 @@ def _of_boxes(detections: Any, boxes: Tensor, labels: Tensor | None, min_iou: fl
 
 def _cosines(output: Any, reference: Tensor) -> Tensor:
     """Compare embeddings with those of reference, (K, D), which are normalised: (N, K)."""
-    images = _scores(output, dimensions=2)
+    images = _scores(output, dimensions=(2,))
     if images.dim() != 2 or images.shape[1] != reference.shape[1]:
         raise ValueError(
             f"embeddings of shape {tuple(reference.shape)}: the encoder returned a tensor of shape "

@@ -11,8 +11,12 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from captum.attr import LayerGradCam
-from helpers import small_net
+from helpers import CONVS, small_net
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from narrow_networks import narrow_networks
+from torch import nn
 
 from captum_regioncam import (
     LayerRegionCam,
@@ -102,10 +106,86 @@ def test_segmentation_scores_that_do_not_fit():
     model, x = small_net()
     with pytest.raises(ValueError, match=r"class_index=1: the network returned a tensor of shape \(3, 5\)"):
         segmentation_score(model, 1)(x)
-    with pytest.raises(ValueError, match="class_index=7"):
-        segmentation_score(lambda x: x, 7)(x)
-    with pytest.raises(ValueError, match=r"mask of shape \(4, 4\): the network scores \(8, 8\) positions"):
-        segmentation_score(lambda x: x, 1, torch.ones(4, 4))(torch.rand(2, 3, 8, 8))
+    for class_index in (3, -1):
+        with pytest.raises(
+            ValueError, match=rf"class_index={class_index}: .* \(3, 3, 8, 8\), whose classes are 0 to 2\.$"
+        ):
+            segmentation_score(lambda x: x, class_index)(x)
+    with pytest.raises(ValueError, match=r"class_index=1: .* \(3, 1, 8, 8\), whose only class is 0\.$"):
+        segmentation_score(lambda x: x[:, :1], 1)(x)
+    for scores in (x.mean((2, 3)), x[..., None, None]):
+        with pytest.raises(ValueError, match=r"expects \(N, classes, \*grid\) with a grid of 1 to 3 dimensions"):
+            segmentation_score(lambda x, scores=scores: scores, 1)(x)
+    for size in [(4, 4), (8,), (2, 8, 8), (3, 1, 8, 8), ()]:
+        with pytest.raises(ValueError, match="mask of shape") as error:
+            segmentation_score(lambda x: x, 1, torch.ones(size))(x)
+        assert str(error.value) == (
+            f"mask of shape {size}: the network scores (8, 8) positions of 3 examples; expects (8, 8) or (3, 8, 8). "
+            "torch.nn.functional.interpolate resizes masks."
+        )
+    for mask, kind in (([["a"]], "<U1"), (np.full((8, 8), None), "object")):
+        with pytest.raises(ValueError, match=f"mask: expects True and False, or numbers; got {kind}"):
+            segmentation_score(lambda x: x, 1, mask)
+
+
+@pytest.mark.parametrize("size", [(9,), (9, 7), (4, 9, 7)])
+def test_a_segmentation_without_a_dimension_for_the_classes(size):
+    # Its rows would be read as classes.
+    x = torch.randn(2, 3, *size)
+    with pytest.raises(ValueError, match=r"the size of its input without .* lambda x: model\(x\)\[:, None\]"):
+        segmentation_score(lambda x: x[:, 0], 0)(x)
+    score = segmentation_score(lambda x: x[:, 0][:, None], 0)(x)
+    torch.testing.assert_close(score, (x[:, 0] * (x[:, 0] > 0)).flatten(1).sum(1))
+
+
+LOGITS = st.integers(1, 3).flatmap(
+    lambda dimensions: arrays(
+        np.float64,
+        st.tuples(st.integers(1, 3), st.integers(1, 4), *[st.integers(1, 4)] * dimensions),
+        elements=st.integers(-3, 3),
+    )
+)
+
+
+@given(logits=LOGITS, data=st.data())
+def test_the_score_of_a_region_is_a_sum_over_positions(logits, data):
+    classes, *grid = logits.shape[1:]
+    class_index = data.draw(st.integers(0, classes - 1))
+    mask_shape = data.draw(st.sampled_from([tuple(grid), (len(logits), *grid), (1, *grid)]))
+    mask = data.draw(arrays(np.bool_, mask_shape))
+    own, masked = [], []
+    for example, its_mask in zip(logits, np.broadcast_to(mask, (len(logits), *grid)), strict=True):
+        found, total, inside = [], 0.0, 0.0
+        for position in np.ndindex(*grid):
+            scores = [plane[position] for plane in example]
+            first = scores.index(max(scores))
+            if scores[0] > 0 if classes == 1 else first == class_index:
+                found.append(scores[class_index])
+            total += scores[class_index]
+            inside += scores[class_index] * its_mask[position]
+        own.append(sum(found) if found else total)
+        masked.append(inside)
+    x = torch.from_numpy(logits)
+    assert segmentation_score(lambda x: x, class_index)(x).tolist() == own
+    turned = np.flip(np.flip(mask).copy())  # strides below 0, which torch refuses
+    for given_mask in (mask, mask.tolist(), torch.from_numpy(mask), mask * 0.5, mask.astype(np.uint16), turned):
+        assert segmentation_score(lambda x: x, class_index, given_mask)(x).tolist() == masked
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
+def test_segmentations_of_signals_images_and_volumes(dimensions):
+    conv = CONVS[dimensions]
+    model = nn.Sequential(conv(3, 6, 3, padding=1), nn.ReLU(), conv(6, 1, 3, padding=1)).eval()
+    x, cam = torch.randn(2, 3, *[6] * dimensions), LayerRegionCam(segmentation_score(model, 0), model[1])
+    maps = cam.attribute(x)
+    with torch.no_grad():
+        is_object = model(x)[:, 0] > 0
+    assert 0 < is_object.sum() < is_object.numel()
+    by_hand = LayerRegionCam(lambda x: (model(x)[:, 0] * is_object).flatten(1).sum(1), model[1]).attribute(x)
+    torch.testing.assert_close(maps, by_hand)
+    assert maps.shape == (2, 1, *x.shape[2:])
+    wrapped = segmentation_score(lambda x: (x.mean(), x.flatten(1), model(x).flatten(2), model(x), model(x) * 2), 0)
+    torch.testing.assert_close(wrapped(x), segmentation_score(model, 0)(x))
 
 
 @pytest.fixture

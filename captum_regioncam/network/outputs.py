@@ -1,6 +1,6 @@
 """What a network and its layers are called, and what a network returned: checked, and in words."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -29,11 +29,11 @@ def describe(output: Any) -> str:
     return type(output).__name__
 
 
-def first_tensor(output: Any, dimensions: int | None = None) -> tuple[str, Tensor] | None:
+def first_tensor(output: Any, dimensions: Container[int] = ()) -> tuple[str, Tensor] | None:
     """Find the scores in a network's output, and the code that picks them: ``["out"]``, ``.logits`` or ``[0]``.
 
-    The names that transformers and torchvision use come first, then the first tensor of so many dimensions, then the
-    first tensor. Tensors of no dimension, such as the loss, come last.
+    The names that transformers and torchvision use come first, then the first of the tensors with the most dimensions
+    that fit, then the first tensor. Tensors of no dimension, such as the loss, come last.
     """
     if isinstance(output, Mapping):
         named = {
@@ -47,9 +47,9 @@ def first_tensor(output: Any, dimensions: int | None = None) -> tuple[str, Tenso
     known = [pick for key in _SCORES for pick in (f".{key}", f'["{key}"]') if pick in named]
     tensors = [(pick, named[pick]) for pick in (*known, *named) if isinstance(named[pick], Tensor)]
 
-    def rank(found: tuple[str, Tensor]) -> tuple[bool, bool, bool]:
+    def rank(found: tuple[str, Tensor]) -> tuple[bool, bool, int]:
         pick, tensor = found
-        return not tensor.dim(), pick not in known, dimensions not in (None, tensor.dim())
+        return not tensor.dim(), pick not in known, -tensor.dim() if tensor.dim() in dimensions else 0
 
     return min(tensors, key=rank, default=None)
 
