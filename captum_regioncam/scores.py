@@ -3,7 +3,8 @@
 What is made here can be pickled and copied if the network can. Making it changes nothing of the network's.
 """
 
-from collections.abc import Callable, Container
+import warnings
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from functools import partial
 from numbers import Integral
 from typing import Any
@@ -15,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Module
 
+from captum_regioncam.arguments import real
+from captum_regioncam.errors import LayerError
 from captum_regioncam.network.outputs import describe, first_tensor
 
 __all__ = ["box_score", "class_scores", "segmentation_score", "similarity_score"]
@@ -52,9 +55,11 @@ class _RegionScore(_Score):
 class _BoxScore(_Score):
     """A detector, which takes a list of images, and a score of its detections."""
 
-    def forward(self, images: Tensor, *others: Any, **keywords: Any) -> Tensor:
+    def forward(self, images: Tensor | Sequence[Tensor], *others: Any, **keywords: Any) -> Tensor:
         """Return the detector's score."""
-        return super().forward(list(images), *others, **keywords)
+        if isinstance(images, Tensor) and images.dim() == 3:  # the first of a tuple of images
+            images, others = (images, *others), ()
+        return self.score(self.model(list(images), *others, **keywords), images)
 
 
 def class_scores(model: Callable[..., Any]) -> Module:
@@ -123,7 +128,11 @@ def segmentation_score(
 
 
 def box_score(
-    detector: Callable[..., Any], boxes: Tensor, labels: Tensor | None = None, *, min_iou: float = 0.5
+    detector: Callable[..., Any],
+    boxes: Tensor | npt.ArrayLike,
+    labels: Tensor | npt.ArrayLike | None = None,
+    *,
+    min_iou: float = 0.5,
 ) -> Module:
     """Take the scores of given boxes, so that a detector's detections can be explained.
 
@@ -135,11 +144,17 @@ def box_score(
         min_iou: the IoU from which a detection belongs to a box; of several, the one with the highest IoU counts.
 
     Returns:
-        A module that takes (N, 3, height, width) and returns (N, B) scores, 0 for boxes that are not detected. The
-        target is the index of the box.
+        A module that takes (N, 3, height, width), or a list or tuple of N images, and returns (N, B) scores, 0 for
+        boxes that are not detected. The target is the index of the box.
 
     Raises:
-        ValueError: the boxes have another shape.
+        ValueError: the boxes have another shape or no area, the labels have another shape, or ``min_iou`` is not in
+            [0, 1].
+        TypeError: when called, if the detector returns something else.
+        LayerError: when called with images that require gradients, if no score does, as nothing is detected.
+
+    Warns:
+        UserWarning: in the backward pass from a box that no detection matches. It describes the nearest detection.
 
     Example::
 
@@ -152,10 +167,19 @@ def box_score(
         >>> LayerRegionCam(score, model.layer4).attribute(x, target=0).shape
         torch.Size([2, 1, 7, 7])
     """
+    boxes = torch.as_tensor(boxes).detach()
     if boxes.dim() != 2 or boxes.shape[1] != 4 or not len(boxes):
         raise ValueError(f"boxes of shape {tuple(boxes.shape)}: expects (B, 4) with at least one box.")
+    for k, box in enumerate(boxes.tolist()):
+        if not (box[0] < box[2] and box[1] < box[3]):
+            raise ValueError(f"boxes[{k}]={box}: expects x0, y0, x1, y1 with x0 < x1 and y0 < y1.")
+    classes = None if labels is None else torch.as_tensor(labels)
+    if classes is not None and classes.shape != (len(boxes),):
+        raise ValueError(f"labels of shape {tuple(classes.shape)}: expects one for each of the {len(boxes)} boxes.")
+    if not 0 <= real(min_iou) <= 1:
+        raise ValueError(f"min_iou={min_iou!r}: expects a number from 0 to 1.")
 
-    return _BoxScore(detector, _of_boxes, boxes=boxes, labels=labels, min_iou=min_iou)
+    return _BoxScore(detector, _of_boxes, boxes=boxes, labels=classes, min_iou=real(min_iou))
 
 
 def similarity_score(encoder: Callable[..., Any], embeddings: Tensor) -> Module:
@@ -216,20 +240,62 @@ def _in_region(scores: Tensor, class_index: int, mask: Tensor | None) -> Tensor:
     return (own * region).flatten(1).sum(1)
 
 
-def _of_boxes(detections: Any, boxes: Tensor, labels: Tensor | None, min_iou: float) -> Tensor:
+def _of_boxes(
+    detections: Any, images: Iterable[Tensor], boxes: Tensor, labels: Tensor | None, min_iou: float
+) -> Tensor:
     """Take the score of the detection nearest to each box, or 0: (N, B)."""
-    rows = []
-    for detected in detections:
+    keys = {"boxes", "scores"} if labels is None else {"boxes", "labels", "scores"}
+    photos = detections if isinstance(detections, (list, tuple)) else [detections]
+    if photos is not detections or not all(isinstance(one, Mapping) and keys <= one.keys() for one in photos):
+        raise TypeError(
+            f"the detector returned {describe(detections)}; expects a list with a dict of "
+            f"{', '.join(map(repr, sorted(keys)))} for each photo, as from torchvision's detectors in evaluation mode."
+        )
+    rows, missed = [], {}  # missed[example, box]
+    for n, detected in enumerate(photos):
         found = detected["boxes"].detach()
-        if not len(found):
-            rows.append(detected["scores"].new_zeros(len(boxes)))
-            continue
-        iou = _iou(boxes.to(found), found)
+        iou = fits = _iou(boxes.to(found), found)
         if labels is not None:
-            iou = iou * (labels.to(found.device)[:, None] == detected["labels"][None])
-        best, nearest = iou.max(1)
-        rows.append(detected["scores"][nearest] * (best >= min_iou))
-    return torch.stack(rows)
+            fits = iou * (labels.to(found.device)[:, None] == detected["labels"][None])
+        best, nearest = F.pad(fits, (0, 1)).max(1)  # padded with a detection that matches nothing, as there may be none
+        matches = (best >= min_iou) & (best > 0)
+        rows.append(F.pad(detected["scores"], (0, 1))[nearest] * matches)
+        for k in (~matches).nonzero().flatten().tolist() if torch.is_grad_enabled() else ():
+            near = "nothing is detected"
+            if len(found):
+                near = f"nearest: {_in_words(detected, int(iou[k].argmax()))}, IoU {iou[k].max():.2f}"
+            box = _in_words({"boxes": boxes, "labels": labels}, k)
+            missed[n, k] = f"box {k} of example {n}, {box} ({near})"
+    scores = torch.stack(rows)
+    if missed and scores.requires_grad:
+        scores.register_hook(partial(_warn, missed))
+    elif len(missed) == scores.numel() and any(image.requires_grad for image in images):
+        raise LayerError(_missing(missed.values()))
+    return scores
+
+
+def _warn(missed: Mapping[tuple[int, int], str], gradient: Tensor) -> None:
+    """Warn of the boxes that are attributed to, which have a gradient, although no detection matches them."""
+    if attributed := [missed[n, k] for n, k in gradient.nonzero().tolist() if (n, k) in missed]:
+        warnings.warn(_missing(attributed), stacklevel=2)
+
+
+def _missing(boxes: Collection[str]) -> str:
+    """Say which boxes are missing, the first three of them in words, and what to do."""
+    more = f" and {len(boxes) - 3} more" * (len(boxes) > 3)
+    return (
+        f"box_score: no detection matches {', '.join(list(boxes)[:3])}{more}. There is no score to attribute. Pass "
+        "boxes (x0, y0, x1, y1) in pixels, and labels, that the detector finds in these photos, or a lower min_iou."
+    )
+
+
+def _in_words(detections: Mapping[str, Any], index: int) -> str:
+    """Describe a box or detection: [0.0, 1.0, 9.0, 8.0], label 3, score 0.92."""
+    words = [str([round(side, 1) for side in detections["boxes"][index].tolist()])]
+    for key in ("labels", "scores"):
+        if detections.get(key) is not None:
+            words.append(f"{key[:-1]} {round(detections[key][index].item(), 2)}")
+    return ", ".join(words)
 
 
 def _cosines(output: Any, reference: Tensor) -> Tensor:

@@ -480,7 +480,7 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("returned", "described"),
         [
-            (None, "gives NoneType"),
+            (None, "gives None,"),
             ({"x": 1}, "gives dict of 'x'"),
             (torch.ones(1, 2, dtype=torch.long), "gives a torch.int64"),
         ],
@@ -559,7 +559,7 @@ class TestBadInput:
             (lambda x: [{"boxes": net(x), "scores": 1}], r"list of \[dict of 'boxes', 'scores'\]", "box_score"),
             (
                 lambda x: (net(x), None),
-                r"tuple of \[a torch.float32 tensor of shape \(3, 5\), NoneType\]",
+                r"tuple of \[a torch.float32 tensor of shape \(3, 5\), None\]",
                 r"model\(x\)\[0\]",
             ),
         ):

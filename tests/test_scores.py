@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 import sys
 from types import SimpleNamespace
 
@@ -19,6 +20,7 @@ from narrow_networks import narrow_networks
 from torch import nn
 
 from captum_regioncam import (
+    LayerError,
     LayerRegionCam,
     TargetError,
     box_score,
@@ -220,6 +222,7 @@ def detector(monkeypatch):
     ).eval()
 
 
+@pytest.mark.filterwarnings("ignore:The maps of examples")
 @pytest.mark.slow
 def test_a_detector_of_torchvision(detector):
     x = torch.rand(1, 3, 96, 96)
@@ -241,6 +244,10 @@ def test_a_detector_of_torchvision(detector):
 
     torch.testing.assert_close(maps, LayerRegionCam(by_hand, layer).attribute_targets(x, [0, 1]))
     assert maps.amax() > 0.5
+    detector.roi_heads.score_thresh = 2.0
+    with pytest.warns(UserWarning, match=MISSED) as warned:
+        assert not LayerRegionCam(score, layer).attribute(x, 1).any()
+    assert re.match(MISSED + r"box 1 of example 0, \[.*\], label \d \(nothing is detected\)\. ", str(warned[0].message))
 
 
 def test_boxes_are_matched_by_iou_and_label():
@@ -256,8 +263,135 @@ def test_boxes_are_matched_by_iou_and_label():
     assert box_score(detect, wanted[2:3], min_iou=0.6)(x).tolist() == [[0.0], [0.0]]
     nothing = [{"boxes": torch.zeros(0, 4), "labels": torch.zeros(0), "scores": torch.zeros(0)}]
     assert box_score(lambda images: nothing, wanted)(x[:1]).tolist() == [[0.0] * 4]
-    with pytest.raises(ValueError, match=r"boxes of shape \(4,\): expects \(B, 4\)"):
-        box_score(detect, wanted[0])
+    assert box_score(detect, wanted, torch.tensor([2, 1, 1, 1]), min_iou=0)(x[:1])[0, 3] == 0
+    for same in (wanted.numpy(), wanted.tolist(), wanted.clone().requires_grad_()):
+        torch.testing.assert_close(box_score(detect, same)(x), box_score(detect, wanted)(x))
+    for labels in (np.array([2, 3]), [2, 3]):
+        torch.testing.assert_close(box_score(detect, wanted[:2], labels)(x), labelled)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "options", "message"),
+    [
+        ([1, 2, 3, 4], {}, r"boxes of shape \(4,\): expects \(B, 4\)"),
+        (
+            [[0, 0, 9, 9], [50, 60, 10, 70]],
+            {},
+            r"boxes\[1\]=\[50, 60, 10, 70\]: expects x0, y0, x1, y1 with x0 < x1 and",
+        ),
+        ([[5.0, 5.0, 9.0, 5.0]], {}, r"boxes\[0\]=\[5\.0, 5\.0, 9\.0, 5\.0\]: expects"),
+        ([[0, 0, 9, 9]], {"labels": [1, 2]}, r"labels of shape \(2,\): expects one for each of the 1 boxes"),
+        ([[0, 0, 9, 9]], {"labels": 1}, r"labels of shape \(\): expects one for each of the 1 boxes"),
+        ([[0, 0, 9, 9]], {"min_iou": 50}, "min_iou=50: expects a number from 0 to 1"),
+        ([[0, 0, 9, 9]], {"min_iou": "half"}, "min_iou='half': expects a number from 0 to 1"),
+    ],
+)
+def test_boxes_that_are_none(boxes, options, message):
+    with pytest.raises(ValueError, match=message):
+        box_score(Detector(), boxes, **options)
+
+
+MISSED = "box_score: no detection matches "
+REMEDY = (
+    " There is no score to attribute. Pass boxes (x0, y0, x1, y1) in pixels, and labels, that the detector finds in "
+    "these photos, or a lower min_iou."
+)
+
+
+class Detector(torch.nn.Module):
+    """Finds the same boxes in every photo, with scores that depend on the photo."""
+
+    def __init__(self, keys=("boxes", "labels", "scores")):
+        super().__init__()
+        self.conv, self.relu, self.head, self.keys = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1), keys
+        self.boxes = torch.tensor([[0.0, 0, 8, 8], [8, 8, 16, 20]])
+
+    def forward(self, images):
+        sides = [max(image.shape[side] for image in images) for side in (1, 2)]
+        x = torch.stack([F.pad(one, (0, sides[1] - one.shape[2], 0, sides[0] - one.shape[1])) for one in images])
+        scores = self.head(self.relu(self.conv(x))).mean((2, 3))[:, : len(self.boxes)]
+        labels = torch.tensor([1, 2])[: len(self.boxes)]
+        return [{k: {"boxes": self.boxes, "labels": labels, "scores": own}[k] for k in self.keys} for own in scores]
+
+
+@pytest.mark.filterwarnings("ignore:The maps of examples")
+def test_boxes_that_no_detection_matches():
+    detector, x = Detector(), torch.rand(1, 3, 9, 9)
+    boxes, labels = [[0.0, 0, 8, 7], [100, 100, 110, 110], [8, 8, 16, 12], [8, 8, 16, 20]], [1, 1, 2, 1]
+    first = detector(x)[0]["scores"][0].item()
+    cam = LayerRegionCam(box_score(detector, boxes), detector.relu)
+    expected = LayerRegionCam(lambda x: detector(x)[0]["scores"][None], detector.relu).attribute(x, 0)
+    torch.testing.assert_close(cam.attribute(x, 0), expected)  # and no warning of the others
+    with pytest.warns(UserWarning, match=MISSED) as warned:
+        assert not cam.attribute(x, 1).any()
+    box = "[100.0, 100.0, 110.0, 110.0]"
+    near = f"(nearest: [0.0, 0.0, 8.0, 8.0], label 1, score {round(first, 2)}, IoU 0.00)"
+    assert str(warned[0].message) == f"{MISSED}box 1 of example 0, {box} {near}.{REMEDY}"
+    with pytest.warns(UserWarning, match=MISSED) as warned:
+        maps = cam.attribute_targets(x, [0, 2])
+    torch.testing.assert_close(maps[:, :1], expected)
+    assert f"{MISSED}box 2 of example 0, [8.0, 8.0, 16.0, 12.0] (nearest: [8.0, " in str(warned[0].message)
+    assert "label 2, score" in str(warned[0].message)
+    assert "IoU 0.33)." in str(warned[0].message)
+    with pytest.warns(UserWarning, match=MISSED) as warned:
+        LayerRegionCam(box_score(detector, boxes, labels), detector.relu).attribute(x, 3)
+    assert "box 3 of example 0, [8.0, 8.0, 16.0, 20.0], label 1 (nearest: [8.0, " in str(warned[0].message)
+    assert "IoU 1.00)." in str(warned[0].message)
+    with pytest.warns(UserWarning, match=MISSED) as warned:
+        cam.attribute(x.expand(5, 3, 9, 9), 1)
+    assert str(warned[0].message).count("box 1 of example") == 3
+    assert f"IoU 0.00) and 2 more.{REMEDY}" in str(warned[0].message)
+    assert box_score(detector, boxes)(x)[0, 1] == 0  # without a backward pass, without a word
+
+
+@pytest.mark.filterwarnings("ignore:The maps of examples")
+def test_nothing_is_detected():
+    detector, x = Detector(), torch.rand(2, 3, 9, 9)
+    detector.boxes = detector.boxes[:0]
+    score = box_score(detector, [[0.0, 0, 8, 7]])
+    with pytest.warns(UserWarning, match=r"box 0 of example 0, .* \(nothing is detected\), box 0 of example 1, "):
+        assert not LayerRegionCam(score, detector.relu).attribute(x, 0).any()
+    nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0), "scores": torch.zeros(0)}
+    blind = box_score(lambda images: detector(images) and [nothing] * 2, [[0.0, 0, 8, 7]])
+    assert blind(x).tolist() == [[0.0], [0.0]]
+    with pytest.raises(LayerError, match=MISSED + r"box 0 of example 0, \[0\.0, 0\.0, 8\.0, 7\.0\] \(nothing is"):
+        LayerRegionCam(blind, detector.relu).attribute(x, 0)
+    assert not detector.relu._forward_hooks
+
+
+@pytest.mark.parametrize(
+    ("returned", "described"),
+    [
+        (None, "None"),
+        (torch.zeros(2, 3), r"a torch\.float32 tensor of shape \(2, 3\)"),
+        ({"loss": torch.tensor(1.0)}, "dict of 'loss'"),
+        ([{"boxes": 1, "scores": 1}], r"list of \[dict of 'boxes', 'scores'\]"),
+        (({}, []), r"tuple of \[dict of , list of \[\]\]"),
+    ],
+)
+def test_a_detector_that_returns_something_else(returned, described):
+    score = box_score(lambda images: returned, [[0, 0, 9, 9]], [1])
+    with pytest.raises(
+        TypeError, match=rf"the detector returned {described}; .* dict of 'boxes', 'labels', 'scores' for"
+    ):
+        score(torch.zeros(2, 3, 4, 4))
+    detector = Detector(keys=("boxes", "scores"))
+    assert box_score(detector, [[0, 0, 8, 9]])(torch.rand(2, 3, 4, 4)).shape == (2, 1)  # labels are needed for labels
+
+
+def test_images_of_different_sizes():
+    detector, images = Detector(), [torch.rand(3, 9, 9), torch.rand(3, 7, 12)]
+    score = box_score(detector, [[0, 0, 8, 9], [8, 8, 16, 20]])
+    expected = torch.stack([one["scores"] for one in detector(images)])
+    for photos in (images, tuple(images)):
+        torch.testing.assert_close(score(photos), expected)
+    torch.testing.assert_close(score(*images), expected)
+    torch.testing.assert_close(score(images[0]), torch.stack([detector(images[:1])[0]["scores"]]))
+    alike = torch.rand(2, 3, 9, 9)
+    cam = LayerRegionCam(score, detector.relu)
+    for photos in (list(alike), tuple(alike)):
+        torch.testing.assert_close(cam.attribute(photos, 1), cam.attribute(alike, 1))
+    assert cam.attribute(images, 1).shape == (2, 1, 7, 10)
 
 
 @pytest.fixture(scope="module")

@@ -182,6 +182,7 @@ def forward_pass(
         TypeError: ``forward_func`` does not return a tensor of real numbers.
     """
     with torch.inference_mode(False), torch.enable_grad(), ExitStack() as clean_up:
+        inputs = tuple(inputs) if isinstance(inputs, list) else inputs  # of images, for a detector
         inputs = tuple(map(_differentiable, _format_tensor_into_tuples(inputs)))
         if any(tensor.dim() and not len(tensor) for tensor in inputs):
             raise ValueError(f"inputs: the batch is empty, {[tuple(tensor.shape) for tensor in inputs]}.")

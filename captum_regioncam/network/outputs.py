@@ -26,7 +26,7 @@ def describe(output: Any) -> str:
         return f"{type(output).__name__} of [{', '.join(map(describe, output))}]"
     if isinstance(output, Tensor):
         return f"a {output.dtype} tensor of shape {tuple(output.shape)}"
-    return type(output).__name__
+    return "None" if output is None else type(output).__name__
 
 
 def first_tensor(output: Any, dimensions: Container[int] = ()) -> tuple[str, Tensor] | None:
