@@ -213,7 +213,8 @@ def _scores(output: Any, dimensions: Container[int] = ()) -> Tensor:
     if isinstance(output, Tensor):
         return output
     if (found := first_tensor(output, dimensions)) is None:
-        raise TypeError(f"the network returned {describe(output)}: there is no tensor of scores in it.")
+        remedy = "Is a return statement missing?" if output is None else "Pass a function that returns them."
+        raise TypeError(f"the network returned {describe(output)}: there is no tensor of scores in it. {remedy}")
     return found[1]
 
 

@@ -10,6 +10,7 @@ from helpers import GapNet, dense_region_cam, features_and_gradients, small_net
 from torch import nn
 
 from captum_regioncam import LayerError, LayerRegionCam, TargetError, find_stages
+from captum_regioncam.network.layers import as_layers
 
 
 def layers_of(net):
@@ -523,8 +524,12 @@ class TestBadInput:
     def test_torchscript(self):
         net, x = GapNet().eval(), torch.randn(1, 3, 6, 6)
         for scripted in (torch.jit.script(net), torch.jit.trace(net, x)):
-            with pytest.raises(TypeError, match=r"is TorchScript.* eager model"):
+            with pytest.raises(TypeError, match=r"layer: ReLU is TorchScript.* eager model"):
                 LayerRegionCam(scripted, scripted.relu)
+            net.scripted = scripted
+            for network, name in ((scripted, "relu"), (net, "scripted.relu")):
+                with pytest.raises(TypeError, match=rf"layer: '{name}' \(ReLU\) is TorchScript"):
+                    as_layers(scripted.relu, network)
             with pytest.raises(TypeError, match="is TorchScript"):
                 find_stages(scripted, x)
 

@@ -60,8 +60,25 @@ def test_class_scores_picks_them(wrap, pick):
 
 
 def test_what_has_no_scores():
-    with pytest.raises(TypeError, match=r"the network returned dict of 'a': there is no tensor of scores in it"):
+    with pytest.raises(TypeError, match=r"returned dict of 'a': there is no tensor of scores in it\. Pass a function"):
         class_scores(lambda x: {"a": 1})(torch.zeros(1))
+    missing = "Is a return statement missing?"
+    for wrap in (
+        class_scores,
+        lambda model: segmentation_score(model, 0),
+        lambda model: similarity_score(model, torch.ones(1)),
+    ):
+        with pytest.raises(TypeError) as error:
+            wrap(lambda x: None)(torch.zeros(1))
+        assert str(error.value) == f"the network returned None: there is no tensor of scores in it. {missing}"
+    model, x = small_net()
+    for returned, message in (
+        (None, f"None, not a tensor of scores. {missing}"),
+        (1.5, "float, not a tensor of scores. Pass a function that picks one score per example or per class."),
+    ):
+        with pytest.raises(TypeError) as error:
+            LayerRegionCam(lambda x, returned=returned: (model(x), returned)[1], model.relu2).attribute(x, 0)
+        assert str(error.value) == f"forward_func returned {message}"
 
 
 def test_layers_are_the_model_s_own():

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import Module, ModuleDict, ModuleList
 
 from captum_regioncam.errors import LayerError
-from captum_regioncam.network.outputs import describe
+from captum_regioncam.network.outputs import describe, layer_name
 
 __all__ = ["as_layers", "as_tensors", "check_finite", "check_kinds"]
 
@@ -19,8 +19,10 @@ _NOT_FINITE = {
 }
 
 
-def as_layers(layer: Module | Iterable[Module] | Mapping[str, Module]) -> list[Module]:
-    """Return the layers as a list, checked.
+def as_layers(
+    layer: Module | Iterable[Module] | Mapping[str, Module], forward_func: Callable[..., Any] | None = None
+) -> list[Module]:
+    """Return the layers as a list, checked. Errors name them as the modules of ``forward_func``, if it is one.
 
     Raises:
         TypeError: one of them is not a module, or is TorchScript.
@@ -38,14 +40,16 @@ def as_layers(layer: Module | Iterable[Module] | Mapping[str, Module]) -> list[M
             raise TypeError(f"layer: expects torch.nn.Modules, got {module!r} among them. {_BY_NAME}")
         if isinstance(module, torch.jit.ScriptModule):
             raise TypeError(
-                f"layer: {type(module).__name__} is TorchScript, which runs without the hooks that see features and "
-                "gradients. Attribute to the eager model that was scripted or traced."
+                f"layer: {layer_name(module, forward_func)} is TorchScript, which runs without the hooks that see "
+                "features and gradients. Attribute to the eager model that was scripted or traced."
             )
     if not layers:
         raise ValueError("layer: expects at least one torch.nn.Module, got none. find_stages(model, x) finds them.")
     if len(set(layers)) < len(layers):
         twice = next(module for module in layers if layers.count(module) > 1)
-        raise ValueError(f"layer: {type(twice).__name__} is given {layers.count(twice)} times; give every layer once.")
+        raise ValueError(
+            f"layer: {layer_name(twice, forward_func)} is given {layers.count(twice)} times; give every layer once."
+        )
     return layers
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 from torch import Tensor
+from torch.jit import ScriptModule
 from torch.nn import Module
 
 __all__ = ["as_scores", "describe", "first_tensor", "layer_name"]
@@ -11,11 +12,15 @@ __all__ = ["as_scores", "describe", "first_tensor", "layer_name"]
 _SCORES = ("logits", "out", "image_embeds", "pooler_output")
 
 
-def layer_name(layer: Module, forward_func: Callable[..., Any]) -> str:
-    """Return a layer's name for errors: its dotted name, if ``forward_func`` is a module, and its type."""
+def layer_name(layer: Module, forward_func: Callable[..., Any] | None) -> str:
+    """Return a layer's name for errors: its dotted name, if ``forward_func`` is a module, and its type.
+
+    The type of TorchScript is that of the module that it was made from.
+    """
     modules = forward_func.named_modules() if isinstance(forward_func, Module) else ()
-    names = (f"'{name}' ({type(layer).__name__})" for name, module in modules if module is layer and name)
-    return next(names, type(layer).__name__)
+    kind = layer.original_name if isinstance(layer, ScriptModule) else type(layer).__name__
+    names = (f"'{name}' ({kind})" for name, module in modules if module is layer and name)
+    return next(names, kind)
 
 
 def describe(output: Any) -> str:
@@ -61,11 +66,13 @@ def as_scores(output: Any) -> Tensor:
         TypeError: it is not a tensor of real numbers.
     """
     if not isinstance(output, Tensor):
-        pick, _ = first_tensor(output) or ("[...]", None)
-        wrapped = "box_score(model, boxes)" if "'boxes'" in describe(output) else "class_scores(model)"
+        found, is_detector = first_tensor(output), "'boxes'" in describe(output)
+        wrapped = "box_score(model, boxes), or " if is_detector else "class_scores(model), or " if found else ""
+        remedy = f"Pass {wrapped}a function that picks one score per example or per class"
+        remedy += f", such as lambda x: model(x){found[0]}." if found else "."
         raise TypeError(
-            f"forward_func returned {describe(output)}, not a tensor of scores. Pass {wrapped}, or a function "
-            f"that picks one score per example or per class, such as lambda x: model(x){pick}."
+            f"forward_func returned {describe(output)}, not a tensor of scores. "
+            + ("Is a return statement missing?" if output is None else remedy)
         )
     if output.is_complex():
         raise TypeError(
