@@ -1,5 +1,6 @@
 """Targets: the score that a target selects, and the forms in which several targets come."""
 
+import reprlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,6 +11,36 @@ from captum_regioncam.errors import TargetError
 from captum_regioncam.network.captum_private import TargetType, _select_targets
 
 __all__ = ["TargetType", "as_target", "list_targets", "select_score", "spread_labels"]
+
+_NUMBERS = (
+    "For a 0 or 1 for each class, pass the numbers of the classes: attribute_targets(x, "
+    "torch.as_tensor(row).nonzero().flatten()), or, if each example has its own row, attribute_labels(x, "
+    "[row.nonzero().flatten().tolist() for row in torch.as_tensor(rows)])."
+)
+_NOT_INTEGERS = f"a class is an integer. Pass integers. {_NUMBERS}"
+
+
+class _OfRow(int):
+    """A class 0 or 1 that comes in a row of these. If the row has one for each class, it is no list of classes."""
+
+    row: list[int]
+
+
+def _as_row(classes: list[Any]) -> list[Any]:
+    """Let classes remember their row, if it has three or more, all 0 or 1, so that one of them comes twice.
+
+    Two can be meant, 0 and 1. And a target of one class per example is no row: a batch may have any classes.
+    """
+    if len(classes) < 3 or not _are_flags(classes):
+        return classes
+    row = [_OfRow(index) for index in classes]
+    for index in row:
+        index.row = classes
+    return row
+
+
+def _are_flags(row: Any) -> bool:
+    return isinstance(row, (list, tuple)) and all(isinstance(index, int) and index in (0, 1) for index in row)
 
 
 def as_target(target: Any) -> TargetType:
@@ -22,11 +53,15 @@ def as_target(target: Any) -> TargetType:
     """
     if isinstance(target, Tensor):
         if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
-            raise TargetError(f"target={target!r}: a class is an integer. Pass target.long() if it holds integers.")
+            is_flags = target.dim() > 1 or (target.dim() and ((target == 0) | (target == 1)).all())
+            remedy = _NOT_INTEGERS if is_flags else "a class is an integer. Pass target.long() if it holds integers."
+            raise TargetError(f"target={target!r}: {remedy}")
         return target.clone() if target.is_inference() else target
     if hasattr(target, "tolist"):
         return as_target(target.tolist())
     if isinstance(target, (list, tuple)):
+        if len(target) > 1 and all(isinstance(part, (bool, float)) and part in (0, 1) for part in target):
+            raise TargetError(f"target={reprlib.repr(target)}: {_NOT_INTEGERS}")
         target = type(target)(as_target(part) for part in target) if type(target) in (list, tuple) else target
     elif isinstance(target, (bool, float, complex)):
         raise TargetError(f"target={target!r}: a class is an integer. Pass int(target) if that is the class.")
@@ -56,16 +91,29 @@ def select_score(output: Tensor, target: Any) -> Tensor:
     try:
         score: Tensor = _select_targets(output, target)
     except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        if output.dim() == 1:
+            raise TargetError(
+                f"target={target!r}: forward_func returned one score per example, a tensor of shape {shape}, so "
+                "there is nothing to select. Pass target=None."
+            ) from error
+        if output.dim() == 2:
+            rows = target.tolist() if isinstance(target, Tensor) else target
+            is_nested = isinstance(rows, list) and all(isinstance(row, (list, tuple)) for row in rows)
+            _refuse_flags(rows if is_nested else [rows], shape[1])
         raise TargetError(
             f"target={target!r} selects nothing from forward_func's output of shape {shape} ({error}). Pass an int or "
             "one int per example for (N, classes), a tuple of indices or one tuple per example for more dimensions."
         ) from error
     if score[0].numel() != 1:
         chosen = "target is missing" if target is None else f"target={target!r} selects {score[0].numel()} scores"
+        remedy = "target=<class index>, or target=model(x).argmax(1) for the likeliest class of each example."
+        if output.dim() > 2:
+            remedy = (
+                f"a tuple of {output.dim() - 1} indices, such as target={(0,) * (output.dim() - 1)}, or one tuple per "
+                "example; for a class's score over a region, wrap the network in segmentation_score."
+            )
         raise TargetError(
-            f"{chosen}: forward_func's output of shape {shape} has several scores per example. Pass "
-            "target=<class index>, target=model(x).argmax(1) for the likeliest class of each example, or a tuple of "
-            "indices where the output has more than two dimensions."
+            f"{chosen}: forward_func's output of shape {shape} has several scores per example. Pass {remedy}"
         )
     return score
 
@@ -81,13 +129,13 @@ def list_targets(targets: Iterable[Any] | Tensor) -> list[TargetType]:
     """
     shape = tuple(getattr(targets, "shape", (1,)))
     if len(shape) != 1:
-        raise TargetError(f"targets: got an array of shape {shape}; pass K targets, or (K,) classes.")
+        raise TargetError(f"targets: got an array of shape {shape}; pass K targets, or (K,) classes. {_NUMBERS}")
     if isinstance(targets, (str, bytes, dict)) or not isinstance(targets, Iterable):
         raise TargetError(f"targets={targets!r}: expects a sequence of targets, such as [281, 207].")
-    listed = [as_target(target) for target in (targets.tolist() if isinstance(targets, Tensor) else targets)]
+    listed: Any = as_target(targets.tolist() if hasattr(targets, "tolist") else list(targets))
     if not listed:
         raise TargetError("targets is empty: pass at least one target.")
-    return listed
+    return _as_row(listed)
 
 
 def spread_labels(labels: Iterable[Any], batch: int) -> tuple[list[TargetType], list[int]]:
@@ -116,6 +164,7 @@ def spread_labels(labels: Iterable[Any], batch: int) -> tuple[list[TargetType], 
     if not any(counts):
         raise TargetError(f"labels={listed!r}: expects at least one label.")
     filler = next(own[0] for own in listed if own)
+    listed = [_as_row(list(own)) for own in listed]
     return [[own[min(k, len(own) - 1)] if own else filler for own in listed] for k in range(max(counts))], counts
 
 
@@ -123,15 +172,28 @@ def _check_class_range(output: Tensor, target: TargetType) -> None:
     """Catch a class out of range before it reaches the device, where CUDA would abort the process."""
     indices: Sequence[Any] = target.flatten().tolist() if isinstance(target, Tensor) else [target]
     indices = list(target) if isinstance(target, list) else indices
-    if output.dim() != 2 or not all(type(index) is int for index in indices):
+    if output.dim() != 2 or not all(isinstance(index, int) for index in indices):
         return
     classes = output.shape[1]
+    _refuse_flags([getattr(index, "row", None) for index in indices], classes)
     lowest = 0 if isinstance(target, list) or len(indices) > 1 else -classes
     for index in indices:
         if not lowest <= index < classes:
             raise TargetError(
-                f"target={index} is out of range: forward_func returns the scores of {classes} classes, "
-                f"0 to {classes - 1}."
+                f"target={index} is out of range: forward_func returns "
+                + (
+                    f"the scores of {classes} classes, 0 to {classes - 1}."
+                    if classes > 1
+                    else "the score of class 0 only."
+                )
                 + f" One int for all examples may count from the end, -1 to -{classes}; a list may not." * (index < 0)
                 + f" Pass {index + classes}." * (-classes <= index < 0)
             )
+
+
+def _refuse_flags(rows: Sequence[Any], classes: int) -> None:
+    """Refuse rows with a 0 or 1 for each class."""
+    if rows and classes > 2 and all(_are_flags(row) and len(row) == classes for row in rows):
+        raise TargetError(
+            f"target={reprlib.repr(rows[0])} has as many numbers as there are classes, all of them 0 or 1. {_NUMBERS}"
+        )

@@ -323,6 +323,90 @@ def test_a_class_is_an_integer(method, target, named):
     assert slices.shape == (3, 1, 8, 8)
 
 
+FLAGS = np.array([[1, 0, 0, 1, 0], [0, 1, 0, 0, 0], [0, 1, 1, 1, 0]])  # of three examples and five classes
+FORMS = [
+    FLAGS,
+    FLAGS.tolist(),
+    list(map(tuple, FLAGS.tolist())),
+    torch.tensor(FLAGS),
+    FLAGS.astype(bool),
+    FLAGS.astype(np.float32),
+    FLAGS.astype(float).tolist(),
+    torch.tensor(FLAGS) > 0,
+    torch.tensor(FLAGS).float(),
+    list(torch.tensor(FLAGS).float()),
+]
+
+
+@pytest.mark.parametrize("flags", FORMS)
+def test_flags_of_the_classes_are_no_classes(flags):
+    net, x = small_net()
+    cam = LayerRegionCam(net, net.relu2)
+    for attribute in (cam.attribute, cam.attribute_targets, cam.attribute_labels):
+        with pytest.raises(
+            TargetError, match=r"For a 0 or 1 for each class, pass the numbers of the classes: "
+        ) as error:
+            attribute(x, flags)
+        assert "(3, 5)" in str(error.value) or any(
+            f"target={row}" in str(error.value) for row in ("[1", "(1", "[T", "te")
+        )
+    for row in (flags[0], x.new_tensor(FLAGS[0]) > 0):
+        with pytest.raises(TargetError, match="numbers of the classes"):
+            cam.attribute_targets(x, row)
+    # The remedies of the message, as they are.
+    rows, row = ([*map(list, flags)] if isinstance(flags, list) else flags), FLAGS[0]
+    labels = [row.nonzero().flatten().tolist() for row in torch.as_tensor(rows if flags is not FORMS[-1] else FLAGS)]
+    assert labels == [[0, 3], [1], [1, 2, 3]]
+    assert [len(maps) for maps in cam.attribute_labels(x, labels)] == [2, 1, 3]
+    assert cam.attribute_targets(x, torch.as_tensor(row).nonzero().flatten()).shape == (3, 2, 4, 4)
+
+
+def test_classes_that_only_look_like_flags():
+    net, x = small_net(classes=3)
+    cam = LayerRegionCam(net, net.relu2)
+    first, second = cam.attribute_targets(x, [0, 1]).split(1, dim=1)
+    own = cam.attribute(x, [0, 1, 0])  # a class for each of three examples, by chance of three classes
+    torch.testing.assert_close(own, torch.stack([first[0], second[1], first[2]]))
+    torch.testing.assert_close(cam.attribute_targets(x, [[0, 1, 0], 0])[:, :1], own)
+    # Labels of instances: their number is not that of the classes, in one example at least.
+    maps = cam.attribute_labels(x, [[0, 1, 0], [1], []])
+    assert [len(one) for one in maps] == [3, 1, 0]
+    torch.testing.assert_close(maps[0], torch.cat([first[0], second[0], first[0]]))
+    assert cam.attribute_labels(x, [[0, 1], [1, 1], [0, 0]])[1].shape == (2, 4, 4)
+    assert cam.attribute_targets(x, [0, 1, 0, 1]).shape == (3, 4, 4, 4)
+    for nothing in ([], (), torch.tensor([], dtype=torch.long), [[]], [[0, 1, 0], 1]):
+        with pytest.raises(TargetError, match=r"selects nothing|target is missing|selects 3 scores"):
+            cam.attribute(x, nothing)
+    two, x = small_net(classes=2)
+    cam = LayerRegionCam(two, two.relu2)
+    assert [len(one) for one in cam.attribute_labels(x, torch.tensor([[0, 1], [1, 0], [1, 1]]))] == [2, 2, 2]
+    assert cam.attribute_targets(x, [0, 1, 0]).shape == (3, 3, 4, 4)
+    with pytest.raises(TargetError, match=r"target=\[False, True\]: a class is an integer\. .* numbers of the classes"):
+        cam.attribute_labels(x, torch.tensor([[False, True]] * 3))
+
+
+@pytest.mark.parametrize("target", [0, -1, [0, 0, 0], torch.tensor([0, 1, 2]), (0,), [(0,), (0,), (0,)]])
+def test_a_target_where_each_example_has_one_score(target):
+    net, x = small_net()
+    with pytest.raises(TargetError) as error:
+        LayerRegionCam(lambda x: net(x)[:, 0], net.relu2).attribute(x, target)
+    returned = "forward_func returned one score per example, a tensor of shape (3,), so there is nothing to select"
+    assert str(error.value) == f"target={target!r}: {returned}. Pass target=None."
+    with pytest.raises(
+        TargetError, match=r"target=1 is out of range: forward_func returns the score of class 0 only\.$"
+    ):
+        LayerRegionCam(lambda x: net(x)[:, :1], net.relu2).attribute(x, 1)
+
+
+@pytest.mark.parametrize("target", [None, 1])
+def test_targets_of_a_dense_output(target):
+    dense, x = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 5, 1)), torch.randn(2, 3, 6, 6)
+    with pytest.raises(
+        TargetError, match=r"\(2, 5, 6, 6\) .* tuple of 3 indices, .* target=\(0, 0, 0\), .* segmentation_score"
+    ):
+        LayerRegionCam(dense, dense[1]).attribute(x, target)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_class_counted_from_the_end(method):
     net, x = small_net()
