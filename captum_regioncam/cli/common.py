@@ -32,6 +32,8 @@ def classifier_of(network: NetworkOptions, called: Called) -> Classifier:
     classifier = Classifier.load(
         network.model,
         network.weights,
+        weights_key=network.weights_key,
+        allow_classes=network.allow_class,
         size=network.size,
         mean=network.mean,
         std=network.std,

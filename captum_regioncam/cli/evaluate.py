@@ -105,4 +105,4 @@ def _check(options: Options, called: Called) -> None:
     if options.seeds and not options.seeds.is_dir():
         raise UsageError(f"--seeds {options.seeds}: no such folder.")
     if options.seeds and (given := sorted(MAP_OPTIONS & called.given)):
-        raise UsageError(f"--{given[0]}: cannot be used with --seeds, which are scored as they are.")
+        raise UsageError(f"--{given[0].replace('_', '-')}: cannot be used with --seeds, which are scored as they are.")

@@ -35,6 +35,14 @@ def add_network(parser: argparse.ArgumentParser, protocol: Protocol) -> None:
         help="%(default)s (default), torchvision:resnet50, timm:NAME, or package.module:factory",
     )  # fmt: skip
     group.add_argument("--weights", metavar="FILE", help="a checkpoint, or 'none'; default: the model's own")
+    group.add_argument(
+        "--weights-key", metavar="KEY",
+        help="of several weights in the checkpoint, those under this key, such as model_ema; default: those that fit",
+    )  # fmt: skip
+    group.add_argument(
+        "--allow-class", type=values.comma, action=_Extend, default=[], metavar="A,B",
+        help="classes that the checkpoint may hold, such as pathlib.PosixPath; only for files that you trust",
+    )  # fmt: skip
     group.add_argument("--layers", type=values.comma, metavar="A,B,C", help="dotted names; default: the stages found")
     group.add_argument("--size", type=values.positive, metavar="N", help="input side in pixels; default: the model's")
     group.add_argument(

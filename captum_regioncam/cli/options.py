@@ -42,6 +42,8 @@ class NetworkOptions:
 
     model: str
     weights: str | None
+    weights_key: str | None
+    allow_class: list[str]
     layers: list[str] | None
     size: int | None
     mean: list[float] | None

@@ -7,7 +7,12 @@ from captum_regioncam.errors import Argument, ArgumentError
 
 __all__ = ["UsageError", "as_options"]
 
-_OPTIONS = {"methods": "--method", "data": "--dataset and --root", "classifier": "--model"}
+_OPTIONS = {
+    "methods": "--method",
+    "data": "--dataset and --root",
+    "classifier": "--model",
+    "allow_classes": "--allow-class",
+}
 
 
 class UsageError(Exception):

@@ -44,6 +44,7 @@ class Classifier:
         interpolation: for "crop". The others are bicubic, as in IRN, whatever the network's own preprocessing is.
         name: of the network, for records. Default: its class.
         weights: the checkpoint's file, "none" for random weights, or None for the network's own; for records.
+        weights_key: which of the weights in the file, if that was given; for records.
         given: for ``size``, ``mean`` and ``std``, what :meth:`load` was given and what came of it; for records.
 
     Raises:
@@ -66,6 +67,7 @@ class Classifier:
     interpolation: Image.Resampling = Image.Resampling.BICUBIC
     name: str = ""
     weights: str | None = None
+    weights_key: str | None = None
     given: Mapping[str, tuple[object, object]] | None = None
 
     def __post_init__(self) -> None:
@@ -90,6 +92,8 @@ class Classifier:
         name: str = DEFAULT_MODEL,
         weights: str | os.PathLike[str] | None = None,
         *,
+        weights_key: str | None = None,
+        allow_classes: Sequence[str] = (),
         size: int | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
@@ -102,9 +106,18 @@ class Classifier:
             name: "efficientnet-lite0", "torchvision:NAME", "timm:NAME", or "package.module:factory", where the factory
                 takes no argument and returns the network. The module may lie in the current folder; an installed one of
                 the same name comes first.
-            weights: a checkpoint (a state dict, alone or under "state_dict", "model_state_dict" or "model"), or "none"
-                for random weights, always the same. Default: the model's own weights, which torchvision and timm
-                download.
+            weights: a checkpoint of ``torch.save`` or safetensors, or "none" for random weights, always the same.
+                Default: the model's own weights, which torchvision and timm download. In a checkpoint, the tensors may
+                be in dicts and behind prefixes: those are taken under which the most of the model's names and shapes
+                are found. Every tensor of the model must be there, except counters. A log message says how many fit
+                and what is left over. If the checkpoint has another number of classes, networks of torchvision and timm
+                are built with it; the names of their classes are then not known.
+            weights_key: for a checkpoint with several weights, the keys of some of them, joined by dots: "model_ema".
+                Default: those under "state_dict", "model_state_dict", "model_state", "model", "net" or "teacher", or
+                else the first.
+            allow_classes: dotted names of classes that the checkpoint may hold besides tensors and plain data, such as
+                "pathlib.PosixPath". To make their objects may run code that the file chooses, so the file must be
+                one that you trust. A whole pickled network loads if all its classes are allowed.
             size: the side of the network's input. Default: the size that the model was made for, or 224.
             mean: per channel. Default: the model's.
             std: per channel. Default: the model's.
@@ -112,8 +125,8 @@ class Classifier:
             device: where the network goes. Default: the CPU.
 
         Raises:
-            ArgumentError: there is no such model, package or file, the weights do not fit, or an argument is out of
-                range.
+            ArgumentError: there is no such model, package or file, the file is no checkpoint or does not fit, or an
+                argument is out of range.
 
         Example::
 
@@ -123,7 +136,10 @@ class Classifier:
         from captum_regioncam.evaluation.models import load_classifier
 
         path = None if weights is None else os.fspath(weights)
-        return load_classifier(name, path, size=size, mean=mean, std=std, resize=resize, device=device)
+        return load_classifier(
+            name, path, weights_key=weights_key, allow_classes=allow_classes, size=size, mean=mean, std=std,
+            resize=resize, device=device,
+        )  # fmt: skip
 
     @property
     def settings(self) -> dict[str, object]:
@@ -135,6 +151,7 @@ class Classifier:
             "size": self.size,
             "mean": list(self.mean),
             "std": list(self.std),
+            **({} if self.weights_key is None else {"weights_key": self.weights_key}),
         }
         if self.given is None:
             built = f"{self.model!r} {self.crop_ratio} {self.interpolation}"

@@ -1,13 +1,11 @@
 """Networks by name: the built-in one, those of torchvision and timm, and factories."""
 
 import importlib
+import logging
 import os
 import re
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -16,16 +14,24 @@ from PIL import Image
 from torch.nn import Module
 
 from captum_regioncam.errors import Argument, ArgumentError
+from captum_regioncam.evaluation import checkpoints
+from captum_regioncam.evaluation.checkpoint_files import read_tensors
 from captum_regioncam.evaluation.classifier import MAX_SIDE, Classifier, nearest
 from captum_regioncam.evaluation.protocol import DEFAULT_MODEL
+from captum_regioncam.evaluation.runs.launcher import is_first
+from captum_regioncam.evaluation.user_code import current_folder_last
 
 __all__ = ["load_classifier", "usable_device"]
+
+_log = logging.getLogger(__name__)
 
 
 def load_classifier(
     name: str = DEFAULT_MODEL,
     weights: str | None = None,
     *,
+    weights_key: str | None = None,
+    allow_classes: Sequence[str] = (),
     size: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -35,11 +41,14 @@ def load_classifier(
     """Build a network by its name; see :meth:`Classifier.load`."""
     if size is not None and size > MAX_SIDE:
         raise ArgumentError(Argument("size", size), f": expects at most {MAX_SIDE} pixels.")
+    if weights in (None, "none") and (weights_key is not None or allow_classes):
+        without = Argument("allow_classes") if weights_key is None else Argument("weights_key", weights_key)
+        raise ArgumentError(without, ": requires ", Argument("weights"), " with a file.")
     with torch.random.fork_rng():
         torch.manual_seed(0)  # random weights are the same in every process
         classifier = _classifier(name, pretrained=weights is None)
-    if weights is not None and weights != "none":
-        _load_weights(classifier.model, weights)
+        if weights is not None and weights != "none":
+            classifier = _load_weights(classifier, name, weights, weights_key, allow_classes)
     classifier.model.eval()
     if device is not None:
         classifier.model.to(usable_device(device))
@@ -51,6 +60,7 @@ def load_classifier(
         resize=resize,
         name=name,
         weights=weights,
+        weights_key=weights_key,
     )
     given = {
         "size": (size and chosen.size, chosen.size),
@@ -82,16 +92,16 @@ def _no_model(name: str, message: str) -> ArgumentError:
     return ArgumentError(Argument("model", name), f": {message}")
 
 
-def _classifier(name: str, pretrained: bool) -> Classifier:
+def _classifier(name: str, pretrained: bool, classes: int | None = None) -> Classifier:
     source, _, model_name = name.partition(":")
     if name == DEFAULT_MODEL:
         return _efficientnet_lite0(pretrained)
     if not re.fullmatch(r"[\w.]+:[\w./-]+", name):
         raise _no_model(name, f"expects {DEFAULT_MODEL}, torchvision:NAME, timm:NAME or package.module:factory.")
     if source == "torchvision":
-        return _torchvision(model_name, pretrained)
+        return _torchvision(model_name, pretrained, classes)
     if source == "timm":
-        return _timm(model_name, pretrained)
+        return _timm(model_name, pretrained, classes)
     return _factory(source, model_name)
 
 
@@ -119,31 +129,36 @@ def _efficientnet_lite0(pretrained: bool) -> Classifier:
     return Classifier(network, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), class_names=class_names)
 
 
-def _torchvision(name: str, pretrained: bool) -> Classifier:
+def _torchvision(name: str, pretrained: bool, classes: int | None) -> Classifier:
     models = _import("torchvision.models", f"torchvision:{name}")
     known = models.list_models(module=models)
     if name not in known:
         raise _no_model(f"torchvision:{name}", f"no such classifier. {nearest(name, known)}")
     weights = getattr(models.get_model_weights(name), "DEFAULT", None)
-    model = _build(f"torchvision:{name}", lambda: models.get_model(name, weights="DEFAULT" if pretrained else None))
+    options = {} if classes is None else {"num_classes": classes}
+    model = _build(
+        f"torchvision:{name}", lambda: models.get_model(name, weights="DEFAULT" if pretrained else None, **options)
+    )
     if weights is None:
         return Classifier(model)
     transform = weights.transforms()
     [size] = transform.crop_size
+    names = weights.meta["categories"] if classes is None else ()  # of other classes, nobody told the names
     return Classifier(
-        model, size, transform.mean, transform.std, weights.meta["categories"],
+        model, size, transform.mean, transform.std, names,
         crop_ratio=size / transform.resize_size[0], interpolation=_interpolation(transform.interpolation.value),
     )  # fmt: skip
 
 
-def _timm(name: str, pretrained: bool) -> Classifier:
+def _timm(name: str, pretrained: bool, classes: int | None) -> Classifier:
     timm = _import("timm", f"timm:{name}")
     if not timm.is_model(name.partition(".")[0]):
         raise _no_model(f"timm:{name}", f"no such model. {nearest(name, timm.list_models())}")
-    model = _build(f"timm:{name}", lambda: timm.create_model(name, pretrained=pretrained))
+    options = {} if classes is None else {"num_classes": classes}
+    model = _build(f"timm:{name}", lambda: timm.create_model(name, pretrained=pretrained, **options))
     config = importlib.import_module("timm.data").resolve_model_data_config(model)
     names: list[str] = []
-    if model.num_classes == 1000:
+    if model.num_classes == 1000 and classes is None:
         info = importlib.import_module("timm.data").ImageNetInfo()
         names = [info.index_to_description(index) for index in range(1000)]
     return Classifier(
@@ -159,7 +174,7 @@ def _interpolation(name: str) -> Image.Resampling:
 
 def _factory(module: str, function: str) -> Classifier:
     name = f"{module}:{function}"
-    with _current_folder_last():
+    with current_folder_last():
         imported = _import(module, name)
         if not callable(factory := getattr(imported, function, None)):
             where = getattr(imported, "__file__", None) or module
@@ -170,17 +185,6 @@ def _factory(module: str, function: str) -> Classifier:
     return Classifier(model)
 
 
-@contextmanager
-def _current_folder_last() -> Iterator[None]:
-    """Let imports find what lies in the current folder, after everything that is installed."""
-    sys.path.append(entry := "")
-    try:
-        yield
-    finally:
-        if entry in sys.path:  # the last of them, so that one of the user's stays
-            del sys.path[len(sys.path) - 1 - sys.path[::-1].index(entry)]
-
-
 def _build(name: str, factory: Any) -> Any:
     try:
         return factory()
@@ -188,24 +192,19 @@ def _build(name: str, factory: Any) -> Any:
         raise _no_model(name, f"cannot be built ({type(error).__name__}: {error}).") from error
 
 
-def _load_weights(model: Module, path: str) -> None:
-    def error(message: str) -> ArgumentError:
-        return ArgumentError(Argument("weights", path), f": {message}")
-
-    if not Path(path).is_file():
-        raise error("no such file.")
-    try:
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as problem:
-        raise error(f"not a checkpoint of tensors ({problem}).") from problem
-    for key in ("state_dict", "model_state_dict", "model"):
-        state = state[key] if isinstance(state, dict) and isinstance(state.get(key), dict) else state
-    if not isinstance(state, dict):
-        raise error(f"holds {type(state).__name__}, not a state dict.")
-    state = {str(name): tensor for name, tensor in state.items()}
-    if state and all(name.startswith("module.") for name in state) and not hasattr(model, "module"):
-        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}  # saved from DataParallel
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as problem:
-        raise error(f"does not fit the model. {str(problem)[:500]}") from problem
+def _load_weights(
+    classifier: Classifier, name: str, path: str, key: str | None, allow_classes: Sequence[str]
+) -> Classifier:
+    """Fill a network from a file, or build it anew with the number of classes that the file has."""
+    tensors = checkpoints.under_key(read_tensors(path, allow_classes), key)
+    found = checkpoints.match(classifier.model, tensors)
+    classes = found.classes if name.startswith(("torchvision:", "timm:")) else None
+    if classes is not None:
+        classifier = _classifier(name, pretrained=False, classes=classes)
+        found = checkpoints.match(classifier.model, tensors)
+    report = checkpoints.load(classifier.model, path, tensors, found)
+    if classes is not None:
+        report += f"; it has {classes} classes, whose names are not known"
+    if is_first():
+        _log.info("%s: %s.", path, report)
+    return classifier

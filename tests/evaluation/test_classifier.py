@@ -157,8 +157,8 @@ def test_unknown_class(target, message):
         ("broken_factory:make", None, r"broken_factory cannot be imported \(RuntimeError: my own\)\.$"),
         ("my_factory:make", "missing.pt", "missing.pt': no such file"),
         ("my_factory:make", "my_factory.py", "not a checkpoint"),
-        ("my_factory:make", "list.pt", "holds list, not a state dict"),
-        ("my_factory:make", "other.pt", r"does not fit the model. .*Missing key"),
+        ("my_factory:make", "list.pt", r"has no tensors; it holds list of \[int\]\.$"),
+        ("my_factory:make", "other.pt", r"does not fit the model: the file has 1 tensor \(other\)"),
     ],
 )
 @pytest.mark.usefixtures("factory")

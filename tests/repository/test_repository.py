@@ -68,7 +68,7 @@ def test_the_oldest_versions_are_those_that_setup_cfg_allows():
     extras = config["options.extras_require"]
     required = "\n".join([config["options"]["install_requires"], extras["demo"], extras["eval"]])
     bounds = dict(re.findall(r"^([\w-]+)>=([\d.]+)", required, re.MULTILINE))
-    assert set(bounds) == {"torch", "captum", "numpy", "matplotlib", "pillow", "filelock"}
+    assert set(bounds) == {"torch", "captum", "numpy", "matplotlib", "pillow", "filelock", "safetensors"}
     oldest = dict(re.findall(r"^([\w-]+)==([\d.]+)$", (ROOT / "constraints-oldest.txt").read_text(), re.MULTILINE))
     for name, version in bounds.items():
         assert oldest[name] == f"{version}.0", name
