@@ -5,9 +5,11 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import Module
 
 from captum_regioncam.errors import Argument, ArgumentError, reason_of
 from captum_regioncam.evaluation.classifier import Classifier, nearest
+from captum_regioncam.evaluation.score_check import problem_with_two
 from captum_regioncam.stages.finder import Stages, find_stages
 
 __all__ = ["check_layers", "check_mode", "choose_layers", "probe_of", "tried"]
@@ -46,7 +48,10 @@ def check_mode(classifier: Classifier) -> None:
         ArgumentError: it is in training mode, where dropout and batch normalisation would change maps and network.
     """
     if classifier.model.training:
-        raise ArgumentError(Argument("classifier"), ": its network is in training mode; call model.eval() first.")
+        remedy = "call model.eval() first"
+        if type(classifier.model).train is not Module.train:  # such as IRN's, which changes nothing
+            remedy += ", or, if that has no effect, set training = False on each of model.modules()"
+        raise ArgumentError(Argument("classifier"), f": its network is in training mode; {remedy}.")
 
 
 def check_layers(classifier: Classifier, layers: Sequence[str] | None) -> None:
@@ -81,6 +86,8 @@ def tried(classifier: Classifier) -> Iterator[Tensor]:
     except ValueError as error:
         raise ArgumentError(reason_of(error)) from error
     except Exception as error:
+        if problem := problem_with_two(classifier, probe):
+            raise ArgumentError(Argument("model"), problem) from error
         side = classifier.size
         raise ArgumentError(
             Argument("model"), f": fails on an input of 3 x {side} x {side} ({reason_of(error)}). Is ",

@@ -50,6 +50,8 @@ def load_classifier(
         if weights is not None and weights != "none":
             classifier = _load_weights(classifier, name, weights, weights_key, allow_classes)
     classifier.model.eval()
+    for module in classifier.model.modules():  # which the network's own train() may not reach, as IRN's
+        module.training = False
     if device is not None:
         classifier.model.to(usable_device(device))
     chosen = replace(

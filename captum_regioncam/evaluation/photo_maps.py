@@ -25,7 +25,7 @@ from captum_regioncam.evaluation.methods import (
 from captum_regioncam.evaluation.multiscale import input_sizes, irn_size, normalize, summed_maps
 from captum_regioncam.evaluation.protocol import Protocol
 from captum_regioncam.evaluation.runs.provenance import checkpoint_of, device_name
-from captum_regioncam.network.outputs import describe
+from captum_regioncam.evaluation.score_check import check_scores
 from captum_regioncam.stages.finder import Stages
 
 __all__ = ["Photo", "PhotoMaps", "PhotoReader"]
@@ -122,7 +122,7 @@ class PhotoMaps:
         }
         attributions: dict[str, Attribute] = {name: as_attribute(method) for name, method in own.items()}
         with tried(classifier) as probe:
-            _check_scores(classifier, probe, outputs)
+            check_scores(classifier, probe, outputs)
             stages = choose_layers(classifier, layers, probe) if len(own) < len(named) else None
             if stages is not None:
                 for name in (name for name in named if name not in own):
@@ -247,18 +247,3 @@ def _try(name: str, attribute: Attribute, probe: Tensor) -> None:
         raise ArgumentError(
             Argument("methods"), f": {name} fails on an input of {shape} ({reason_of(error)})."
         ) from error
-
-
-def _check_scores(classifier: Classifier, probe: Tensor, classes: int | None) -> None:
-    with torch.no_grad():
-        scores = classifier.model(probe)
-    shape = f"scores of shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else describe(scores)
-    if not isinstance(scores, Tensor) or scores.dim() != 2:
-        raise ArgumentError(
-            Argument("model"), f": gives {shape}, not (N, classes) scores; wrap it in a module that does."
-        )
-    if classes is not None and scores.shape[1] != classes:
-        raise ArgumentError(
-            Argument("model"),
-            f": gives {shape}; the data set has {classes} classes, and the network's outputs must be these.",
-        )

@@ -188,8 +188,11 @@ def test_explain_a_transformer(photos, capsys):
 
 def test_a_network_without_class_scores(photos, capsys):
     (photos / "dense_model.py").write_text("from torch import nn\ndef make():\n    return nn.Conv2d(3, 4, 3, 2)\n")
-    assert run("explain", "cat.png", "--model", "dense_model:make") == 1
-    assert "does not return (N, classes) scores" in capsys.readouterr().err
+    assert run("explain", "cat.png", "--model", "dense_model:make") == 2
+    assert capsys.readouterr().err == (
+        "captum-regioncam explain: error: --model: gives scores of shape (1, 4, 111, 111), not (N, classes) scores; "
+        "wrap it in a module that does.\n"
+    )
     sys.modules.pop("dense_model")
 
 

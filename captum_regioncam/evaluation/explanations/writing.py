@@ -19,12 +19,13 @@ from captum_regioncam.evaluation.classifier import Classifier
 from captum_regioncam.evaluation.explanations.names import MANIFEST, all_names, npy_name, overlay_name, picture_names
 from captum_regioncam.evaluation.explanations.photos import photos_in
 from captum_regioncam.evaluation.explanations.pictures import encode_maps, figure_of, probabilities_of
-from captum_regioncam.evaluation.layer_choice import check_layers, check_mode, choose_layers
+from captum_regioncam.evaluation.layer_choice import check_layers, check_mode, choose_layers, tried
 from captum_regioncam.evaluation.methods import Attribute, Method, as_attribute, make_method, named_methods
 from captum_regioncam.evaluation.runs import shared_folder
 from captum_regioncam.evaluation.runs.provenance import checkpoint_of, device_name, provenance
 from captum_regioncam.evaluation.runs.writer import Writer
 from captum_regioncam.evaluation.runs.written import Written
+from captum_regioncam.evaluation.score_check import check_scores
 from captum_regioncam.extras import extra
 from captum_regioncam.files.outputs import OutputError, encode_figure
 from captum_regioncam.files.photos import encode_image, read_photo
@@ -106,6 +107,8 @@ def write_explanations(
     photos, failures = photos_in(images)
     classes = list(dict.fromkeys(classifier.class_index(str(target)) for target in targets))
     check_layers(classifier, layers)
+    with tried(classifier) as probe:
+        check_scores(classifier, probe)
     explainer = _Explainer(classifier, named, classes, layers, contrast)
     names = picture_names(photos, folder)
     settings: Mapping[str, object] = {
