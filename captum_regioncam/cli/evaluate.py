@@ -72,6 +72,7 @@ def run(options: Options, called: Called) -> int:
                 options.method,
                 protocol=options.maps.protocol(options.network.resize),
                 layers=options.network.layers,
+                reshape=options.network.reshape,
                 contrast=options.network.contrast,
                 threshold=options.threshold,
                 box=options.box,

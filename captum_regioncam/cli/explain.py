@@ -33,6 +33,7 @@ def run(options: Options, called: Called) -> int:
         methods=options.method,
         targets=[target for part in options.target for target in part],
         layers=options.network.layers,
+        reshape=options.network.reshape,
         contrast=options.network.contrast,
         save_npy=options.save_npy,
         overlay=options.overlay,

@@ -44,6 +44,10 @@ def add_network(parser: argparse.ArgumentParser, protocol: Protocol) -> None:
         help="classes that the checkpoint may hold, such as pathlib.PosixPath; only for files that you trust",
     )  # fmt: skip
     group.add_argument("--layers", type=values.comma, metavar="A,B,C", help="dotted names; default: the stages found")
+    group.add_argument(
+        "--reshape", metavar="LAYOUT",
+        help="layout of --layers: channels-last, or tokens:N with N tokens before the patches; default: the stages'",
+    )  # fmt: skip
     group.add_argument("--size", type=values.positive, metavar="N", help="input side in pixels; default: the model's")
     group.add_argument(
         "--mean", type=values.numbers(3), metavar="R,G,B", help="of pixels in [0, 1]; default: the model's"

@@ -23,7 +23,7 @@ def run(options: Options, called: Called) -> int:
     """Print the layers; return the exit status."""
     classifier = classifier_of(options.network, called)
     with tried(classifier) as probe:
-        chosen = choose_layers(classifier, options.network.layers, probe)
+        chosen = choose_layers(classifier, options.network.layers, probe, options.network.reshape)
         calls, _ = watch(classifier.model, [probe])
     rows = []
     for call in calls:

@@ -45,6 +45,7 @@ class NetworkOptions:
     weights_key: str | None
     allow_class: list[str]
     layers: list[str] | None
+    reshape: str | None
     size: int | None
     mean: list[float] | None
     std: list[float] | None

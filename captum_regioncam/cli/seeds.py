@@ -63,6 +63,7 @@ def run(options: Options, called: Called) -> int:
             format=options.format,
             protocol=options.maps.protocol(options.network.resize),
             layers=options.network.layers,
+            reshape=options.network.reshape,
             contrast=options.network.contrast,
             limit=options.data.limit,
             resume=options.resume,

@@ -9,25 +9,33 @@ from torch.nn import Module
 
 from captum_regioncam.errors import Argument, ArgumentError, reason_of
 from captum_regioncam.evaluation.classifier import Classifier, nearest
+from captum_regioncam.evaluation.reshaping import reshape_of
 from captum_regioncam.evaluation.score_check import problem_with_two
 from captum_regioncam.stages.finder import Stages, find_stages
 
 __all__ = ["check_layers", "check_mode", "choose_layers", "probe_of", "tried"]
 
 
-def choose_layers(classifier: Classifier, layers: Sequence[str] | None = None, x: Tensor | None = None) -> Stages:
+def choose_layers(
+    classifier: Classifier,
+    layers: Sequence[str] | None = None,
+    x: Tensor | None = None,
+    reshape: str | None = None,
+) -> Stages:
     """Return the named layers, or else the stages found, with the reshape_transform that the model's layout needs.
 
     Args:
         classifier: the network.
         layers: dotted names; None for the stages.
         x: an input to find the stages with. Default: noise.
+        reshape: the layout of the named layers, "tokens:1" or "channels-last". Default: that of the stages.
 
     Raises:
-        ArgumentError: a layer has no such name; or none is named, and no stage is found.
+        ArgumentError: a layer has no such name, or another layout; or none is named, and no stage is found.
     """
     check_layers(classifier, layers)
     x = probe_of(classifier) if x is None else x
+    transform = None if reshape is None else reshape_of(classifier, layers, reshape, x)
     if layers is None:
         try:
             return find_stages(classifier.model, x)
@@ -36,6 +44,8 @@ def choose_layers(classifier: Classifier, layers: Sequence[str] | None = None, x
                 Argument("layers"), f": pass their names, since the network shows no stages. {error}"
             ) from error
     named = {name: classifier.model.get_submodule(name) for name in layers}
+    if transform is not None:
+        return Stages(named, transform)
     with contextlib.suppress(ValueError):
         return Stages(named, find_stages(classifier.model, x).reshape_transform)
     return Stages(named)

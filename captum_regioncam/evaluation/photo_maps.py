@@ -76,6 +76,7 @@ class PhotoMaps:
         runs_network: whether all methods were given by name, so that they run the classifier's network.
         protocol: scales, flips, normalisation and upsampling.
         checkpoint: the name and the hash of the network's weights, from when they were loaded.
+        reshape: the layout of the layers, if it was given.
     """
 
     classifier: Classifier
@@ -85,6 +86,7 @@ class PhotoMaps:
     runs_network: bool
     protocol: Protocol
     checkpoint: Mapping[str, str]
+    reshape: str | None = None
 
     @classmethod
     def of(
@@ -94,6 +96,7 @@ class PhotoMaps:
         protocol: Protocol | None = None,
         *,
         layers: Sequence[str] | None = None,
+        reshape: str | None = None,
         contrast: float = 3.0,
         outputs: int | None = None,
     ) -> "PhotoMaps":
@@ -104,6 +107,7 @@ class PhotoMaps:
             methods: names or attributions, or a dict of {name: either}.
             protocol: scales, flips, normalisation and upsampling.
             layers: dotted names, for methods given by name. Default: the stages.
+            reshape: their layout; see :func:`choose_layers`.
             contrast: of the method "region-cam".
             outputs: how many classes the network must have; None for any number.
 
@@ -123,7 +127,7 @@ class PhotoMaps:
         attributions: dict[str, Attribute] = {name: as_attribute(method) for name, method in own.items()}
         with tried(classifier) as probe:
             check_scores(classifier, probe, outputs)
-            stages = choose_layers(classifier, layers, probe) if len(own) < len(named) else None
+            stages = choose_layers(classifier, layers, probe, reshape) if len(own) < len(named) else None
             if stages is not None:
                 for name in (name for name in named if name not in own):
                     attributions[name] = make_method(named[name], classifier.model, stages, probe, contrast=contrast)
@@ -131,7 +135,7 @@ class PhotoMaps:
         for name in own:
             _try(name, attributions[name], probe)
         in_order = {name: attributions[name] for name in named}
-        return cls(classifier, stages, in_order, described, not own, protocol, checkpoint)
+        return cls(classifier, stages, in_order, described, not own, protocol, checkpoint, reshape)
 
     @property
     def layer_names(self) -> list[str]:
@@ -159,6 +163,7 @@ class PhotoMaps:
             "index": index_of(data),
             "checkpoint": self.checkpoint.get("state_dict_sha256"),
             **({"attributions": dict(self.described)} if self.described else {}),
+            **({} if self.reshape is None else {"reshape": self.reshape}),
         }
 
     def origin(self, data: PhotoData) -> dict[str, object]:

@@ -68,6 +68,7 @@ def write_explanations(
     methods: Iterable[Method] | Mapping[str, Method] = ("region-cam",),
     targets: Sequence[str | int] = (),
     layers: Sequence[str] | None = None,
+    reshape: str | None = None,
     contrast: float = 3.0,
     save_npy: bool = False,
     overlay: bool = False,
@@ -83,6 +84,8 @@ def write_explanations(
         methods: see :func:`evaluate`.
         targets: classes by number or name. Default: the likeliest.
         layers: dotted names of the layers that methods given by name read. Default: the stages found.
+        reshape: the layout of these layers: "tokens:1", with the number of tokens before the patches, or
+            "channels-last". Default: that of the stages.
         contrast: of the method "region-cam".
         save_npy: also write NAME_cam.npy: float32 (methods, classes, height, width), at the photo's size.
         overlay: also write NAME_METHOD_CLASS.png: the map over the photo, at its size.
@@ -109,11 +112,14 @@ def write_explanations(
     check_layers(classifier, layers)
     with tried(classifier) as probe:
         check_scores(classifier, probe)
-    explainer = _Explainer(classifier, named, classes, layers, contrast)
+        if reshape is not None:
+            choose_layers(classifier, layers, probe, reshape)
+    explainer = _Explainer(classifier, named, classes, layers, reshape, contrast)
     names = picture_names(photos, folder)
     settings: Mapping[str, object] = {
         **classifier.settings, "resize": classifier.resize, "contrast": contrast, "method": list(named),
         "layers": layers, "target": list(map(str, targets)),
+        **({} if reshape is None else {"reshape": reshape}),
     }  # fmt: skip
     origin = provenance(
         {
@@ -189,6 +195,7 @@ class _Explainer:
     methods: Mapping[str, Method]
     targets: Sequence[int]
     layers: Sequence[str] | None
+    reshape: str | None
     contrast: float
     stages: Stages | None = None
     attributions: dict[str, Attribute] = field(default_factory=dict)
@@ -205,7 +212,7 @@ class _Explainer:
     def _made(self, method: Method, x: Tensor) -> Attribute:
         if not isinstance(method, str):
             return as_attribute(method)
-        self.stages = self.stages or choose_layers(self.classifier, self.layers, x)
+        self.stages = self.stages or choose_layers(self.classifier, self.layers, x, self.reshape)
         return make_method(method, self.classifier.model, self.stages, x, contrast=self.contrast)
 
 

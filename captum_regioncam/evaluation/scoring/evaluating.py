@@ -41,6 +41,7 @@ def evaluate(
     *,
     protocol: Protocol | None = None,
     layers: Sequence[str] | None = None,
+    reshape: str | None = None,
     contrast: float = 3.0,
     threshold: float = 0.15,
     box: str = "contour",
@@ -69,6 +70,8 @@ def evaluate(
         protocol: scales, flips, normalisation and upsampling. Default: IRN's for the layouts "voc" and "coco", Choe et
             al.'s for "ilsvrc", and otherwise one scale.
         layers: dotted names of the layers that methods given by name read. Default: the stages found.
+        reshape: the layout of these layers: "tokens:1", with the number of tokens before the patches, or
+            "channels-last". Default: that of the stages.
         contrast: of the method "region-cam".
         threshold: the background threshold of ``miou``, in [0, 1]; all are swept as well.
         box: which box of several counts; see :class:`LocalizationMetric`.
@@ -107,7 +110,9 @@ def evaluate(
 
     def make_maps() -> PhotoMaps:
         outputs = getattr(data, "outputs", None)
-        return PhotoMaps.of(classifier, named, protocol, layers=layers, contrast=contrast, outputs=outputs)
+        return PhotoMaps.of(
+            classifier, named, protocol, layers=layers, reshape=reshape, contrast=contrast, outputs=outputs
+        )
 
     counting = _Run(limit, readers, json, plot, progress, resume, show_progress, about)
     with workers() as worker:

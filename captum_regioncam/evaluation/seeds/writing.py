@@ -62,6 +62,7 @@ def write_seeds(
     format: str = "irn",
     protocol: Protocol | None = None,
     layers: Sequence[str] | None = None,
+    reshape: str | None = None,
     contrast: float = 3.0,
     limit: int | None = None,
     resume: bool = False,
@@ -83,6 +84,8 @@ def write_seeds(
         protocol: scales, flips, normalisation and upsampling. Default: IRN's for the layouts "voc" and "coco", and
             otherwise one scale.
         layers: dotted names of the layers that a method given by name reads. Default: the stages found.
+        reshape: the layout of these layers: "tokens:1", with the number of tokens before the patches, or
+            "channels-last". Default: that of the stages.
         contrast: of the method "region-cam".
         limit: only the first so many photos.
         resume: continue where the same call was interrupted.
@@ -120,7 +123,9 @@ def write_seeds(
 
     def prepare() -> PhotoMaps:
         outputs = getattr(data, "outputs", None)
-        return PhotoMaps.of(classifier, named, protocol, layers=layers, contrast=contrast, outputs=outputs)
+        return PhotoMaps.of(
+            classifier, named, protocol, layers=layers, reshape=reshape, contrast=contrast, outputs=outputs
+        )
 
     with workers() as worker:
         maps = worker.together(prepare)

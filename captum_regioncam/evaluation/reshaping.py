@@ -1,0 +1,71 @@
+"""The layout of named layers, where it is given: "tokens:1" or "channels-last"."""
+
+import math
+import re
+from collections.abc import Container, Sequence
+
+import torch
+from torch import Tensor
+
+from captum_regioncam.errors import Argument, ArgumentError
+from captum_regioncam.evaluation.classifier import Classifier
+from captum_regioncam.network.reshape import ReshapeTransform, channels_last, tokens_to_grid
+from captum_regioncam.stages.watch import watch
+
+__all__ = ["reshape_of"]
+
+
+def reshape_of(classifier: Classifier, layers: Sequence[str] | None, reshape: str, x: Tensor) -> ReshapeTransform:
+    """Return the ``reshape_transform`` that has a name, after a look at what the layers give.
+
+    Args:
+        classifier: the network.
+        layers: their dotted names.
+        reshape: "tokens:N", with N tokens before the patches, or "channels-last".
+        x: an input.
+
+    Raises:
+        ArgumentError: it is not one of these, no layers are named, or their tensors have another layout.
+    """
+    given = Argument("reshape", reshape)
+    prefix = re.fullmatch(r"tokens:(\d{1,6})", reshape)
+    if not prefix and reshape != "channels-last":
+        raise ArgumentError(
+            given, ": expects tokens:N, where N is the number of tokens before the patches, or channels-last."
+        )
+    if layers is None:
+        raise ArgumentError(given, ": requires ", Argument("layers"), "; the layout of the stages found is known.")
+    calls, _ = watch(classifier.model, [x])
+    patches = {math.prod(call.shape[2:]) for call in calls if len(call.shape) == x.dim()}  # of a patch embedding
+    for name, shape in {call.name: call.shape for call in calls if call.name in layers}.items():
+        if prefix:
+            problem = _problem_of_tokens(shape, int(prefix[1]), x, patches)
+        else:
+            problem = _problem_of_channels_last(shape, x)
+        if problem:
+            raise ArgumentError(given, f": layer {name} gives a tensor of shape {shape}, {problem}.")
+    return tokens_to_grid(int(prefix[1])) if prefix else channels_last
+
+
+def _problem_of_tokens(shape: tuple[int, ...], prefix: int, x: Tensor, patches: Container[int]) -> str:
+    if len(shape) != 3:
+        return "not (N, tokens, channels); pass channels-last if its channels come last, or else nothing"
+    if _is_grid(shape[1] - prefix, x):
+        return ""
+    fitting = next((f"; tokens:{n} leaves its patches" for n in range(shape[1]) if shape[1] - n in patches), "")
+    return f"whose {shape[1] - prefix} other tokens are no grid with the proportions of the input{fitting}"
+
+
+def _is_grid(patches: int, x: Tensor) -> bool:
+    try:
+        tokens_to_grid(0).for_inputs([x])(torch.empty(1, patches, 1))
+    except (ValueError, RuntimeError):  # the latter of a number below 0
+        return False
+    return True
+
+
+def _problem_of_channels_last(shape: tuple[int, ...], x: Tensor) -> str:
+    if len(shape) == x.dim():
+        return ""
+    remedy = "pass tokens:N, with N tokens before the patches" if len(shape) == 3 else "choose another layer"
+    return f"not (N, height, width, channels); {remedy}"
