@@ -46,7 +46,10 @@ def read_tensors(path: str, allow_classes: Sequence[str] = ()) -> dict[str, Tens
     allowed = {name: _allowed(name) for name in allow_classes}
     try:
         content = _content(path, allowed)
-        tensors = dict(_tensors(content))
+        try:
+            tensors = dict(_tensors(content))
+        except RecursionError:
+            raise _NoCheckpointError("is nested too deeply, or holds itself.") from None
     except _NoCheckpointError as error:
         raise ArgumentError(Argument("weights", path), f": {error}") from error
     except _NeedsClassesError as error:

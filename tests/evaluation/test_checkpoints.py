@@ -1,11 +1,12 @@
 """Weights files as training scripts write them: each loads whole, or one line says what it is and what to pass."""
 
 import argparse
+import json
 import logging
-import pathlib
 import re
 import sys
 import zipfile
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
@@ -13,7 +14,10 @@ import timm
 import timm.utils
 import torch
 import torchvision
+from commands import run
+from PIL import Image
 from safetensors.torch import save_file
+from skimage.data import chelsea
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -318,9 +322,47 @@ def test_files_that_do_not_fit(networks, tmp_path):
         assert refusal() == f"weights='w.pth': has no tensors; it holds {what}."
 
 
+def test_content_that_holds_itself():
+    content = {"epoch": 3}
+    content["again"] = content
+    torch.save(content, "w.pth")
+    assert refusal() == "weights='w.pth': is nested too deeply, or holds itself."
+
+
+def test_the_command_line(networks, capsys):
+    Image.fromarray(chelsea()).save("cat.png")
+    net, average = trained(networks.Net), trained(networks.Net)
+    args = argparse.Namespace(lr=np.dtype("float32"))
+    torch.save({"model": net.state_dict(), "model_ema": average.state_dict(), "args": args}, "w.pth")
+    explain = [
+        "explain",
+        "cat.png",
+        "--model",
+        "own:Net",
+        "--weights",
+        "w.pth",
+        "--method",
+        "grad-cam",
+        "--layers",
+        "layer1",
+    ]
+    assert run(*explain, "--output", "maps") == 2
+    error = "captum-regioncam explain: error: --weights w.pth: holds classes besides tensors and plain data. "
+    err = capsys.readouterr().err
+    assert err.startswith(error)
+    assert err.endswith("allow what it needs: --allow-class numpy.dtype.\n")
+    allowed = ["--allow-class", "numpy.dtype", "--allow-class", "numpy.dtypes.Float32DType"]
+    assert run(*explain, *allowed, "--weights-key", "model_ema", "--output", "maps") == 0
+    assert capsys.readouterr().out.startswith("w.pth: 9 of 9 tensors fit (weights key model_ema).\ncat.png: class ")
+    manifest = json.loads(Path("maps/manifest.json").read_text())
+    assert manifest["settings"]["weights_key"] == "model_ema"
+    assert run(*explain, *allowed, "--weights-key", "ema", "--output", "maps") == 2
+    assert "error: --weights-key ema: the file has no such key. Nearest: model_ema" in capsys.readouterr().err
+
+
 def test_files_that_need_classes(networks, tmp_path, caplog):
     net = trained(networks.Net)
-    args = argparse.Namespace(output_dir=pathlib.PurePosixPath("out"))
+    args = argparse.Namespace(output_dir=PurePosixPath("out"))
     for new in (True, False):
         torch.save({"model": net.state_dict(), "args": args}, "w.pth", _use_new_zipfile_serialization=new)
         said = refusal()
@@ -417,7 +459,7 @@ def test_files_that_are_something_else(write, said, networks, tmp_path):
 def test_code_in_a_file_never_runs(networks, tmp_path):
     class Code:
         def __reduce__(self):
-            return pathlib.Path.touch, (tmp_path / "ran",)
+            return Path.touch, (tmp_path / "ran",)
 
     torch.save({"model": networks.Net().state_dict(), "code": Code()}, "w.pth")
     assert "holds classes besides tensors and plain data" in refusal()
