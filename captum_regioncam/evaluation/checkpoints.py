@@ -55,7 +55,7 @@ class Match:
         """The number of classes in the file, if that alone is not the model's."""
         shapes = [(theirs, ours) for _, theirs, ours in self.misfits.values()]
         numbers = {(theirs[:1], ours[:1]) for theirs, ours in shapes}
-        alike = all(theirs[1:] == ours[1:] for theirs, ours in shapes)
+        alike = all(theirs and ours and theirs[1:] == ours[1:] for theirs, ours in shapes)
         return shapes[0][0][0] if len(numbers) == 1 and alike and self.fitting and not self.missing else None
 
     @property
@@ -68,7 +68,7 @@ class Match:
         """Return what is loaded, what is not, and what could have been."""
         parts = [self._count]
         if self.others:
-            parts.append(f"weights keys that fit as well: {', '.join(self.others)}")
+            parts.append(f"weights keys that fit as well: {_first(self.others)}")
         if self.built:
             parts.append(f"not in the file, and left as built: {_some(self.built)}")
         if self.left:
@@ -104,8 +104,11 @@ class Match:
 
 def _some(names: Sequence[str]) -> str:
     """Return how many tensors there are, with the first names."""
-    count = f"{len(names):,} tensor{'s' * (len(names) != 1)}"
-    return f"{count} ({', '.join(names[:_MOST_NAMED])}{', ...' * (len(names) > _MOST_NAMED)})"
+    return f"{len(names):,} tensor{'s' * (len(names) != 1)} ({_first(names)})"
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:_MOST_NAMED]) + ", ..." * (len(names) > _MOST_NAMED)
 
 
 def under_key(tensors: Mapping[str, Tensor], key: str | None) -> dict[str, Tensor]:
@@ -222,8 +225,9 @@ def load(model: Module, path: str, tensors: Mapping[str, Tensor], found: Match) 
         Module.load_state_dict(model, fitting, strict=False)  # a network's own may leave out what it likes
         return found.report()
     key = found.keys[0] if found.keys else ""
+    own = {_without(key, name): tensor for name, tensor in tensors.items() if not key or name.startswith(f"{key}.")}
     try:  # some networks rename or resize what older versions of them saved
-        Module.load_state_dict(model, {_without(key, name): tensor for name, tensor in tensors.items()})
+        Module.load_state_dict(model, own)
     except Exception:
         raise found.error(path, tensors) from None
-    return f"the network's load_state_dict took all {len(tensors)} tensors"
+    return f"the network renames or changes old tensors itself, and took all {len(own)}"

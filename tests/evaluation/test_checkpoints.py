@@ -15,6 +15,7 @@ import timm.utils
 import torch
 import torchvision
 from commands import run
+from helpers import small_net
 from PIL import Image
 from safetensors.torch import save_file
 from skimage.data import chelsea
@@ -47,6 +48,12 @@ class Renaming(Net):
         super()._load_from_state_dict(state, prefix, *others)
 
 
+class Scaled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+
 def wrapped():
     return nn.Sequential(Net())
 
@@ -61,6 +68,8 @@ def vit():
 def vit_scores():
     return class_scores(vit())
 """
+
+FACTORY = "Pass model='package.module:factory', a function that builds the network as it was trained."
 
 
 @pytest.fixture(autouse=True)
@@ -266,10 +275,21 @@ def test_a_model_inside_another(networks, caplog):
 def test_a_network_that_renames_old_tensors_itself(networks, caplog):
     net = trained(networks.Net)
     old = {name.replace("layer1.0.", "conv1."): value for name, value in net.state_dict().items()}
-    torch.save({"state_dict": old}, "w.pth")
+    torch.save({"state_dict": old, "optimizer": optimizer_of(net)}, "w.pth")
+    state = {name: value.clone() for name, value in net.state_dict().items()}
     found, message = loaded(caplog, name="own:Renaming")
+    torch.testing.assert_close(found, state)
+    assert message == "w.pth: the network renames or changes old tensors itself, and took all 9."
+
+
+def test_lazy_networks_and_scalars(networks, caplog):
+    net, _ = small_net(classes=5)
+    torch.save({"net": net.state_dict()}, "w.pth")
+    found, message = loaded(caplog, name="helpers:SmallNet")
     torch.testing.assert_close(found, net.state_dict())
-    assert message == "w.pth: the network's load_state_dict took all 9 tensors."
+    assert message == "w.pth: 8 of 8 tensors fit (weights key net)."
+    torch.save({"scale": torch.tensor(2.0)}, "w.pth")
+    assert refusal(name="own:Scaled").endswith("0 of 1 tensors fit; scale has shape (), the model's (1,). " + FACTORY)
 
 
 @pytest.mark.parametrize("name", ["torchvision:squeezenet1_1", "timm:mobilenetv3_small_050"])
