@@ -28,11 +28,13 @@ class LayerCam(MultiLayerAttribution):
             {name: module}, in any order. The modules give (N, C, \*grid) tensors, where the grid is (height, width),
             (length,) or (depth, height, width).
         device_ids: the order of the devices, necessary only if ``forward_func`` wraps a DataParallel model.
-        reshape_transform: turns a layer's tensor into (N, C, \*grid).
+        reshape_transform: turns a layer's tensor into (N, C, \*grid); a mapping {name: function} if the layers of a
+            mapping need different ones. What ``find_stages`` returned brings its own.
 
     Raises:
         TypeError: ``layer`` contains something that is not a module.
-        ValueError: ``layer`` is empty, or contains a module twice.
+        ValueError: ``layer`` is empty, or contains a module twice; or ``reshape_transform`` names a layer that is not
+            there.
 
     Example::
 
@@ -48,7 +50,7 @@ class LayerCam(MultiLayerAttribution):
         return min_max(activation.relu()).view(len(features), 1, *features.shape[2:])
 
     def _fuse(
-        self, features: list[Tensor], maps: list[Tensor], attr_dim_summation: bool
+        self, features: list[Tensor], maps: list[Tensor], attr_dim_summation: bool, unreached: list[str]
     ) -> tuple[Tensor, list[Tensor]]:
         grid = finest_grid(stage.shape[2:] for stage in features)
         resized = [resize(layer_cam.to(maps[0].device), grid).clamp(0, 1) for layer_cam in maps]

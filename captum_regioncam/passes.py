@@ -33,12 +33,14 @@ class Passes:
         maps: for each of the features, (N, K, \*grid) maps of the K targets.
         is_of_several_tensors: whether these are the tensors of a single layer. Each is attributed to separately.
         dtype: that of the inputs, or of the features if the inputs are integers.
+        unreached: the names of the layers at whose patches the gradients are zero, but not at the tokens beside them.
     """
 
     features: list[Tensor]
     maps: list[Tensor]
     is_of_several_tensors: bool
     dtype: torch.dtype
+    unreached: list[str]
 
     def parts(self) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
         """Yield the features and the maps that are fused into one attribution."""
@@ -56,12 +58,13 @@ class LayerPasses(LayerAttribution, GradientAttribution):
         layer: one module, an iterable of modules, a mapping of names to modules, or what
             :func:`~captum_regioncam.find_stages` returned.
         device_ids: the order of DataParallel's devices.
-        reshape_transform: turns a layer's tensor into (N, C, \*grid). Default: that of the stages, if ``layer`` is
-            what ``find_stages`` returned.
+        reshape_transform: turns a layer's tensor into (N, C, \*grid); a mapping {name: function} if the layers of a
+            mapping need different ones. Default: that of the stages, if ``layer`` is what ``find_stages`` returned.
 
     Raises:
         TypeError: ``layer`` contains something that is not a module.
-        ValueError: ``layer`` is empty, or contains a module twice.
+        ValueError: ``layer`` is empty, or contains a module twice; or ``reshape_transform`` names a layer that is not
+            there.
     """
 
     def __init__(
@@ -70,9 +73,9 @@ class LayerPasses(LayerAttribution, GradientAttribution):
         layer: Module | Iterable[Module] | Mapping[str, Module],
         device_ids: list[int] | None = None,
         *,
-        reshape_transform: ReshapeTransform | None = None,
+        reshape_transform: ReshapeTransform | Mapping[str, ReshapeTransform] | None = None,
     ) -> None:
-        layers = as_layers(layer)
+        layers = [module for module, _ in _as_layers(layer, forward_func)]
         LayerAttribution.__init__(self, forward_func, layers, device_ids)
         # A mapping keeps its names. Each call lists the modules anew, because Captum's TCAV sets .layer in between.
         if isinstance(layer, (Mapping, ModuleDict)):
@@ -83,13 +86,14 @@ class LayerPasses(LayerAttribution, GradientAttribution):
         self.reshape_transform = reshape_transform
         if reshape_transform is None and isinstance(layer, Stages):
             self.reshape_transform = layer.reshape_transform
+        self._transforms(())
 
     def _reduce(self, features: Tensor, gradients: Tensor) -> Tensor:
         r"""Reduce a layer's (N, C, \*grid) features and gradients to a normalised map (N, 1, \*grid)."""
         raise NotImplementedError
 
     def _fuse(
-        self, features: list[Tensor], maps: list[Tensor], attr_dim_summation: bool
+        self, features: list[Tensor], maps: list[Tensor], attr_dim_summation: bool, unreached: list[str]
     ) -> tuple[Tensor, list[Tensor]]:
         r"""Fuse the maps of all layers.
 
@@ -97,6 +101,7 @@ class LayerPasses(LayerAttribution, GradientAttribution):
             features: each layer's (N, C, \*its own grid).
             maps: each layer's reduced maps, (N, K, \*its own grid).
             attr_dim_summation: False keeps the layers' maps separate, along dim 1.
+            unreached: as in :class:`Passes`.
 
         Returns:
             The attribution, (N, K, \*finest grid), or (N, L, \*finest grid) if K = 1 and the maps are kept separate.
@@ -117,31 +122,31 @@ class LayerPasses(LayerAttribution, GradientAttribution):
         grad_kwargs = grad_kwargs or {}
         create_graph = bool(grad_kwargs.get("create_graph"))
         shown = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
-        layers = as_layers(self.layer)
-        at_input = layers if attribute_to_layer_input else []
-        if isinstance(self.layer, Stages) and not attribute_to_layer_input:
-            at_input = [self.layer[name] for name in self.layer.at_input]
-        transform = self.reshape_transform
-        if isinstance(transform, TokensToGrid):
-            transform = transform.for_inputs(shown)
+        layers = _as_layers(self.layer, self.forward_func)
+        transforms = self._transforms(shown)
         with forward_pass(
             self.forward_func,
-            layers,
+            [module for module, _ in layers],
             inputs,
             additional_forward_args,
-            at_input=at_input,
+            at_input=[attribute_to_layer_input or of_stage for _, of_stage in layers],
             device_ids=self.device_ids,
         ) as passed:
 
             def checked(what: str, index: int, tensor: Tensor) -> Tensor:
                 name = partial(passed.name, index)
-                tensor = on_grid(tensor, name, transform)
+                tensor = on_grid(tensor, name, transforms[min(index, len(transforms) - 1)])
                 check_finite(what, name, tensor)
                 return tensor
 
             def reduce(index: int, gradient: Tensor) -> Tensor:
+                on_its_grid = checked("gradients", index, gradient)
+                if gradient.dim() == 3 and on_its_grid.numel() < gradient.numel() and not on_its_grid.any():
+                    unreached.extend([passed.name(index)] * bool(gradient.any()))
                 with torch.autocast(features[index].device.type, enabled=False):
-                    return self._reduce(features[index], checked("gradients", index, gradient))
+                    return self._reduce(features[index], on_its_grid)
+
+            unreached: list[str] = []
 
             features = [
                 checked("features", index, tensor if create_graph else tensor.detach())
@@ -158,9 +163,30 @@ class LayerPasses(LayerAttribution, GradientAttribution):
         with torch.autocast(features[0].device.type, enabled=False):
             maps = [torch.cat(of_targets, dim=1) for of_targets in zip(*reduced, strict=True)]
         dtype = shown[0].dtype if shown[0].is_floating_point() else features[0].dtype
-        return Passes(features, maps, is_of_several_tensors, dtype)
+        return Passes(features, maps, is_of_several_tensors, dtype, list(dict.fromkeys(unreached)))
+
+    def _transforms(self, inputs: Sequence[Tensor]) -> list[ReshapeTransform | None]:
+        """Return each layer's transform, for these inputs."""
+        names = list(self.layer) if isinstance(self.layer, (Mapping, ModuleDict)) else []
+        own: Any = self.reshape_transform
+        if isinstance(own, Mapping):
+            if unknown := [name for name in own if name not in names]:
+                raise ValueError(
+                    f"reshape_transform: there is no layer {unknown[0]!r} among {names}. Pass the layers as a mapping "
+                    "{name: module} with the same names, or one function for all."
+                )
+            transforms = [own.get(name) for name in names]
+        else:
+            transforms = [own] * len(_as_layers(self.layer, self.forward_func))
+        return [one.for_inputs(inputs) if isinstance(one, TokensToGrid) else one for one in transforms]
 
     def _fused(self, passes: Passes, attr_dim_summation: bool = True) -> list[tuple[Tensor, list[Tensor]]]:
         """Fuse the layers' maps: once, or once for each tensor of a single layer that has several."""
         with torch.autocast(passes.features[0].device.type, enabled=False):
-            return [self._fuse(features, maps, attr_dim_summation) for features, maps in passes.parts()]
+            return [
+                self._fuse(features, maps, attr_dim_summation, passes.unreached) for features, maps in passes.parts()
+            ]
+
+
+def _as_layers(layer: Any, forward_func: Callable[..., Any]) -> list[tuple[Module, bool]]:
+    return as_layers(layer, forward_func, layer.at_input if isinstance(layer, Stages) else ())

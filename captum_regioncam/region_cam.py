@@ -49,7 +49,8 @@ class LayerRegionCam(MultiLayerAttribution):
             (height, width), (length,) or (depth, height, width). The last layer alone works as well.
         device_ids: the order of the devices, necessary only if ``forward_func`` wraps a DataParallel model.
         reshape_transform: a function that turns a layer's tensor into (N, C, \*grid), for layers that give something
-            else: :func:`~captum_regioncam.tokens_to_grid`, :func:`~captum_regioncam.channels_last` or your own. What
+            else: :func:`~captum_regioncam.tokens_to_grid`, :func:`~captum_regioncam.channels_last` or your own. If the
+            layers of a mapping need different ones, a mapping {name: function} of those that need one. What
             ``find_stages`` returned brings its own.
         contrast: the power that the mean of the propagated maps is raised to. Every position shares some features with
             the object, so the mean is high everywhere. Its third power (default) brings the background down to the low
@@ -58,11 +59,12 @@ class LayerRegionCam(MultiLayerAttribution):
 
     Raises:
         TypeError: ``layer`` contains something that is not a module.
-        ValueError: ``layer`` is empty, or contains a module twice; or ``contrast`` is not a positive number.
+        ValueError: ``layer`` is empty, or contains a module twice; ``reshape_transform`` names a layer that is not
+            there; or ``contrast`` is not a positive number.
 
     Warns:
-        UserWarning: in ``attribute``, if an example's gradients or features say nothing at any layer. Its map is then 0
-            everywhere.
+        UserWarning: in ``attribute``, if an example's gradients or features say nothing at any layer: its map is then 0
+            everywhere. Also if a layer runs several times: its last call counts.
 
     Example::
 
@@ -82,7 +84,7 @@ class LayerRegionCam(MultiLayerAttribution):
         layer: Module | Iterable[Module] | Mapping[str, Module],
         device_ids: list[int] | None = None,
         *,
-        reshape_transform: ReshapeTransform | None = None,
+        reshape_transform: ReshapeTransform | Mapping[str, ReshapeTransform] | None = None,
         contrast: float = 3.0,
     ) -> None:
         super().__init__(forward_func, layer, device_ids, reshape_transform=reshape_transform)
@@ -99,7 +101,7 @@ class LayerRegionCam(MultiLayerAttribution):
         return min_max(semantics, constant).to(torch.promote_types(features.dtype, torch.float32))
 
     def _fuse(
-        self, features: list[Tensor], maps: list[Tensor], attr_dim_summation: bool
+        self, features: list[Tensor], maps: list[Tensor], attr_dim_summation: bool, unreached: list[str]
     ) -> tuple[Tensor, list[Tensor]]:
         grids = [stage.shape[2:] for stage in features]
         grid = finest_grid(grids)
@@ -108,7 +110,7 @@ class LayerRegionCam(MultiLayerAttribution):
             min_max(propagate(stage, semantics.to(stage.device)), rounding(stage.dtype)) for stage in features
         ]
         mean = fuse(propagated, grid)
-        _warn_if_empty(semantics, mean)
+        _warn_if_empty(semantics, mean, unreached)
         if attr_dim_summation:
             return mean**self.contrast, propagated
         return torch.cat([resize(stage_map.to(mean.device), grid) for stage_map in propagated], dim=1), propagated
@@ -124,9 +126,17 @@ _ALIKE = (
 )
 
 
-def _warn_if_empty(semantics: Tensor, attribution: Tensor) -> None:
+_UNREACHED = (
+    "the gradients of the target's score are zero at the patches of {layers}, but not at the tokens beside them. "
+    "After the attention of a vision transformer's last block, the patches do not reach the class token. Take that "
+    "block's first norm, as find_stages does"
+)
+
+
+def _warn_if_empty(semantics: Tensor, attribution: Tensor, unreached: list[str]) -> None:
     untold, blank = (maps.detach().flatten(2).amax(2) <= 0 for maps in (semantics, attribution))
-    for empty, reason in ((untold, _UNTOLD), (blank & ~untold, _ALIKE)):
+    told = _UNREACHED.format(layers=", ".join(unreached)) if unreached else _UNTOLD
+    for empty, reason in ((untold, told), (blank & ~untold, _ALIKE)):
         examples = empty.any(1).nonzero().flatten().tolist()
         if examples:
             which = examples if empty.shape[1] == 1 else f"{examples} (of some targets)"

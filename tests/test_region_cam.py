@@ -524,7 +524,7 @@ class TestBadInput:
     def test_torchscript(self):
         net, x = GapNet().eval(), torch.randn(1, 3, 6, 6)
         for scripted in (torch.jit.script(net), torch.jit.trace(net, x)):
-            with pytest.raises(TypeError, match=r"layer: ReLU is TorchScript.* eager model"):
+            with pytest.raises(TypeError, match=r"layer: 'relu' \(ReLU\) is TorchScript.* eager model"):
                 LayerRegionCam(scripted, scripted.relu)
             net.scripted = scripted
             for network, name in ((scripted, "relu"), (net, "scripted.relu")):

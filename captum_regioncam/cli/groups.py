@@ -46,7 +46,8 @@ def add_network(parser: argparse.ArgumentParser, protocol: Protocol) -> None:
     group.add_argument("--layers", type=values.comma, metavar="A,B,C", help="dotted names; default: the stages found")
     group.add_argument(
         "--reshape", metavar="LAYOUT",
-        help="layout of --layers: channels-last, or tokens:N with N tokens before the patches; default: the stages'",
+        help="layout of --layers: channels-last, or tokens:N[:M], N tokens before the patches, M after; "
+        "default: measured",
     )  # fmt: skip
     group.add_argument("--size", type=values.positive, metavar="N", help="input side in pixels; default: the model's")
     group.add_argument(

@@ -24,15 +24,19 @@ def run(options: Options, called: Called) -> int:
     classifier = classifier_of(options.network, called)
     with tried(classifier) as probe:
         chosen = choose_layers(classifier, options.network.layers, probe, options.network.reshape)
-        calls, _ = watch(classifier.model, [probe])
+        with watch(classifier.model, [probe]) as (calls, _):
+            pass
+    ends = {(name.removesuffix(" (input)"), name in chosen.at_input) for name in chosen}
     rows = []
     for call in calls:
-        shape = call.input_shape if call.name in chosen.at_input else call.shape
         on_grid = call.name and len(call.shape) > 2
-        if call.name in chosen or (on_grid and (options.all or call.name.count(".") < 2)):
-            mark = "*" if call.name in chosen else " "
-            kind = call.kind + " (input)" * (call.name in chosen.at_input)
-            rows.append((mark, call.name, kind, " x ".join(map(str, shape[1:]))))
+        shown = on_grid and (options.all or call.name.count(".") < 2)
+        for at_input in (True, False):
+            is_chosen = (call.name, at_input) in ends
+            if is_chosen or (shown and not at_input and (call.name, True) not in ends):
+                shape = call.input_shape if at_input else call.shape
+                kind = call.kind + " (input)" * at_input
+                rows.append(("*" if is_chosen else " ", call.name, kind, " x ".join(map(str, shape[1:]))))
     widths = [max((len(row[column]) for row in rows), default=0) for column in range(4)]
     for row in rows:
         say("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())

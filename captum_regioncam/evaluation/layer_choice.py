@@ -11,7 +11,7 @@ from captum_regioncam.errors import Argument, ArgumentError, reason_of
 from captum_regioncam.evaluation.classifier import Classifier, nearest
 from captum_regioncam.evaluation.reshaping import reshape_of
 from captum_regioncam.evaluation.score_check import problem_with_two
-from captum_regioncam.stages.finder import Stages, find_stages
+from captum_regioncam.stages.finder import Stages, find_stages, stages_at
 
 __all__ = ["check_layers", "check_mode", "choose_layers", "probe_of", "tried"]
 
@@ -22,16 +22,17 @@ def choose_layers(
     x: Tensor | None = None,
     reshape: str | None = None,
 ) -> Stages:
-    """Return the named layers, or else the stages found, with the reshape_transform that the model's layout needs.
+    """Return the named layers, or else the stages found, with the ``reshape_transform`` that each layout needs.
 
     Args:
         classifier: the network.
         layers: dotted names; None for the stages.
-        x: an input to find the stages with. Default: noise.
-        reshape: the layout of the named layers, "tokens:1" or "channels-last". Default: that of the stages.
+        x: an input to run the network on. Default: noise.
+        reshape: the layout of the named layers, as in :func:`reshape_of`. Default: it is measured.
 
     Raises:
-        ArgumentError: a layer has no such name, or another layout; or none is named, and no stage is found.
+        ArgumentError: a layer has no such name, another layout, or positions that do not say what is where; or none is
+            named, and no stage is found.
     """
     check_layers(classifier, layers)
     x = probe_of(classifier) if x is None else x
@@ -43,12 +44,12 @@ def choose_layers(
             raise ArgumentError(
                 Argument("layers"), f": pass their names, since the network shows no stages. {error}"
             ) from error
-    named = {name: classifier.model.get_submodule(name) for name in layers}
     if transform is not None:
-        return Stages(named, transform)
-    with contextlib.suppress(ValueError):
-        return Stages(named, find_stages(classifier.model, x).reshape_transform)
-    return Stages(named)
+        return Stages({name: classifier.model.get_submodule(name) for name in layers}, transform)
+    try:
+        return stages_at(classifier.model, x, names=layers)
+    except ValueError as error:
+        raise ArgumentError(Argument("layers"), f": {error}") from error
 
 
 def check_mode(classifier: Classifier) -> None:

@@ -34,8 +34,14 @@ def _last(stages: Stages) -> tuple[Module, bool]:
     return module, name in stages.at_input
 
 
+def _needs_reshaping(stages: Stages) -> bool:
+    """Return whether the last stage gives tokens or channels-last tensors."""
+    transform = stages.reshape_transform
+    return list(stages)[-1] in transform if isinstance(transform, Mapping) else transform is not None
+
+
 def _grad_cam(model: Module, stages: Stages, **_: Any) -> Attribute:
-    if stages.reshape_transform is not None:
+    if _needs_reshaping(stages):
         raise LayerError(
             "grad-cam: Captum's LayerGradCam does not support tokens or channels-last tensors. Use layer-cam or "
             "region-cam."
@@ -54,7 +60,7 @@ def _grad_cam(model: Module, stages: Stages, **_: Any) -> Attribute:
 def _cam(model: Module, stages: Stages, probe: Tensor, **_: Any) -> Attribute:
     grad_cam = _grad_cam(model, stages)
     layer, at_input = _last(stages)
-    with forward_pass(model, [layer], probe, at_input=[layer] if at_input else []) as passed:
+    with forward_pass(model, [layer], probe, at_input=[at_input]) as passed:
         if not is_head_stage(passed.gradients(0)[0]).all():
             raise LayerError(
                 "cam: CAM needs global average pooling and a linear layer between the last layer and the scores, which "

@@ -1,4 +1,4 @@
-"""The layout of named layers, where it is given: "tokens:1" or "channels-last"."""
+"""The layout of named layers, where it is given: "tokens:1", "tokens:1:100" or "channels-last"."""
 
 import math
 import re
@@ -21,39 +21,44 @@ def reshape_of(classifier: Classifier, layers: Sequence[str] | None, reshape: st
     Args:
         classifier: the network.
         layers: their dotted names.
-        reshape: "tokens:N", with N tokens before the patches, or "channels-last".
+        reshape: "tokens:N", with N tokens before the patches, "tokens:N:M", with M tokens after them, or
+            "channels-last".
         x: an input.
 
     Raises:
         ArgumentError: it is not one of these, no layers are named, or their tensors have another layout.
     """
     given = Argument("reshape", reshape)
-    prefix = re.fullmatch(r"tokens:(\d{1,6})", reshape)
-    if not prefix and reshape != "channels-last":
+    tokens = re.fullmatch(r"tokens:(\d{1,6})(?::(\d{1,6}))?", reshape)
+    if not tokens and reshape != "channels-last":
         raise ArgumentError(
-            given, ": expects tokens:N, where N is the number of tokens before the patches, or channels-last."
+            given,
+            ": expects tokens:N, where N is the number of tokens before the patches, tokens:N:M with M tokens after "
+            "them, or channels-last.",
         )
     if layers is None:
         raise ArgumentError(given, ": requires ", Argument("layers"), "; the layout of the stages found is known.")
-    calls, _ = watch(classifier.model, [x])
+    prefix, suffix = (int(part or 0) for part in tokens.groups()) if tokens else (0, 0)
+    with watch(classifier.model, [x]) as (calls, _):
+        pass
     patches = {math.prod(call.shape[2:]) for call in calls if len(call.shape) == x.dim()}  # of a patch embedding
     for name, shape in {call.name: call.shape for call in calls if call.name in layers}.items():
-        if prefix:
-            problem = _problem_of_tokens(shape, int(prefix[1]), x, patches)
+        if tokens:
+            problem = _problem_of_tokens(shape, prefix + suffix, x, patches)
         else:
             problem = _problem_of_channels_last(shape, x)
         if problem:
             raise ArgumentError(given, f": layer {name} gives a tensor of shape {shape}, {problem}.")
-    return tokens_to_grid(int(prefix[1])) if prefix else channels_last
+    return tokens_to_grid(prefix, suffix_tokens=suffix) if tokens else channels_last
 
 
-def _problem_of_tokens(shape: tuple[int, ...], prefix: int, x: Tensor, patches: Container[int]) -> str:
+def _problem_of_tokens(shape: tuple[int, ...], extra: int, x: Tensor, patches: Container[int]) -> str:
     if len(shape) != 3:
         return "not (N, tokens, channels); pass channels-last if its channels come last, or else nothing"
-    if _is_grid(shape[1] - prefix, x):
+    if _is_grid(shape[1] - extra, x):
         return ""
     fitting = next((f"; tokens:{n} leaves its patches" for n in range(shape[1]) if shape[1] - n in patches), "")
-    return f"whose {shape[1] - prefix} other tokens are no grid with the proportions of the input{fitting}"
+    return f"whose {shape[1] - extra} other tokens are no grid with the proportions of the input{fitting}"
 
 
 def _is_grid(patches: int, x: Tensor) -> bool:

@@ -26,7 +26,7 @@ One call, with the layers A and B::
   have set on tensors of the network.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -153,7 +153,7 @@ def forward_pass(
     inputs: Tensor | tuple[Tensor, ...],
     additional_forward_args: object = None,
     *,
-    at_input: Collection[Module] = (),
+    at_input: Sequence[bool] = (),
     device_ids: list[int] | None = None,
 ) -> Iterator[ForwardPass]:
     """Run the forward pass once. Any number of backward passes can follow while the context lasts.
@@ -166,10 +166,10 @@ def forward_pass(
 
     Args:
         forward_func: the model, or any function around it.
-        layers: modules that the forward pass calls.
+        layers: modules that the forward pass calls. One may be there twice, for its input and its output.
         inputs: as LayerGradCam takes them. They are not changed.
         additional_forward_args: as LayerGradCam takes them.
-        at_input: the layers whose input is kept instead of their output.
+        at_input: for each layer, whether its input is kept instead of its output. Default: the output of all.
         device_ids: the order of DataParallel's devices, needed if ``forward_func`` does not tell it.
 
     Yields:
@@ -183,23 +183,26 @@ def forward_pass(
     """
     with torch.inference_mode(False), torch.enable_grad(), ExitStack() as clean_up:
         inputs = tuple(inputs) if isinstance(inputs, list) else inputs  # of images, for a detector
-        inputs = tuple(map(_differentiable, _format_tensor_into_tuples(inputs)))
+        inputs = _format_tensor_into_tuples(inputs)
+        if not all(isinstance(tensor, Tensor) for tensor in inputs):
+            kinds = ", ".join(type(tensor).__name__ for tensor in inputs)
+            raise TypeError(f"inputs: expects tensors, got {kinds}. Pass others in additional_forward_args.")
+        inputs = tuple(map(_differentiable, inputs))
         if any(tensor.dim() and not len(tensor) for tensor in inputs):
             raise ValueError(f"inputs: the batch is empty, {[tuple(tensor.shape) for tensor in inputs]}.")
         arguments = _format_additional_forward_args(additional_forward_args) or ()
 
-        def check(layer: Module, passed: Any) -> None:
+        def check(layer: Module, is_input: bool, passed: Any) -> None:
             name = partial(layer_name, layer, forward_func)
-            for tensor in as_tensors(passed, name, at_input=layer in at_input, alone=len(layers) == 1):
+            for tensor in as_tensors(passed, name, at_input=is_input, alone=len(layers) == 1):
                 if not tensor.requires_grad:  # of an integer input or a frozen parameter: Captum's hook will change it
                     clean_up.callback(tensor.requires_grad_, False)
 
         output, tensors = run_tapped(
             lambda *args: as_scores(forward_func(*args)),
             (*inputs, *map(_outside_inference_mode, arguments)),
-            layers,
+            list(zip(layers, at_input or [False] * len(layers), strict=True)),
             network=forward_func,
-            at_input=at_input,
             check=check,
             device_ids=device_ids,
         )

@@ -1,6 +1,6 @@
 """Which tensors of a graph depend on which, and a backward pass to those that depend on no other."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -10,27 +10,27 @@ from torch.utils.checkpoint import CheckpointError
 
 from captum_regioncam.errors import LayerError
 
-__all__ = ["differentiate", "sources"]
+__all__ = ["below", "differentiate", "sources"]
 
 
 def sources(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Return the tensors that depend on none of the others. A backward pass to these passes all the others."""
     nodes = [get_gradient_edge(tensor).node for tensor in tensors]
-    return [tensor for tensor, node in zip(tensors, nodes, strict=True) if not _reaches(node, set(nodes))]
+    return [
+        tensor for tensor, node in zip(tensors, nodes, strict=True) if not any(one in set(nodes) for one in below(node))
+    ]
 
 
-def _reaches(node: Node, others: set[Node]) -> bool:
-    """Return whether the graph below a node contains one of the others."""
+def below(node: Node) -> Iterator[Node]:
+    """Yield the nodes that a node depends on, each once; itself is not among them."""
     seen: set[Node] = set()
     pending = [node]
     while pending:
-        for below, _ in pending.pop().next_functions:
-            if below in others:
-                return True
-            if below is not None and below not in seen:
-                seen.add(below)
-                pending.append(below)
-    return False
+        for one, _ in pending.pop().next_functions:
+            if one is not None and one not in seen:
+                seen.add(one)
+                pending.append(one)
+                yield one
 
 
 def differentiate(score: Tensor, tensors: Sequence[Tensor], **grad_kwargs: Any) -> None:

@@ -1,6 +1,6 @@
 """The layers that a user names, and checks of the tensors that pass them."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -20,22 +20,31 @@ _NOT_FINITE = {
 
 
 def as_layers(
-    layer: Module | Iterable[Module] | Mapping[str, Module], forward_func: Callable[..., Any] | None = None
-) -> list[Module]:
-    """Return the layers as a list, checked. Errors name them as the modules of ``forward_func``, if it is one.
+    layer: Module | Iterable[Module] | Mapping[str, Module],
+    forward_func: Callable[..., Any] | None = None,
+    at_input: Collection[str] = (),
+) -> list[tuple[Module, bool]]:
+    """Return the layers as a list, checked, each with whether its input is meant.
+
+    Args:
+        layer: as users give them.
+        forward_func: errors name the layers as modules of this, if it is one.
+        at_input: the names in a mapping whose module's input is meant; that module may be there for its output, too.
 
     Raises:
         TypeError: one of them is not a module, or is TorchScript.
         ValueError: there are none, or one is given twice.
     """
+    ends: Iterable[bool] = ()
     if isinstance(layer, Module) and not isinstance(layer, (ModuleList, ModuleDict)):
         layer = [layer]
     elif isinstance(layer, (Mapping, ModuleDict)):
+        ends = [name in at_input for name in layer]
         layer = layer.values()
     if isinstance(layer, str) or not isinstance(layer, Iterable):
         raise TypeError(f"layer: expects a torch.nn.Module or several, got {layer!r}. {_BY_NAME}")
-    layers = list(layer)
-    for module in layers:
+    modules = list(layer)
+    for module in modules:
         if not isinstance(module, Module):
             raise TypeError(f"layer: expects torch.nn.Modules, got {module!r} among them. {_BY_NAME}")
         if isinstance(module, torch.jit.ScriptModule):
@@ -43,13 +52,12 @@ def as_layers(
                 f"layer: {layer_name(module, forward_func)} is TorchScript, which runs without the hooks that see "
                 "features and gradients. Attribute to the eager model that was scripted or traced."
             )
-    if not layers:
+    if not modules:
         raise ValueError("layer: expects at least one torch.nn.Module, got none. find_stages(model, x) finds them.")
-    if len(set(layers)) < len(layers):
-        twice = next(module for module in layers if layers.count(module) > 1)
-        raise ValueError(
-            f"layer: {layer_name(twice, forward_func)} is given {layers.count(twice)} times; give every layer once."
-        )
+    layers = list(zip(modules, ends or [False] * len(modules), strict=True))
+    if twice := next((one for one in layers if layers.count(one) > 1), None):
+        name = type(twice[0]).__name__
+        raise ValueError(f"layer: {name} is given {layers.count(twice)} times; give every layer once.")
     return layers
 
 

@@ -7,9 +7,10 @@ from torch import Tensor
 from torch.jit import ScriptModule
 from torch.nn import Module
 
-__all__ = ["as_scores", "describe", "first_tensor", "layer_name"]
+__all__ = ["SCORES", "as_scores", "describe", "first_tensor", "layer_name"]
 
-_SCORES = ("logits", "out", "image_embeds", "pooler_output")
+SCORES = ("logits", "out", "image_embeds", "pooler_output")
+"""What transformers and torchvision call scores, or what stands in for them."""
 
 
 def layer_name(layer: Module, forward_func: Callable[..., Any] | None) -> str:
@@ -49,7 +50,7 @@ def first_tensor(output: Any, dimensions: Container[int] = ()) -> tuple[str, Ten
         named = {f"[{index}]": value for index, value in enumerate(output)}
     else:
         named = {f".{key}": value for key, value in getattr(output, "__dict__", {}).items()}
-    known = [pick for key in _SCORES for pick in (f".{key}", f'["{key}"]') if pick in named]
+    known = [pick for key in SCORES for pick in (f".{key}", f'["{key}"]') if pick in named]
     tensors = [(pick, named[pick]) for pick in (*known, *named) if isinstance(named[pick], Tensor)]
 
     def rank(found: tuple[str, Tensor]) -> tuple[bool, bool, int]:

@@ -62,7 +62,7 @@ def channels_last(tensor: Tensor) -> Tensor:
     return tensor.movedim(-1, 1)
 
 
-def tokens_to_grid(prefix_tokens: int = 1, grid: Sequence[int] | None = None) -> "TokensToGrid":
+def tokens_to_grid(prefix_tokens: int = 1, grid: Sequence[int] | None = None, suffix_tokens: int = 0) -> "TokensToGrid":
     r"""Make the ``reshape_transform`` of a vision transformer, which puts the tokens in their places on the image.
 
     In an attribution, the grid follows the shape of each input: it has one position per patch and the proportions of
@@ -72,9 +72,10 @@ def tokens_to_grid(prefix_tokens: int = 1, grid: Sequence[int] | None = None) ->
         prefix_tokens: tokens before the patches (class token, distillation token, registers), which are dropped.
         grid: the number of patches along each dimension, if it is always the same. Default: as described above, and a
             square if the function is called by itself.
+        suffix_tokens: tokens after the patches (YOLOS' detection tokens), which are dropped.
 
     Returns:
-        A function from (N, prefix + P, C) to (N, C, \*grid).
+        A function from (N, prefix + P + suffix, C) to (N, C, \*grid).
 
     Raises:
         ValueError: when called, if the tokens do not fill such a grid.
@@ -84,7 +85,7 @@ def tokens_to_grid(prefix_tokens: int = 1, grid: Sequence[int] | None = None) ->
         >>> tokens_to_grid()(torch.zeros(2, 197, 768)).shape
         torch.Size([2, 768, 14, 14])
     """
-    return TokensToGrid(prefix_tokens, None if grid is None else tuple(grid))
+    return TokensToGrid(prefix_tokens, None if grid is None else tuple(grid), suffix_tokens=suffix_tokens)
 
 
 @dataclass(frozen=True)
@@ -96,12 +97,14 @@ class TokensToGrid:
         grid: the number of patches along each dimension, for every input.
         sides: the proportions of the grid if ``grid`` is None; None for a square.
         patch: the sides of a patch, up to a common factor; None for a square or a cube.
+        suffix_tokens: tokens after the patches.
     """
 
     prefix_tokens: int = 1
     grid: tuple[int, ...] | None = None
     sides: tuple[float, ...] | None = None
     patch: tuple[float, ...] | None = None
+    suffix_tokens: int = 0
 
     def for_inputs(self, inputs: Sequence[Tensor]) -> "TokensToGrid":
         """Return the transform for the tokens of these inputs; the first image or volume sets the proportions."""
@@ -116,7 +119,7 @@ class TokensToGrid:
     def __call__(self, tokens: Tensor) -> Tensor:  # noqa: D102  # told in tokens_to_grid
         if tokens.dim() != 3:
             raise ValueError(f"tokens_to_grid: expects tokens of shape (N, tokens, C), got {tuple(tokens.shape)}.")
-        patches = tokens.shape[1] - self.prefix_tokens
+        patches = tokens.shape[1] - self.prefix_tokens - self.suffix_tokens
         grid = self.grid or nearest_grid(patches, self.sides or (1, 1))
         if patches < 1 or grid is None or math.prod(grid) != patches:
             if self.grid:
@@ -126,11 +129,22 @@ class TokensToGrid:
             else:
                 wanted = "a square number"
             raise ValueError(
-                f"tokens_to_grid: {tokens.shape[1]} tokens minus prefix_tokens={self.prefix_tokens} leave {patches} "
-                f"patches, which is not {wanted}. Pass prefix_tokens=<class, distillation and register tokens of the "
-                "model> and, if the patches do not cover the image evenly, grid=(rows, columns)."
+                f"tokens_to_grid: {tokens.shape[1]} tokens minus prefix_tokens={self.prefix_tokens}"
+                + f" and suffix_tokens={self.suffix_tokens}" * bool(self.suffix_tokens)
+                + f" leave {patches} patches, which is not {wanted}. Pass prefix_tokens=<class, distillation and "
+                "register tokens of the model> and, if the patches do not cover the image evenly, grid=(rows, columns)."
             )
-        return tokens[:, self.prefix_tokens :].transpose(1, 2).reshape(len(tokens), -1, *grid)
+        return self.on_grid(tokens, grid)
+
+    def gives(self, grid: tuple[int, ...], other: object) -> bool:
+        """Return whether this brings tokens onto a grid as another transform does."""
+        alike = isinstance(other, TokensToGrid) and replace(other, sides=self.sides, patch=self.patch) == self
+        return alike and nearest_grid(math.prod(grid), self.sides or (1, 1)) == grid
+
+    def on_grid(self, tokens: Tensor, grid: Sequence[int]) -> Tensor:
+        r"""Return (N, C, \*grid) of (N, prefix + P + suffix, C)."""
+        patches = tokens[:, self.prefix_tokens : tokens.shape[1] - self.suffix_tokens]
+        return patches.transpose(1, 2).reshape(len(tokens), -1, *grid)
 
 
 @lru_cache

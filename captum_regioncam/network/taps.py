@@ -1,5 +1,6 @@
 """The tensors that Captum's hooks keep: those that pass the layers, in the network's own run."""
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
@@ -22,11 +23,10 @@ __all__ = ["run_tapped"]
 def run_tapped(
     forward: Callable[..., Tensor],
     args: Sequence[Any],
-    layers: Sequence[Module],
+    layers: Sequence[tuple[Module, bool]],
     *,
     network: Callable[..., Any],
-    at_input: Collection[Module],
-    check: Callable[[Module, Any], None],
+    check: Callable[[Module, bool, Any], None],
     device_ids: list[int] | None,
 ) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
     """Run a forward function, and keep the tensors that pass the layers, with Captum's hooks.
@@ -34,10 +34,10 @@ def run_tapped(
     Args:
         forward: returns the scores.
         args: its arguments.
-        layers: modules that it calls.
+        layers: modules that it calls, each with whether its input is kept instead of its output.
         network: the user's forward function, which Captum asks for its signature.
-        at_input: the layers whose input is kept instead of their output.
-        check: called with a layer and what passes it; raises an error if that cannot be attributed.
+        check: called with a layer, whether its input is kept, and what passes it; raises an error if that cannot be
+            attributed.
         device_ids: the order of DataParallel's devices, needed if ``network`` does not tell it.
 
     Returns:
@@ -46,6 +46,9 @@ def run_tapped(
 
     Raises:
         LayerError: a layer is never reached.
+
+    Warns:
+        UserWarning: a layer runs several times.
     """
 
     def checked(*args: Any) -> Tensor:
@@ -75,11 +78,19 @@ def run_tapped(
 
     saved: dict[_Tap, dict[torch.device, tuple[Tensor, ...]]] = {}
     with turn() as own:
-        runs = _Runs(own, _around(layers, network))
-        taps = [_Tap(layer, own, runs, check) for layer in layers]
-        run = hooked(checked, [tap for tap in taps if tap.layer in at_input], into=True)
-        run = hooked(run, [tap for tap in taps if tap.layer not in at_input], into=False)
+        runs = _Runs(own, _around([layer for layer, _ in layers], network))
+        taps = [_Tap(layer, at_input, own, runs, check) for layer, at_input in layers]
+        run = hooked(checked, [tap for tap in taps if tap.at_input], into=True)
+        run = hooked(run, [tap for tap in taps if not tap.at_input], into=False)
         scores = run(*args)
+    for tap in taps:
+        is_in_the_outer_run = tap.rank is not None and tap.rank[2] <= 1
+        if tap.times > 1 and isinstance(network, Module) and is_in_the_outer_run:  # of a function, this is not known
+            warnings.warn(
+                f"layer {layer_name(tap.layer, network)} runs {tap.times} times in the forward pass; the attribution "
+                "is to its last call. If that is not meant, choose a module that runs once.",
+                stacklevel=2,
+            )
     device_ids = _extract_device_ids(network, cast(Any, saved), device_ids)
     tensors = []
     for tap in taps:
@@ -91,14 +102,20 @@ def run_tapped(
 class _Tap:
     """A layer as Captum sees it. The hooks that Captum registers here see the calls that belong to the forward pass.
 
-    If the layer runs several times, the last call counts, as in LayerGradCam. But a call that another thread makes, or
-    a run of the network inside its own run (started by a user's hook, say), counts only if no other does.
+    If the layer runs several times, the last call counts, as in LayerGradCam. But a call without gradients, or that
+    another thread makes, or a run of the network inside its own run (started by a user's hook, say), counts only if no
+    other does.
     """
 
-    def __init__(self, layer: Module, own: Turn, runs: "_Runs", check: Callable[[Module, Any], None]) -> None:
-        self.layer, self._own, self._runs, self._check = layer, own, runs, check
-        self.rank: tuple[bool, int] | None = None
-        """Of the call that counts: whether another thread made it, and the number of runs of the network around it."""
+    def __init__(
+        self, layer: Module, at_input: bool, own: Turn, runs: "_Runs", check: Callable[[Module, bool, Any], None]
+    ) -> None:
+        self.layer, self.at_input, self._own, self._runs, self._check = layer, at_input, own, runs, check
+        self.times = 0
+        """How many calls might have counted: those of the same rank. Those of DataParallel's replicas are one."""
+        self.rank: tuple[bool, bool, int] | None = None
+        """Of the call that counts: whether it ran without gradients, whether another thread made it, and the number of
+        runs of the network around it."""
 
     def register_forward_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         def tapped(module: Module, args: Any) -> Any:
@@ -120,10 +137,12 @@ class _Tap:
         if not self._own.is_current:
             return False
         is_replica = module is not self.layer  # DataParallel's, each of which runs in a thread of its own
-        rank = (not is_replica and get_ident() != self._own.thread, self._runs.under_way())
+        is_of_another = not is_replica and get_ident() != self._own.thread
+        rank = (not torch.is_grad_enabled(), is_of_another, self._runs.under_way())
         if self.rank is not None and rank > self.rank:
             return False
-        self._check(self.layer, passed)
+        self._check(self.layer, self.at_input, passed)
+        self.times = self.times + 1 if rank == self.rank and not is_replica else 1
         self.rank = rank
         return True
 

@@ -1,4 +1,4 @@
-"""Where in a network its stages are: the modules that end each resolution, or evenly spaced transformer blocks."""
+"""Where in a network its stages are, and how their tensors lie on the input's grid: both are measured on a probe."""
 
 from captum_regioncam.stages.finder import Stages, find_stages
 

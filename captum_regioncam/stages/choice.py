@@ -1,6 +1,7 @@
-"""Which tensors of a convolutional network say what is where: rectified features, a block amid many, the score map."""
+"""Which tensors of a network say what is where: rectified features, a block amid many, the score map, tokens."""
 
 import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -9,77 +10,173 @@ from captum_regioncam.stages.watch import Call
 
 __all__ = ["Choice", "choose"]
 
-_AUXILIARY = re.compile(r"(^|\.)aux", re.IGNORECASE)
 _FEWEST_BLOCKS = 3
+_TRANSFORMER_STAGES = 4
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A module whose output, or with ``at_input`` whose input, is a stage."""
+    """A call whose output, or with ``at_input`` whose input, is a stage."""
 
-    name: str
+    call: Call
     at_input: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the stage's tensor."""
+        return self.call.input_shape if self.at_input else self.call.shape
 
 
 def choose(layout: Layout, scores: int | None) -> list[Choice]:
-    r"""Choose the stages of a network of (N, C, \*grid) tensors, shallow to deep.
+    r"""Choose the stages of a network, shallow to deep.
 
-    They are: the rectified features that end each resolution; at the resolution that has more blocks than any other,
-    also the middle block, if its blocks end in rectified features; and, besides the last features, a map of the scores.
+    Of (N, C, \*grid) tensors, they are: the rectified features that end each resolution; and, at the resolution that
+    has more blocks than any other, the middle block, if its blocks end in rectified features. Of channels-last tensors
+    and tokens, they are what ends each resolution; or, if they have only one resolution, evenly spaced blocks. Besides
+    the last features, a map of the scores is a stage, too.
 
     Args:
         layout: how the network is read.
         scores: how many scores the network gives; None if that is not known.
     """
-    candidates = [call for call in layout.candidates if not _AUXILIARY.search(call.name)]
-    score_map = _score_map(layout, candidates, scores)
-    ends = layout.ends_among(call for call in candidates if call not in score_map)
-    blocks = {octave: _blocks(layout, candidates, end) for octave, end in ends.items()}
-    most = max(map(len, blocks.values()), default=0)
-    fullest = [octave for octave, alike in blocks.items() if len(alike) == most >= _FEWEST_BLOCKS]
-    chosen: list[tuple[Choice, Choice]] = []  # with the choice that replaces it if a module is chosen twice
+    score_map = _score_map(layout, scores)
+    ends = _ends(layout, [call for call in layout.candidates if call not in score_map])
+    rectified_blocks = {octave: _rectified_blocks(layout, end) for octave, end in ends.items()}
+    most = max(map(len, rectified_blocks.values()), default=0)
+    fullest = [octave for octave, alike in rectified_blocks.items() if len(alike) == most >= _FEWEST_BLOCKS]
+    blocks = _transformer_blocks(layout)
+    chosen: list[Choice] = []
     for octave, end in ends.items():
-        if fullest == [octave]:
-            chosen.append((middle := Choice(blocks[octave][(most - 1) // 2].name), middle))
-        chosen.append((_rectified(layout, end), Choice(end.name)))
-        if score_map and layout.octave_of(score_map[-1].shape) == octave:
+        own = blocks.get(octave, [])
+        if len(own) > 1 and list(blocks) == [max(ends)] and not (layout.is_channels_first(end) and own[0].is_innermost):
+            chosen += _evenly_spaced(layout, own, end)
+        elif layout.is_channels_first(end):
+            if fullest == [octave]:
+                chosen.append(Choice(rectified_blocks[octave][(most - 1) // 2]))
+            chosen.append(_rectified(layout, end))
+        else:
+            chosen.append(Choice(end))
+        if score_map and layout.octave(score_map[-1].shape) == octave:
             rectified = [call for call in score_map if call.rectified]
-            chosen.append((scored := Choice((rectified or score_map)[-1].name), scored))
-    outputs = {choice.name for choice, _ in chosen if not choice.at_input}
-    return [instead if choice.at_input and choice.name in outputs else choice for choice, instead in chosen]
+            chosen.append(Choice((rectified or score_map)[-1]))
+    return list(dict.fromkeys(chosen))
 
 
-def _score_map(layout: Layout, candidates: list[Call], scores: int | None) -> list[Call]:
+def _ends(layout: Layout, candidates: list[Call]) -> dict[int, Call]:
+    """Return the call that ends each resolution, which is a block where tokens have blocks.
+
+    What a block of tokens, or one that ends a finer resolution, does at another resolution inside it, as some
+    attentions do, ends none. Nor does what is deeper inside blocks than features that are not in place.
+    """
+    blocks = _transformer_blocks(layout)
+    octaves = {call.name: octave for octave, group in blocks.items() for call in group}
+    ends = layout.ends_among(
+        call
+        for call in candidates
+        if all(octaves.get(name, layout.octave(call.shape)) == layout.octave(call.shape) for name in call.parents)
+    )
+    natural = layout.natural_ends
+    ends = {octave: end for octave, end in ends.items() if layout.depth(end) <= layout.depth(natural[octave])}
+    for octave, group in blocks.items():
+        last = group[-1] if group[-1] in candidates else _first_norm(layout, group[-1])
+        if last and (octave not in ends or last.started >= ends[octave].ended):
+            ends[octave] = last
+    blocks_at = {end.name: octave for octave, end in ends.items() if end.name not in layout.trunks}
+    return {
+        octave: end
+        for octave, end in sorted(ends.items())
+        if all(blocks_at.get(name, octave) >= octave for name in end.parents)
+    }
+
+
+def _score_map(layout: Layout, scores: int | None) -> list[Call]:
     """Find the consecutive calls after the last features that give a map of the scores: one channel for each score."""
-    features = layout.ends_among(call for call in candidates if call.shape[1] != scores)
+    candidates = layout.candidates
+    scored = [
+        call
+        for call in candidates
+        if layout.channels(call) == scores
+        and (layout.is_channels_first(call) or (call.is_linear and not layout.depth(call)))  # a head over tokens
+    ]
+    features = layout.ends_among(call for call in candidates if call not in scored)
     if not features:
         return []
     last = max(features.values(), key=candidates.index)
     found: list[Call] = []
     for call in candidates[candidates.index(last) + 1 :]:
-        if call.shape[1] == scores and call.name not in last.parents and layout.octave_of(call.shape) in features:
+        if call in scored and call.name not in last.parents and layout.octave(call.shape) in features:
             found.append(call)
         elif found:
             break
     return found
 
 
-def _blocks(layout: Layout, candidates: list[Call], end: Call) -> list[Call]:
+def _rectified_blocks(layout: Layout, end: Call) -> list[Call]:
     """List the blocks of a resolution: the one that ends it (or the last one inside that) and its like.
 
     The list is empty if a block does not end in rectified features.
     """
-    block, children = end, _children(candidates, end)
-    while block.is_sequential and children and _children(candidates, children[-1]):
+    block, children = end, _children(layout.candidates, end)
+    while block.is_sequential and children and _children(layout.candidates, children[-1]):
         block = children[-1]
-        children = _children(candidates, block)
-    octave = layout.octave_of(block.shape)
+        children = _children(layout.candidates, block)
+    octave = layout.octave(block.shape)
     alike = [
         call
-        for call in candidates
-        if (call.kind, len(call.parents)) == (block.kind, len(block.parents)) and layout.octave_of(call.shape) == octave
+        for call in layout.candidates
+        if (call.kind, len(call.parents)) == (block.kind, len(block.parents)) and layout.octave(call.shape) == octave
     ]
     return alike if all(call.rectified for call in alike) else []
+
+
+def _transformer_blocks(layout: Layout) -> dict[int, list[Call]]:
+    """List the blocks of tokens or channels-last tensors at each resolution: modules of one kind beside each other.
+
+    Their names differ by numbers alone. If there are none, because each gives several tensors, their norms stand in.
+    """
+    tokens = [call for call in layout.in_place if not layout.is_channels_first(call)]
+    parts = [call for call in tokens if not call.is_innermost]
+    rows = Counter((_role(call), call.parents) for call in parts)
+    longest: Counter[tuple[str, str]] = Counter()
+    for (role, _), length in rows.items():
+        longest[role] = max(longest[role], length)
+    blocks = [call for call in parts if longest[_role(call)] > 1]
+    blocks = blocks or [call for call in tokens if call.is_innermost and "norm" in call.kind.lower()]
+    groups: dict[tuple[int, tuple[str, str]], list[Call]] = defaultdict(list)
+    for call in blocks:
+        groups[layout.readings[call.shape].octave, _role(call)].append(call)
+    ranks: dict[int, tuple[int, int]] = {}
+    chosen: dict[int, list[Call]] = {}
+    for (octave, role), group in groups.items():  # those of the longest row, then the least deep, then the last
+        rank = longest[role] or len(group), -len(group[0].parents)
+        if octave not in ranks or rank >= ranks[octave]:
+            ranks[octave], chosen[octave] = rank, group
+    return chosen
+
+
+def _role(call: Call) -> tuple[str, str]:
+    """Return what calls of the same kind at the same place in other blocks have in common."""
+    return call.kind, re.sub(r"\d+", "#", call.name)
+
+
+def _evenly_spaced(layout: Layout, blocks: list[Call], end: Call) -> list[Choice]:
+    """Take blocks of a plain transformer, all of whose tokens or channels-last tensors have one resolution.
+
+    If features of another kind end it (a neck of convolutions), these come last.
+    """
+    count = min(_TRANSFORMER_STAGES, len(blocks))
+    chosen = [blocks[round(len(blocks) * (k + 1) / count) - 1] for k in range(count)]
+    chosen[-1] = _first_norm(layout, blocks[-1]) or blocks[-2]
+    if layout.is_channels_first(end) and end.started >= blocks[-1].ended:
+        chosen.append(end)
+    return [Choice(call) for call in dict.fromkeys(chosen) if call in layout.candidates]
+
+
+def _first_norm(layout: Layout, block: Call) -> Call | None:
+    """Return the first norm of a block, behind which the patches reach a class token: by the block's attention."""
+    inside = block.parents[-1:] if block.is_innermost else (block.name,)
+    norms = (call for call in layout.candidates if call.parents[-1:] == inside and call.shape == block.shape)
+    return next((call for call in norms if "norm" in call.kind.lower()), None)
 
 
 def _rectified(layout: Layout, end: Call) -> Choice:
@@ -89,31 +186,35 @@ def _rectified(layout: Layout, end: Call) -> Choice:
     them if there are several; else the last features beside it. A block without any is taken as it is.
     """
     if end.rectified:
-        return Choice(end.name)
-    block, octave = end, layout.octave_of(end.shape)
+        return Choice(end)
+    block, octave = end, layout.octave(end.shape)
     while block.name in layout.trunks and (parts := _children(layout.candidates, block)):
         block = parts[-1]
     if block.rectified:
-        return Choice(block.name)
+        return Choice(block)
     if (after := _activation_after(layout, block)) is not None:
         return after
     # By width, then by time. For one tensor, a module's output comes before the next module's input, and the outermost
     # module comes first.
+    at_this_octave = [call for call in layout.candidates if layout.octave(call.shape) == octave]
     inside: dict[tuple[int, int, bool, int], Choice] = {}
     for call in layout.calls:
         if block.name in call.parents and call.computes:
-            if call.rectified and layout.octave_of(call.shape) == octave:
-                inside[call.shape[1], call.ended, True, -len(call.parents)] = Choice(call.name)
-            if call.input_rectified and layout.octave_of(call.input_shape) == octave:
-                inside[call.input_shape[1], call.started, False, -len(call.parents)] = Choice(call.name, at_input=True)
+            if call.rectified and layout.is_channels_first(call) and call in at_this_octave:
+                inside[call.shape[1], call.ended, True, -len(call.parents)] = Choice(call)
+            if call.input_rectified and _takes_features(layout, call, octave):
+                inside[call.input_shape[1], call.started, False, -len(call.parents)] = Choice(call, at_input=True)
     if inside:
         return inside[max(inside)]
-    beside = [
-        call
-        for call in layout.candidates
-        if call.rectified and call.parents == block.parents and layout.octave_of(call.shape) == octave
-    ]
-    return Choice((beside or [end])[-1].name)
+    beside = [call for call in at_this_octave if call.rectified and call.parents == block.parents]
+    return Choice((beside or [end])[-1])
+
+
+def _takes_features(layout: Layout, call: Call, octave: int | None) -> bool:
+    """Return whether a call's input is on the grid of a resolution, channels first, on the way to the scores."""
+    reading = layout.readings.get(call.input_shape)
+    on_grid = reading is not None and reading.octave == octave and reading.reshape_transform is None
+    return on_grid and call.is_reached is not False
 
 
 def _activation_after(layout: Layout, block: Call) -> Choice | None:
@@ -127,9 +228,9 @@ def _activation_after(layout: Layout, block: Call) -> Choice | None:
         if call.input_shape != block.shape:
             return None
         if call.input_rectified:
-            return Choice(call.name, at_input=True)
+            return Choice(call, at_input=True) if call.is_reached is not False else None
         if call.is_innermost and call.rectified and call.shape == block.shape:
-            return Choice(call.name)
+            return Choice(call)
         if call.is_innermost and call.has_parameters and "norm" not in call.kind.lower():
             return None
     return None

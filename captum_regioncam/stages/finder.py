@@ -1,26 +1,21 @@
-"""The network's stages: what ends each resolution, from one forward pass over a probe."""
+"""The network's stages: what ends each resolution, from a few passes over a probe."""
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from copy import deepcopy
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import DataParallel, Module
-from torch.nn.parameter import UninitializedBuffer, is_lazy
 
-from captum_regioncam.network.reshape import ReshapeTransform
-from captum_regioncam.network.turns import turn
+from captum_regioncam.network.outputs import describe, layer_name
+from captum_regioncam.network.reshape import ReshapeTransform, TokensToGrid
 from captum_regioncam.stages.choice import Choice, choose
-from captum_regioncam.stages.layouts import Layout, choose_layout
-from captum_regioncam.stages.watch import Call, watch
+from captum_regioncam.stages.layouts import Layout, Reading
+from captum_regioncam.stages.probe import Observation, observe
 
-__all__ = ["Stages", "find_stages"]
-
-_PROBE_SIDE = {1: 4096, 2: 224, 3: 48}  # by the number of dimensions: far more than networks' largest strides
-_TRANSFORMER_STAGES = 4
+__all__ = ["Stages", "find_stages", "stages_at"]
 
 
 class Stages(Mapping[str, Module]):
@@ -28,9 +23,11 @@ class Stages(Mapping[str, Module]):
 
     Attributes:
         reshape_transform: turns the modules' tensors into (N, C, \*grid) if they have another layout, such as the
-            tokens of a transformer; otherwise None.
-        at_input: the names of the modules whose input, not output, is the stage. If an activation is called as a
-            function, or is shared, its output shows only in the input of the next convolution or pooling.
+            tokens of a transformer; otherwise None. If the stages have several layouts, such as convolutions and then
+            tokens, it is a mapping {name: function} of those that need one.
+        at_input: the names of the stages that are their module's input, not its output. If an activation is called as a
+            function, or is shared, its output shows only in the input of the next convolution or pooling. If both ends
+            of a module are stages, that at the input is named "name (input)".
 
     Example::
 
@@ -46,7 +43,7 @@ class Stages(Mapping[str, Module]):
     def __init__(
         self,
         modules: Mapping[str, Module],
-        reshape_transform: ReshapeTransform | None = None,
+        reshape_transform: ReshapeTransform | Mapping[str, ReshapeTransform] | None = None,
         at_input: Iterable[str] = (),
     ) -> None:
         self._modules = dict(modules)
@@ -54,7 +51,7 @@ class Stages(Mapping[str, Module]):
         self._at_input = frozenset(at_input)
 
     @property
-    def reshape_transform(self) -> ReshapeTransform | None:  # noqa: D102  # told in the class
+    def reshape_transform(self) -> ReshapeTransform | Mapping[str, ReshapeTransform] | None:  # noqa: D102  # told in the class
         return self._reshape_transform
 
     @property
@@ -75,25 +72,37 @@ class Stages(Mapping[str, Module]):
 
     def describe(self) -> str:
         """Return the names, and mark the modules whose input is meant."""
-        return ", ".join(name + " (input)" * (name in self.at_input) for name in self)
+        return ", ".join(name.removesuffix(" (input)") + " (input)" * (name in self.at_input) for name in self)
 
 
 def find_stages(model: Module, *inputs: Any, min_stride: int = 2) -> Stages:
     r"""Find a network's stages, shallow to deep: the features that say what is where at each resolution.
 
-    One forward pass, in evaluation mode and without gradients, shows which module puts out which grid. It does not run
-    on ``inputs`` but on similar noise, of 224 x 224 positions (4,096 for signals, 48 x 48 x 48 for volumes), so that
-    the stages do not depend on the first photo. A network that does not take inputs of that size runs on ``inputs``. So
-    does one that has lazy modules, or that changes its buffers or other tensors that it keeps.
+    A few passes over a probe show which module gives features where. The probe is noise, of 224 x 224 positions (4,096
+    for signals, 48 x 48 x 48 for volumes), so that the stages do not depend on the first photo. A network that does not
+    take inputs of that size runs on the first example of ``inputs``. So does one that has lazy modules, or that changes
+    its buffers or other tensors that it keeps. For each axis of the grid, there is one forward pass on five examples:
+    the probe, and the probe with each quarter along that axis changed. One more forward pass and a backward pass, on
+    the probe alone, show what the scores depend on.
+
+    What is measured, not assumed:
+
+    - **Layout.** A tensor's positions answer most to changes at their own places. This shows which of its dimensions
+      are the grid: channels first, channels last, or tokens, and how many tokens lie before and after the patches.
+      Tensors whose positions answer to other places (shuffled tokens), or to nothing (position embeddings), are left
+      out. If positions answer to all places alike, as deep in a network with random weights, their shape decides.
+    - **Dependence.** Only what the scores depend on is a stage, so not an auxiliary head, nor what lies before a
+      ``detach()``; and of tokens only those whose patches, not just the class token, have gradients. If there are
+      several outputs, the scores are the first, as for ``class_scores``.
 
     The network is left as it was: lazy modules stay lazy (a copy is watched), and the modules' attributes are restored,
     training modes and caches among them. Threads take turns, also with those that attribute. But a thread that runs the
-    network directly meanwhile runs it in evaluation mode.
+    network directly meanwhile runs it in evaluation mode. Your own hooks run, those of the backward pass included.
 
-    Grids count as one resolution if they are nearest to the same halving of the input's (112 and 113 of 224). At each
-    resolution, the block that ends it is taken: the last of the modules that are least deep inside other blocks, but
-    never what a later block does before it goes down. Pooling, padding, dropout and identity modules do not count,
-    nor do modules that run more than once.
+    Grids count as one resolution if the axis that was halved most is nearest to the same halving (112 and 113 of 224).
+    At each resolution, the block that ends it is taken: the last of the modules that are least deep inside other
+    blocks, but never what a later block does before it goes down. Pooling, padding, dropout and identity modules do not
+    count, nor do modules that run more than once, unless there are no others; then their last call is taken.
 
     - The block's **rectified features** are the stage: its own output, if it ends in a ReLU; else the output of a ReLU
       that follows it; else the widest rectified features inside it, such as the input of the projection in a linear
@@ -104,10 +113,10 @@ def find_stages(model: Module, *inputs: Any, min_stride: int = 2) -> Stages:
       stage too.
     - A **map of the scores** (SqueezeNet's classifier, a segmentation network's logits) joins the last features.
 
-    Transformers are read in the same way: Swin's channels-last tensors, and tokens. Tokens other than the patches
-    (class token, distillation token, registers) come first. A plain vision transformer has only one resolution, so four
-    evenly spaced blocks are taken. Of the last block, the first norm is taken: the patches after the last attention do
-    not reach a class token, so their gradient is zero.
+    Transformers are read in the same way: pyramids such as Swin by the last block of each resolution. If all blocks
+    have one resolution (plain vision transformers, behind a stem of convolutions or not), four evenly spaced ones are
+    taken. Of the last block, the first norm is taken: the patches after the last attention do not reach a class token,
+    so their gradient is zero. If blocks give several tensors, their norms stand in for them.
 
     Args:
         model: the network. For a DataParallel model, the module inside is watched.
@@ -117,99 +126,138 @@ def find_stages(model: Module, *inputs: Any, min_stride: int = 2) -> Stages:
 
     Returns:
         {dotted name: module}, from the finest to the coarsest resolution, with the ``reshape_transform`` that the
-        modules need. Pass it to :class:`~captum_regioncam.LayerRegionCam` as ``layer``.
+        modules need. If both the input and the output of a module are stages, the first is named "name (input)". Pass
+        it to :class:`~captum_regioncam.LayerRegionCam` as ``layer``.
 
     Raises:
         TypeError: ``model`` is not a module, or is TorchScript.
-        ValueError: ``inputs`` has no batch of images, volumes or signals, ``min_stride`` is below 1, no stage is found,
-            or the model has lazy modules and cannot be copied.
+        ValueError: ``inputs`` has no batch of images, volumes or signals, ``min_stride`` is below 1, the model has lazy
+            modules and cannot be copied, or no stage is found: no features on a grid, none in their places, or none
+            that the scores depend on; the message says which.
 
     Example::
 
         >>> list(find_stages(torchvision.models.resnet50(), torch.zeros(1, 3, 224, 224)))
         ['relu', 'layer1', 'layer2', 'layer3.2', 'layer3', 'layer4']
     """
-    if not isinstance(model, Module):
-        raise TypeError(f"model: find_stages expects a torch.nn.Module, got {type(model).__name__}.")
-    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
-        raise TypeError(
-            f"model: {type(model).__name__} is TorchScript, which runs without hooks; give the eager model."
-        )
+    like = _checked(model, inputs)
     if min_stride < 1:
         raise ValueError(f"min_stride={min_stride}: a stride is 1 or more.")
+    seen = observe(model, inputs, like)
+    found, layout = _choose(seen, math.ceil(math.log2(min_stride)))
+    if not found:
+        raise ValueError(f"find_stages: {_why_none(type(model).__name__, layout, min_stride)}")
+    return _stages(model, layout, found)
+
+
+def stages_at(model: Module, *inputs: Any, names: Iterable[str]) -> Stages:
+    """Find out how to read the layers of these names, as :func:`find_stages` does.
+
+    Args:
+        model: the network.
+        inputs: one batch as the model takes it.
+        names: dotted names of modules.
+
+    Returns:
+        The layers. Those whose tensors are on no grid that can be told have no ``reshape_transform``.
+
+    Raises:
+        TypeError: as in ``find_stages``.
+        ValueError: as in ``find_stages``; or the positions of a layer do not answer to their own places.
+    """
+    seen = observe(model, inputs, _checked(model, inputs))
+    layout = Layout(seen.calls, seen.shape, 0, seen.is_measured)
+    calls = {call.name: call for call in seen.calls}
+    known = {name: calls[name] for name in names if name in calls and calls[name].shape in layout.readings}
+    for name, call in known.items():
+        if seen.is_measured and call not in layout.in_place and call.computes:
+            raise ValueError(
+                f"layer {name} does not say what is where: a change at one place of the input does not show most at "
+                "the same place of its output, as if its tokens were shuffled. Choose another layer, or give the "
+                "layer's layout."
+            )
+    transforms = {name: layout.readings[call.shape].reshape_transform for name, call in known.items()}
+    modules = {name: model.get_submodule(name) for name in names}
+    return Stages(modules, {name: transform for name, transform in transforms.items() if transform is not None})
+
+
+def _checked(model: Module, inputs: Sequence[Any]) -> Tensor:
+    """Check what find_stages is given, and return the input that has a grid."""
+    if not isinstance(model, Module):
+        raise TypeError(f"model: find_stages expects a torch.nn.Module, got {type(model).__name__}.")
+    scripted = next((module for module in model.modules() if isinstance(module, torch.jit.ScriptModule)), None)
+    if scripted is not None:
+        name = layer_name(scripted, model)
+        raise TypeError(f"model: {name} is TorchScript, which runs without hooks; give the eager model.")
     like = next((value for value in inputs if isinstance(value, Tensor) and 3 <= value.dim() <= 5), None)
     if like is None:
-        raise ValueError("inputs: find_stages expects the model's inputs, one of them of shape (N, C, *grid).")
-    calls, scores, like = _watch_a_probe(model, inputs, like)
-    layout = choose_layout(calls, like, math.ceil(math.log2(min_stride)))
-    if layout.reshape_transform is None:
-        found = choose(layout, scores)
-    elif layout.is_tokens and len(layout.ends) == 1:
-        found = [Choice(name) for name in _evenly_spaced_blocks(layout)]
-    else:
-        found = [Choice(call.name) for call in layout.ends.values()]
-    if not found:
+        got = ", ".join(map(describe, inputs)) or "nothing"
         raise ValueError(
-            f"find_stages: no module of {type(model).__name__} that runs once gives (N, C, *grid) at stride "
-            f"{min_stride} or more for an input of shape {tuple(like.shape)}. Try min_stride=1, or name the layers "
-            "yourself, with a reshape_transform if they give tokens or channels-last tensors."
+            f"inputs: find_stages expects the model's inputs, one of them of shape (N, C, *grid); got {got}. If the "
+            "model takes signals of shape (N, samples), wrap it in a module that takes (N, 1, samples)."
         )
+    return like
+
+
+def _choose(seen: Observation, lowest_octave: int) -> tuple[list[Choice], Layout]:
+    """Choose among the modules that run once; if there is nothing to choose, among the last calls of all."""
+    times = Counter(call.name for call in seen.calls)
+    once = [call for call in seen.calls if times[call.name] == 1]
+    last = {call.name: call for call in seen.calls if call.is_reached is not False}
+    layouts = [
+        Layout(calls, seen.shape, lowest_octave, seen.is_measured)
+        for calls in (once, [call for call in seen.calls if last.get(call.name) is call])
+    ]
+    chosen = ((choose(layout, seen.scores), layout) for layout in layouts)
+    return next((found for found in chosen if found[0]), ([], layouts[0]))
+
+
+def _stages(model: Module, layout: Layout, found: Sequence[Choice]) -> Stages:
+    """Name the stages. A module that is wanted at both ends gets two names."""
     prefix = "module." if isinstance(model, DataParallel) else ""
-    names = [prefix + choice.name for choice in found]
-    return Stages(
-        {name: model.get_submodule(name) for name in names},
-        layout.reshape_transform,
-        at_input=[name for name, choice in zip(names, found, strict=True) if choice.at_input],
+    outputs = {choice.call.name for choice in found if not choice.at_input}
+    modules, readings, at_input = {}, {}, []
+    for choice in found:
+        name = key = prefix + choice.call.name
+        if choice.at_input:
+            key += " (input)" * (choice.call.name in outputs)
+            at_input.append(key)
+        modules[key] = model.get_submodule(name)
+        readings[key] = layout.readings[choice.shape]
+    return Stages(modules, _shared(readings), at_input)
+
+
+def _shared(readings: Mapping[str, Reading]) -> ReshapeTransform | Mapping[str, ReshapeTransform] | None:
+    """Return one transform for all stages, if there is one, or else those of the stages that need one."""
+    own = {name: reading.reshape_transform for name, reading in readings.items()}
+    finest = next(iter(own.values()))
+    for name, reading in readings.items():  # the tokens of a pyramid: the proportions are the same at all its stages
+        if isinstance(finest, TokensToGrid) and finest.gives(reading.grid, own[name]):
+            own[name] = finest
+    if all(transform == finest for transform in own.values()):
+        return finest
+    return {name: transform for name, transform in own.items() if transform is not None}
+
+
+def _why_none(name: str, layout: Layout, min_stride: int) -> str:
+    """Say why a network has no stages, and what to do."""
+    size = " x ".join(map(str, layout.shape[2:]))
+    yourself = "name the layers yourself, with a reshape_transform if they give tokens or channels-last tensors"
+    if layout.in_place:
+        few = ", ".join(call.name for call in layout.in_place[-3:])
+        return (
+            f"the scores of {name} do not depend on its features on a grid ({few}, ...) through differentiable "
+            "operations. Give find_stages the network that computes the scores, without detach() or no_grad()."
+        )
+    finer = {shape for shape, reading in layout.readings.items() if reading.octave < layout.lowest_octave}
+    if names := [call.name for call in layout.calls if call.name and call.answers and call.shape not in finer]:
+        return (
+            f"no features of {name} say what is where: a change at one place of the input does not show most at the "
+            f"same place of any of them ({', '.join(names[-3:])}, ...), as if tokens were shuffled, or each position "
+            f"saw everything. Explain it with a method that needs no grid, or {yourself}."
+        )
+    return (
+        f"no module of {name} gives features on a grid, such as (N, C, *grid) or tokens, at stride {min_stride} or "
+        f"more for an input of {size} positions. Region-CAM explains networks that keep the places of their input, "
+        f"such as convolutional networks and vision transformers. Try min_stride=1, or {yourself}."
     )
-
-
-def _watch_a_probe(model: Module, inputs: Sequence[Any], like: Tensor) -> tuple[list[Call], int | None, Tensor]:
-    """Watch the network on noise, or on its inputs if it takes no other size; return that input as well."""
-    if isinstance(model, DataParallel):  # its replicas would run every module once per device
-        model = model.module
-        device = next((parameter.device for parameter in model.parameters()), like.device)
-        inputs = [value.to(device) if isinstance(value, Tensor) else value for value in inputs]
-        like = like.to(device)
-    batch = 2 if len(inputs) == 1 else len(like)
-    shape = (batch, like.shape[1], *[_PROBE_SIDE[like.dim() - 2]] * (like.dim() - 2))
-    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    noise = (noise if like.is_floating_point() else noise.abs() * 64).to(like)
-    probe = [noise if isinstance(value, Tensor) and value.shape == like.shape else value for value in inputs]
-    with turn():  # no other thread's forward pass makes the parameters of lazy modules meanwhile
-        if any(map(is_lazy, (*model.parameters(), *model.buffers()))):
-            return *watch(_copied(model), inputs), like
-    try:
-        return *watch(model, probe, probing=True), noise
-    except Exception:
-        pass  # a network with a fixed input size, or that caches what depends on it, or inputs that belong together
-    return *watch(model, inputs), like
-
-
-def _copied(model: Module) -> Module:
-    """Copy a network that has lazy modules, so that they stay lazy."""
-    make: Callable[..., Tensor] = UninitializedBuffer  # deepcopy cannot
-    copied = {id(one): make(device=one.device, dtype=one.dtype) for one in model.buffers() if is_lazy(one)}
-    try:
-        return deepcopy(model, copied)
-    except Exception as error:
-        raise ValueError(
-            f"model: {type(model).__name__} has lazy modules, but cannot be copied ({error}), which would leave them "
-            "lazy. Run it once on its inputs first."
-        ) from error
-
-
-def _evenly_spaced_blocks(layout: Layout) -> list[str]:
-    """Take blocks of a plain transformer: from the largest group of siblings of one class with modules inside."""
-    siblings: dict[tuple[Any, ...], list[str]] = defaultdict(list)
-    for call in layout.candidates:
-        if not call.is_innermost:
-            siblings[call.parents, call.kind].append(call.name)
-    blocks = max(siblings.values(), key=len, default=[])
-    if len(blocks) < 2:
-        return [call.name for call in layout.ends.values()]
-    count = min(_TRANSFORMER_STAGES, len(blocks))
-    chosen = [blocks[round(len(blocks) * (k + 1) / count) - 1] for k in range(count)]
-    inside = (call for call in layout.candidates if call.parents[-1:] == (blocks[-1],))
-    norm = next((call.name for call in inside if "norm" in call.kind.lower()), None)
-    chosen[-1] = norm or blocks[-2]
-    return list(dict.fromkeys(chosen))

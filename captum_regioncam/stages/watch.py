@@ -1,8 +1,9 @@
 """One forward pass, watched: which modules run, in which order and inside which others, and what they give."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from threading import get_ident
 from typing import Any
 
@@ -16,7 +17,7 @@ from captum_regioncam.stages.snapshot import Snapshot
 __all__ = ["Call", "watch"]
 
 
-@dataclass
+@dataclass(eq=False)
 class Call:
     """One call of a module.
 
@@ -36,6 +37,11 @@ class Call:
         rectified: whether the output is nowhere negative, but somewhere positive.
         computes: False for pooling, padding and the like, and for a container that only passes on the output of one.
         last_inside: the latest call directly inside this one, while it runs: its output, and whether it computes.
+        answers: for each axis of the input that was tried, how the output answers to changes along it, by each of its
+            dimensions after the batch (:mod:`~captum_regioncam.stages.places`).
+        is_reached: whether the scores depend on the output; None if that is not known.
+        gradient: where the scores' gradient is not zero, by each of its dimensions after the batch; empty if that is
+            not known.
     """
 
     name: str
@@ -53,23 +59,35 @@ class Call:
     rectified: bool = False
     computes: bool = True
     last_inside: tuple[Any, bool] = (None, True)
+    answers: dict[int, list[Tensor]] = field(default_factory=dict)
+    is_reached: bool | None = None
+    gradient: list[Tensor] = field(default_factory=list)
 
 
-def watch(model: Module, inputs: Sequence[Any], *, probing: bool = False) -> tuple[list[Call], int | None]:
-    """Run the model once, in evaluation mode and without gradients.
+@contextmanager
+def watch(
+    model: Module,
+    inputs: Sequence[Any],
+    note: Callable[[Call, Tensor], None] | None = None,
+    *,
+    gradients: bool = False,
+    probing: bool = False,
+) -> Iterator[tuple[list[Call], Any]]:
+    """Run the model once, in evaluation mode.
 
-    What its modules hold (training modes, buffers, caches), the random state and hooks are restored afterwards. Threads
-    take turns, also with those that attribute. Calls by other threads are not watched, nor is a run of the model inside
-    this one, such as a hook may start.
+    What its modules hold (training modes, buffers, caches), the random state and hooks are restored when the context
+    ends. Threads take turns, also with those that attribute. Calls by other threads are not watched, nor is a run of
+    the model inside this one, such as a hook may start.
 
     Args:
         model: the network.
         inputs: its inputs.
+        note: is called with each call that gives a single tensor of real numbers, and with that tensor.
+        gradients: whether autograd records the run.
         probing: whether to raise an error if the run changes a tensor of the model's.
 
-    Returns:
-        The calls of its modules, in the order in which they end; and how many scores the model gives: the channels of
-        the first tensor that it returns.
+    Yields:
+        The calls of its modules, in the order in which they end, and what the model returned.
 
     Raises:
         RuntimeError: the run changed a tensor, which has been restored, but that may not tell all.
@@ -121,28 +139,23 @@ def watch(model: Module, inputs: Sequence[Any], *, probing: bool = False) -> tup
         idle = rearranges and any(alone is argument for argument in args)  # dropout and identity, in evaluation mode
         if stack and not idle:
             stack[-1].last_inside = (alone, call.computes)
+        if note is not None and call.shape:
+            note(call, alone)
         calls.append(call)
 
     devices = {value.device for value in inputs if isinstance(value, Tensor) and value.is_cuda}
-    with turn() as own, torch.random.fork_rng(devices=list(devices)), torch.no_grad():
+    with turn() as own, torch.random.fork_rng(devices=list(devices)), torch.inference_mode(False):
         before = Snapshot(model)
         own.at_end(before.restore)
         for name, module in model.named_modules():
             module.training = False
             own.at_end(module.register_forward_pre_hook(enter(name)).remove)
             own.at_end(module.register_forward_hook(leave).remove)
-        output = model(*inputs)
-        if probing and before.tensors_differ():
-            raise RuntimeError(f"{type(model).__name__} changes its buffers, or other tensors that it keeps.")
-    return calls, _scores(output)
-
-
-def _scores(output: Any) -> int | None:
-    """Count the scores that a network returns, alone or as the first of several tensors."""
-    if isinstance(output, Mapping):
-        output = list(output.values())
-    first = next(iter(output), None) if isinstance(output, (list, tuple)) else output
-    return first.shape[1] if isinstance(first, Tensor) and first.dim() > 1 else None
+        with torch.set_grad_enabled(gradients):
+            output = model(*inputs)
+            if probing and before.tensors_differ():
+                raise RuntimeError(f"{type(model).__name__} changes its buffers, or other tensors that it keeps.")
+            yield calls, output
 
 
 def _is_rectified(value: Any) -> bool:

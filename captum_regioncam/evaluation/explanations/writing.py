@@ -84,8 +84,8 @@ def write_explanations(
         methods: see :func:`evaluate`.
         targets: classes by number or name. Default: the likeliest.
         layers: dotted names of the layers that methods given by name read. Default: the stages found.
-        reshape: the layout of these layers: "tokens:1", with the number of tokens before the patches, or
-            "channels-last". Default: that of the stages.
+        reshape: the layout of these layers: "tokens:1", with the number of tokens before the patches, "tokens:1:100",
+            with that of the tokens after them, too, or "channels-last". Default: it is measured.
         contrast: of the method "region-cam".
         save_npy: also write NAME_cam.npy: float32 (methods, classes, height, width), at the photo's size.
         overlay: also write NAME_METHOD_CLASS.png: the map over the photo, at its size.

@@ -70,8 +70,8 @@ def evaluate(
         protocol: scales, flips, normalisation and upsampling. Default: IRN's for the layouts "voc" and "coco", Choe et
             al.'s for "ilsvrc", and otherwise one scale.
         layers: dotted names of the layers that methods given by name read. Default: the stages found.
-        reshape: the layout of these layers: "tokens:1", with the number of tokens before the patches, or
-            "channels-last". Default: that of the stages.
+        reshape: the layout of these layers: "tokens:1", with the number of tokens before the patches, "tokens:1:100",
+            with that of the tokens after them, too, or "channels-last". Default: it is measured.
         contrast: of the method "region-cam".
         threshold: the background threshold of ``miou``, in [0, 1]; all are swept as well.
         box: which box of several counts; see :class:`LocalizationMetric`.

@@ -84,8 +84,8 @@ def write_seeds(
         protocol: scales, flips, normalisation and upsampling. Default: IRN's for the layouts "voc" and "coco", and
             otherwise one scale.
         layers: dotted names of the layers that a method given by name reads. Default: the stages found.
-        reshape: the layout of these layers: "tokens:1", with the number of tokens before the patches, or
-            "channels-last". Default: that of the stages.
+        reshape: the layout of these layers: "tokens:1", with the number of tokens before the patches, "tokens:1:100",
+            with that of the tokens after them, too, or "channels-last". Default: it is measured.
         contrast: of the method "region-cam".
         limit: only the first so many photos.
         resume: continue where the same call was interrupted.
