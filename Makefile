@@ -7,7 +7,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 # One process for each core, each with one thread. Each gets its next test when it is done with one, as some take long.
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxschedchunk 1
 
-.PHONY: demo test test-fast check bench docs picture dist test-dist clean
+.PHONY: demo test test-fast sweep check bench docs picture dist test-dist clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/captum-regioncam demo
@@ -19,6 +19,11 @@ test: $(VENV)/test.stamp
 # The tests of the method alone, without those that are marked as slow, and with few random examples.
 test-fast: $(VENV)/test.stamp
 	$(TEST) -m "not slow" --hypothesis-profile dev tests/method tests/network tests/stages tests/test_*.py
+
+# All families of networks that torchvision, timm and transformers have, and docs/models-table.md, which it writes.
+# FAMILIES="timm and levit" runs some of them.
+sweep: $(VENV)/test.stamp
+	$(TEST) tests/sweep --sweep --table $(if $(FAMILIES),-k "$(FAMILIES)")
 
 check: $(VENV)/test.stamp
 	$(BIN)/ruff check .

@@ -27,6 +27,12 @@ settings.load_profile("ci")  # unless pytest is called with --hypothesis-profile
 METHOD = ("tests", "method", "network", "stages")  # folders; make test-fast names them as well
 
 
+def pytest_addoption(parser):
+    group = parser.getgroup("sweep", "the sweep over families of networks (tests/sweep)")
+    group.addoption("--sweep", action="store_true", help="run all families, not a sample of them")
+    group.addoption("--table", action="store_true", help="write what came out to docs/models-table.md")
+
+
 def pytest_collection_modifyitems(items):
     """Run the tests of the method first, and no slow test at the end, where other processes would wait for it."""
 
