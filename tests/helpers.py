@@ -11,6 +11,23 @@ RESIZE = {1: "linear", 2: "bilinear", 3: "trilinear"}
 POOL = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}
 
 
+def conv(inputs, outputs, stride=1):
+    return nn.Conv2d(inputs, outputs, 3, stride, 1)
+
+
+class Named(nn.Module):
+    """Modules by name, and a forward function over them."""
+
+    def __init__(self, forward, **modules):
+        super().__init__()
+        self.function = forward
+        for name, module in modules.items():
+            self.add_module(name, module)
+
+    def forward(self, *inputs):
+        return self.function(self, *inputs)
+
+
 def rounding(dtype):
     """How far apart values around 1 may be by rounding alone, where a network computes in a dtype."""
     return 64 * torch.finfo(torch.promote_types(dtype, torch.float32)).eps

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from captum_regioncam.stages.layouts import Layout
@@ -40,11 +40,11 @@ def choose(layout: Layout, scores: int | None) -> list[Choice]:
         scores: how many scores the network gives; None if that is not known.
     """
     score_map = _score_map(layout, scores)
-    ends = _ends(layout, [call for call in layout.candidates if call not in score_map])
+    blocks = _transformer_blocks(layout)
+    ends = _ends(layout, [call for call in layout.candidates if call not in score_map], blocks)
     rectified_blocks = {octave: _rectified_blocks(layout, end) for octave, end in ends.items()}
     most = max(map(len, rectified_blocks.values()), default=0)
     fullest = [octave for octave, alike in rectified_blocks.items() if len(alike) == most >= _FEWEST_BLOCKS]
-    blocks = _transformer_blocks(layout)
     chosen: list[Choice] = []
     for octave, end in ends.items():
         own = blocks.get(octave, [])
@@ -62,13 +62,12 @@ def choose(layout: Layout, scores: int | None) -> list[Choice]:
     return list(dict.fromkeys(chosen))
 
 
-def _ends(layout: Layout, candidates: list[Call]) -> dict[int, Call]:
+def _ends(layout: Layout, candidates: list[Call], blocks: Mapping[int, list[Call]]) -> dict[int, Call]:
     """Return the call that ends each resolution, which is a block where tokens have blocks.
 
     What a block of tokens, or one that ends a finer resolution, does at another resolution inside it, as some
     attentions do, ends none. Nor does what is deeper inside blocks than features that are not in place.
     """
-    blocks = _transformer_blocks(layout)
     octaves = {call.name: octave for octave, group in blocks.items() for call in group}
     ends = layout.ends_among(
         call
@@ -198,12 +197,13 @@ def _rectified(layout: Layout, end: Call) -> Choice:
     # module comes first.
     at_this_octave = [call for call in layout.candidates if layout.octave(call.shape) == octave]
     inside: dict[tuple[int, int, bool, int], Choice] = {}
+    for call in at_this_octave:
+        if block.name in call.parents and call.rectified and layout.is_channels_first(call):
+            inside[call.shape[1], call.ended, True, -len(call.parents)] = Choice(call)
     for call in layout.calls:
-        if block.name in call.parents and call.computes:
-            if call.rectified and layout.is_channels_first(call) and call in at_this_octave:
-                inside[call.shape[1], call.ended, True, -len(call.parents)] = Choice(call)
-            if call.input_rectified and _takes_features(layout, call, octave):
-                inside[call.input_shape[1], call.started, False, -len(call.parents)] = Choice(call, at_input=True)
+        is_inside = block.name in call.parents and call.computes
+        if is_inside and call.input_rectified and _takes_features(layout, call, octave):
+            inside[call.input_shape[1], call.started, False, -len(call.parents)] = Choice(call, at_input=True)
     if inside:
         return inside[max(inside)]
     beside = [call for call in at_this_octave if call.rectified and call.parents == block.parents]

@@ -94,7 +94,7 @@ class Reading:
             return False
         if not isinstance(self.reshape_transform, TokensToGrid) or not call.gradient or not call.gradient[0].any():
             return True
-        return bool(self.along([one[None] for one in call.gradient], 0).any())
+        return bool(self.along(call.gradient, 0).any())
 
 
 @dataclass

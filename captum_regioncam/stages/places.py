@@ -9,7 +9,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-__all__ = ["BANDS", "answers", "are_in_place", "at_own_place", "sharpness", "tells_apart"]
+__all__ = ["BANDS", "answers", "are_in_place", "at_own_place", "per_dimension", "sharpness"]
 
 BANDS = 4
 _ALIKE = 0.03
@@ -26,11 +26,15 @@ def answers(tensor: Tensor) -> list[Tensor]:
     """
     tensor = tensor.detach()
     tensor = tensor.dequantize() if tensor.is_quantized else tensor
-    changes = (tensor[1:].float() - tensor[:1].float()).abs_()
-    over_channels = changes.sum(1)  # a pass over all changes is slow: two are enough
-    grid = range(1, over_channels.dim())
-    others = ([other for other in grid if other != one] for one in grid)
-    return [changes.flatten(2).sum(2), *(over_channels.sum(dims) if dims else over_channels for dims in others)]
+    return per_dimension((tensor[1:].float() - tensor[:1].float()).abs_())
+
+
+def per_dimension(values: Tensor) -> list[Tensor]:
+    """Sum (n, ...) values of at least three dimensions over all but one of those after the first: (n, its size)."""
+    over_second = values.sum(1)  # a pass over all values is slow: two are enough
+    rest = range(1, over_second.dim())
+    others = ([other for other in rest if other != one] for one in rest)
+    return [values.flatten(2).sum(2), *(over_second.sum(dims) if dims else over_second for dims in others)]
 
 
 def at_own_place(along: Tensor) -> float:
@@ -57,12 +61,8 @@ def are_in_place(along: Tensor) -> bool | None:
     """
     if along.shape[1] < BANDS:
         return None
-    return at_own_place(along) - 1 / BANDS > (sharpness(along) - 1 / BANDS) / 2 if tells_apart(along) else None
-
-
-def tells_apart(along: Tensor) -> bool:
-    """Return whether positions along a dimension answer to the bands in different ways."""
-    return sharpness(along) > 1 / BANDS + _ALIKE
+    best = sharpness(along) - 1 / BANDS
+    return at_own_place(along) - 1 / BANDS > best / 2 if best > _ALIKE else None
 
 
 def sharpness(along: Tensor) -> float:

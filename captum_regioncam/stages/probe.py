@@ -15,7 +15,7 @@ from torch.nn.parameter import UninitializedBuffer, is_lazy
 from captum_regioncam.network.graph import below
 from captum_regioncam.network.outputs import SCORES, first_tensor
 from captum_regioncam.network.turns import turn
-from captum_regioncam.stages.places import BANDS, answers
+from captum_regioncam.stages.places import BANDS, answers, per_dimension
 from captum_regioncam.stages.watch import Call, watch
 
 __all__ = ["Observation", "observe"]
@@ -101,9 +101,8 @@ def _note_answers(axis: int) -> Callable[[Call, Tensor], None]:
     def note(call: Call, tensor: Tensor) -> None:
         nonlocal seen
         if len(tensor) == 1 + BANDS and 3 <= tensor.dim() <= 5:
-            if (
-                tensor is not seen[0] or tensor._version != seen[1]
-            ):  # a container hands on what the last one inside gave
+            handed_on = tensor is seen[0] and tensor._version == seen[1]  # by a container, from the last one inside
+            if not handed_on:
                 seen = tensor, tensor._version, answers(tensor)
             call.answers[axis] = seen[2]
 
@@ -119,7 +118,8 @@ def _note_dependence(model: Module, inputs: Sequence[Any], calls: dict[tuple[str
     def note(call: Call, tensor: Tensor) -> None:
         if tensor.requires_grad:
             nodes[call] = get_gradient_edge(tensor).node
-            hooks.append(tensor.register_hook(lambda gradient: gradients.__setitem__(call, _nonzero(gradient))))
+            if 3 <= tensor.dim() <= 5:
+                hooks.append(tensor.register_hook(lambda gradient: gradients.__setitem__(call, _nonzero(gradient))))
 
     inputs = [
         value.detach().requires_grad_().clone() if isinstance(value, Tensor) and value.is_floating_point() else value
@@ -152,10 +152,8 @@ def _note_dependence(model: Module, inputs: Sequence[Any], calls: dict[tuple[str
 
 
 def _nonzero(gradient: Tensor) -> list[Tensor]:
-    """Return where a gradient is not zero, along each of its dimensions after the batch."""
-    nonzero = gradient.ne(0).any(0)
-    kept = range(nonzero.dim())
-    return [nonzero.sum([other for other in kept if other != one]) > 0 if len(kept) > 1 else nonzero for one in kept]
+    """Count where a gradient is not zero in any example, along each of its dimensions after the batch."""
+    return per_dimension(gradient.ne(0).any(0, keepdim=True))
 
 
 def _by_key(calls: Sequence[Call]) -> Iterator[tuple[tuple[str, int], Call]]:
@@ -177,13 +175,8 @@ def _with_changed_bands(base: Tensor, other: Tensor, axis: int) -> Tensor:
     size = base.shape[2 + axis]
     batch = base.repeat(1 + BANDS, *[1] * (base.dim() - 1))
     for band in range(BANDS):
-        band_of = (
-            slice(None),
-            slice(None),
-            *[slice(None)] * axis,
-            slice(band * size // BANDS, (band + 1) * size // BANDS),
-        )
-        batch[1 + band : 2 + band][band_of] = other[band_of]
+        start, end = band * size // BANDS, (band + 1) * size // BANDS
+        batch[1 + band].narrow(1 + axis, start, end - start).copy_(other[0].narrow(1 + axis, start, end - start))
     return batch
 
 

@@ -40,8 +40,8 @@ class Call:
         answers: for each axis of the input that was tried, how the output answers to changes along it, by each of its
             dimensions after the batch (:mod:`~captum_regioncam.stages.places`).
         is_reached: whether the scores depend on the output; None if that is not known.
-        gradient: where the scores' gradient is not zero, by each of its dimensions after the batch; empty if that is
-            not known.
+        gradient: at how many places the scores' gradient is not zero, (1, size) for each of its dimensions after the
+            batch; empty if that is not known.
     """
 
     name: str

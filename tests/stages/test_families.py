@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 import transformers
-from helpers import dense_region_cam, features_and_gradients
+from helpers import Named, conv, dense_region_cam, features_and_gradients
 from torch import nn
 
 from captum_regioncam import LayerRegionCam, channels_last, class_scores, find_stages, tokens_to_grid
@@ -187,21 +187,8 @@ def test_several_layouts_give_the_map_of_plain_autograd(name):
     torch.testing.assert_close(LayerRegionCam(scores, stages).attribute(x, 3), expected.float(), atol=1e-3, rtol=0)
 
 
-def conv(inputs, outputs, stride=1):
-    return nn.Conv2d(inputs, outputs, 3, stride, 1)
-
-
-class Net(nn.Module):
-    """Modules by name, and a forward function over them."""
-
-    def __init__(self, forward, **modules):
-        super().__init__()
-        self.function = forward
-        for name, module in modules.items():
-            self.add_module(name, module)
-
-    def forward(self, *inputs):
-        return self.function(self, *inputs)
+class Net(Named):
+    """As errors call it."""
 
 
 def test_three_convolutions_whose_activations_are_functions():

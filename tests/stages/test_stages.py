@@ -5,7 +5,7 @@ import pytest
 import torch
 import torchvision
 from efficientnet_lite_pytorch import EfficientNet
-from helpers import dense_region_cam, features_and_gradients, small_net
+from helpers import Named, conv, dense_region_cam, features_and_gradients, small_net
 from narrow_networks import narrow_networks
 from torch import nn
 from torch.nn.parameter import is_lazy
@@ -111,23 +111,6 @@ def test_efficientnet_lite0_whose_activation_is_shared():
         (32, 112), (144, 56), (240, 28), (672, 14), (1280, 7),
     ]  # fmt: skip
     assert all(tensor.min() >= 0 for tensor in tensors.values())
-
-
-def conv(inputs, outputs, stride=1):
-    return nn.Conv2d(inputs, outputs, 3, stride, 1)
-
-
-class Named(nn.Module):
-    """Modules by name, and a forward function over them."""
-
-    def __init__(self, forward, **modules):
-        super().__init__()
-        self.function = forward
-        for name, module in modules.items():
-            self.add_module(name, module)
-
-    def forward(self, x):
-        return self.function(self, x)
 
 
 def test_activations_called_as_functions():
