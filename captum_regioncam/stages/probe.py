@@ -86,13 +86,19 @@ def _measured(
     """Try the network on one input, with each axis' bands changed to those of another."""
     calls: dict[tuple[str, int], Call] = {}
     for axis in range(base.dim() - 2):
-        batch = _with_changed_bands(base, other, axis)
-        note = _note_answers(axis)
-        with watch(model, _batch(inputs, like, batch), note, probing=probing) as (passed, output):
-            for key, call in _by_key(passed):
-                calls.setdefault(key, call).answers.update(call.answers)
+        scores = _try_bands(model, _batch(inputs, like, _with_changed_bands(base, other, axis)), axis, probing, calls)
     _note_dependence(model, _batch(inputs, like, base), calls)
-    return Observation(list(calls.values()), tuple(batch.shape), _count_scores(output), is_measured=True)
+    return Observation(list(calls.values()), (1 + BANDS, *base.shape[1:]), scores, is_measured=True)
+
+
+def _try_bands(
+    model: Module, batch: Sequence[Any], axis: int, probing: bool, calls: dict[tuple[str, int], Call]
+) -> int | None:
+    """Note how the calls answer to the bands along an axis, and return how many scores the network gives."""
+    with watch(model, batch, _note_answers(axis), probing=probing) as (passed, output):
+        for key, call in _by_key(passed):
+            calls.setdefault(key, call).answers.update(call.answers)
+        return _count_scores(output)
 
 
 def _note_answers(axis: int) -> Callable[[Call, Tensor], None]:
