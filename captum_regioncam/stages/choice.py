@@ -65,8 +65,8 @@ def choose(layout: Layout, scores: int | None) -> list[Choice]:
 def _ends(layout: Layout, candidates: list[Call], blocks: Mapping[int, list[Call]]) -> dict[int, Call]:
     """Return the call that ends each resolution, which is a block where tokens have blocks.
 
-    What a block of tokens, or one that ends a finer resolution, does at another resolution inside it, as some
-    attentions do, ends none. Nor does what is deeper inside blocks than features that are not in place.
+    What a block of tokens does at another resolution inside it, or another block at a coarser one, as some attentions
+    do, ends none. Nor does what is deeper inside blocks than features that are not in place.
     """
     octaves = {call.name: octave for octave, group in blocks.items() for call in group}
     ends = layout.ends_among(
@@ -80,7 +80,11 @@ def _ends(layout: Layout, candidates: list[Call], blocks: Mapping[int, list[Call
         last = group[-1] if group[-1] in candidates else _first_norm(layout, group[-1])
         if last and (octave not in ends or last.started >= ends[octave].ended):
             ends[octave] = last
-    blocks_at = {end.name: octave for octave, end in ends.items() if end.name not in layout.trunks}
+    blocks_at = {
+        call.name: at
+        for call in layout.calls
+        if call.name not in layout.trunks and (at := layout.octave(call.shape)) is not None
+    }
     return {
         octave: end
         for octave, end in sorted(ends.items())
@@ -193,21 +197,36 @@ def _rectified(layout: Layout, end: Call) -> Choice:
         return Choice(block)
     if (after := _activation_after(layout, block)) is not None:
         return after
+    if inside := _rectified_inside(layout, block):
+        return inside
+    beside = [
+        call
+        for call in layout.candidates
+        if layout.octave(call.shape) == octave and call.rectified and call.parents == block.parents
+    ]
+    return Choice((beside or [end])[-1])
+
+
+def _rectified_inside(layout: Layout, block: Call) -> Choice | None:
+    """Choose the widest rectified features inside the last part of a block that makes some; of several, the last."""
+    parts = [call for call in layout.calls if call.parents == (*block.parents, block.name)]
+    if parts and not parts[-1].is_innermost and (inside := _rectified_inside(layout, parts[-1])):
+        came_in = inside.at_input and inside.call.started == parts[-1].started
+        if not came_in:
+            return inside
+    octave = layout.octave(block.shape)
     # By width, then by time. For one tensor, a module's output comes before the next module's input, and the outermost
     # module comes first.
-    at_this_octave = [call for call in layout.candidates if layout.octave(call.shape) == octave]
-    inside: dict[tuple[int, int, bool, int], Choice] = {}
-    for call in at_this_octave:
-        if block.name in call.parents and call.rectified and layout.is_channels_first(call):
-            inside[call.shape[1], call.ended, True, -len(call.parents)] = Choice(call)
+    found: dict[tuple[int, int, bool, int], Choice] = {}
+    for call in layout.candidates:
+        is_inside = block.name in call.parents and layout.octave(call.shape) == octave
+        if is_inside and call.rectified and layout.is_channels_first(call):
+            found[call.shape[1], call.ended, True, -len(call.parents)] = Choice(call)
     for call in layout.calls:
         is_inside = block.name in call.parents and call.computes
         if is_inside and call.input_rectified and _takes_features(layout, call, octave):
-            inside[call.input_shape[1], call.started, False, -len(call.parents)] = Choice(call, at_input=True)
-    if inside:
-        return inside[max(inside)]
-    beside = [call for call in at_this_octave if call.rectified and call.parents == block.parents]
-    return Choice((beside or [end])[-1])
+            found[call.input_shape[1], call.started, False, -len(call.parents)] = Choice(call, at_input=True)
+    return found[max(found)] if found else None
 
 
 def _takes_features(layout: Layout, call: Call, octave: int | None) -> bool:
@@ -230,7 +249,7 @@ def _activation_after(layout: Layout, block: Call) -> Choice | None:
         if call.input_rectified:
             return Choice(call, at_input=True) if call.is_reached is not False else None
         if call.is_innermost and call.rectified and call.shape == block.shape:
-            return Choice(call)
+            return Choice(call) if call.is_reached is not False else None
         if call.is_innermost and call.has_parameters and "norm" not in call.kind.lower():
             return None
     return None

@@ -56,7 +56,9 @@ class Reading:
         """Return whether all positions answer to their own places; None if they answer to all places alike."""
         long = [axis for axis in self._axes if self.grid[axis] >= BANDS]  # the others are too short to tell
         told = {axis: are_in_place(self.along(call.answers[axis], axis)) for axis in long}
-        if False in told.values() or any(own is None and self._are_elsewhere(call, axis) for axis, own in told.items()):
+        if False in told.values() or any(
+            told.get(axis) is None and self._are_elsewhere(call, axis) for axis in self._axes
+        ):
             return False
         return True if told and all(told.values()) else None
 
@@ -80,9 +82,11 @@ class Reading:
 
     def _are_elsewhere(self, call: Call, axis: int) -> bool:
         """Return whether what answers to the bands along an axis are the positions along another one."""
+        own, *others = (
+            sharpness(self.along(call.answers[axis], other)) for other in sorted(self._axes, key=axis.__ne__)
+        )
         is_tokens = isinstance(self.reshape_transform, TokensToGrid)
-        along_others = (self.along(call.answers[axis], other) for other in self._axes)
-        return not is_tokens and any(sharpness(along) > _CLEAR for along in along_others)
+        return not is_tokens and own < _CLEAR < max(others, default=0)
 
     @property
     def _axes(self) -> list[int]:
@@ -225,6 +229,8 @@ class Layout:
             grids = {reading.grid for reading in readings.values()}
             calls = list(filter(self._answers, by_shape[shape]))
             calls = sorted(calls, key=_sharpness)[-_FEW_CALLS:]
+            if any(_is_without_channels(call, self.shape) for call in calls):
+                continue
             options = list(_options(shape, self.shape, grids)) if calls else []
             fitting = [option for option in options if any(option.are_in_place(call) for call in calls)]
             fitting = [option for option in fitting if not any(map(option.is_of_several_grids, calls))]
@@ -243,6 +249,12 @@ class Layout:
         if isinstance(reading.reshape_transform, TokensToGrid):
             return math.prod(reading.grid) == shape[1]  # the tokens fill a grid that was seen before
         return _even_octave(reading.grid, self.shape[2:]) is not None
+
+
+def _is_without_channels(call: Call, whole: Shape) -> bool:
+    r"""Return whether a call gives (N, \*grid), such as a map of depths: not tokens with channels, nor a signal."""
+    is_a_grid = len(call.shape) == len(whole) - 1 and min(call.shape[1:]) >= BANDS
+    return is_a_grid and Reading(call.shape[1:], 0, channels_last).are_in_place(call) is True
 
 
 def _sharpness(call: Call) -> float:
@@ -280,13 +292,17 @@ def _token_grids(count: int, size: Shape, grids: set[Shape]) -> Iterator[tuple[S
 
 
 def _grids_of(count: int, size: Shape) -> Iterator[Shape]:
-    """Yield the grids that so many tokens fill, all or all but a few: first those with the proportions of the input."""
+    """Yield the grids that so many tokens fill, all or all but a few: first those with the proportions of the input.
+
+    Of others, each axis has as many positions as there are bands, so that both can be told.
+    """
     for extra in range(min(_MOST_EXTRA_TOKENS, count // 2) + 1):
         if grid := nearest_grid(count - extra, size):
             yield grid
     for extra in range(min(_FEW_EXTRA_TOKENS, count // 2) + 1) if len(size) == 2 else ():
-        sides = (side for side in range(2, count - extra) if (count - extra) % side == 0)
-        yield from ((side, (count - extra) // side) for side in sides)
+        patches = count - extra
+        sides = (side for side in range(BANDS, patches // BANDS + 1) if patches % side == 0)
+        yield from ((side, patches // side) for side in sides)
 
 
 def _nearest_halving(parts: Sequence[int], sizes: Sequence[int]) -> int:

@@ -1,7 +1,7 @@
 """A network tried on noise: where its tensors answer to changes of the input, and which of them reach the scores."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -107,9 +107,10 @@ def _note_answers(axis: int) -> Callable[[Call, Tensor], None]:
     def note(call: Call, tensor: Tensor) -> None:
         nonlocal seen
         if len(tensor) == 1 + BANDS and 3 <= tensor.dim() <= 5:
-            handed_on = tensor is seen[0] and tensor._version == seen[1]  # by a container, from the last one inside
+            version = None if tensor.is_inference() else tensor._version
+            handed_on = tensor is seen[0] and version == seen[1]  # by a container, from the last one inside
             if not handed_on:
-                seen = tensor, tensor._version, answers(tensor)
+                seen = tensor, version, answers(tensor)
             call.answers[axis] = seen[2]
 
     return note
@@ -220,12 +221,15 @@ def _copied(model: Module) -> Module:
 def _scores(output: Any) -> list[Tensor]:
     """Return the scores that a network returns: a tensor, or the first of several, as ``class_scores`` picks it.
 
-    But if these have different numbers of channels and no names, they are the features of a backbone, and all count.
+    But if these have different numbers of channels and no names, or lie deeper inside, they are the features of a
+    backbone, and all count.
     """
     if isinstance(output, Tensor):
         return [output]
-    if (found := first_tensor(output)) is None:
-        return []
+    if (found := first_tensor(output)) is None:  # a backbone's features, one container inside another
+        inside = output.values() if isinstance(output, Mapping) else output
+        nested = inside if isinstance(inside, Iterable) and not isinstance(inside, str) else ()
+        return [tensor for one in nested for tensor in _scores(one)]
     pick, first = found
     several = output.values() if isinstance(output, Mapping) else output if isinstance(output, (list, tuple)) else ()
     tensors = [one for one in several if isinstance(one, Tensor) and one.dim() > 1]
@@ -234,5 +238,6 @@ def _scores(output: Any) -> list[Tensor]:
 
 
 def _count_scores(output: Any) -> int | None:
-    scores = _scores(output)
+    is_nested = not isinstance(output, Tensor) and first_tensor(output) is None  # features, and no scores
+    scores = [] if is_nested else _scores(output)
     return scores[0].shape[1] if scores and scores[0].dim() > 1 else None

@@ -31,10 +31,11 @@ class Call:
         has_parameters: whether it, or a module inside it, has parameters, packed ones included.
         started: how many innermost modules had ended when it started.
         input_shape: the shape of the first tensor that comes in.
-        input_rectified: whether its only input is a tensor that is nowhere negative, but somewhere positive.
+        input_rectified: whether its only input is a tensor that is nowhere negative, somewhere 0, and elsewhere
+            positive. Gates (sigmoids) are 0 nowhere.
         ended: how many innermost modules had ended when it ended, itself included.
         shape: the shape of the output; empty if that is not a single tensor of real numbers.
-        rectified: whether the output is nowhere negative, but somewhere positive.
+        rectified: whether the output is such a tensor.
         computes: False for pooling, padding and the like, and for a container that only passes on the output of one.
         last_inside: the latest call directly inside this one, while it runs: its output, and whether it computes.
         answers: for each axis of the input that was tried, how the output answers to changes along it, by each of its
@@ -162,7 +163,7 @@ def _is_rectified(value: Any) -> bool:
     if not isinstance(value, Tensor) or value.dim() <= 2 or not value.numel() or value.is_complex():
         return False
     value = value.dequantize() if value.is_quantized else value
-    return bool(value.amin() >= 0) and bool(value.amax() > 0)
+    return bool(value.amin() == 0) and bool(value.amax() > 0)
 
 
 def _is_innermost(module: Module) -> bool:

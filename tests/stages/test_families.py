@@ -415,3 +415,91 @@ def test_scores_without_gradients():
     net = Net(lambda m, x: m.fc(m.body(x).detach().mean((2, 3))), body=body(), fc=nn.Linear(6, 2))
     with pytest.raises(ValueError, match=r"the scores of Net do not depend on its features on a grid \(.*body.*\)"):
         find_stages(net, torch.randn(2, 3, 32, 32))
+
+
+class HeadsOfAttention(nn.Module):
+    """Its norm gives (N, tokens, heads, channels), whose heads are no columns of a grid."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.first, self.second = nn.LayerNorm(8), nn.Linear(24, 24), nn.Linear(24, 24)
+
+    def forward(self, x):
+        heads = self.norm(x.unflatten(2, (3, 8))).flatten(2)
+        return x + self.second(self.first(heads).relu())
+
+
+def test_the_heads_of_attention_are_no_columns():
+    net = Named(
+        lambda net, x: net.fc(net.blocks(net.patches(x).flatten(2).transpose(1, 2)).flatten(1)),
+        patches=nn.Conv2d(3, 24, 16, 16), blocks=nn.Sequential(*(HeadsOfAttention() for _ in range(4))),
+        fc=nn.Linear(196 * 24, 5),
+    ).eval()  # fmt: skip
+    x = torch.randn(1, 3, 224, 224)
+    stages = find_stages(net, x)
+    transform = stages.reshape_transform
+    of_blocks = transform["blocks.0"] if isinstance(transform, dict) else transform
+    assert of_blocks(net.blocks[0](torch.randn(1, 196, 24))).shape == (1, 24, 14, 14)
+
+
+def test_a_map_without_channels_is_no_stage():
+    """Of depths, say: (N, height, width), which are no tokens with as many channels."""
+    net = Named(
+        lambda net, x: net.depth(net.relu(net.conv(x))),
+        conv=conv(3, 8, 2), relu=nn.ReLU(), depth=Named(lambda net, x: net.conv(x)[:, 0], conv=nn.Conv2d(8, 1, 1)),
+    ).eval()  # fmt: skip
+    stages = find_stages(net, torch.randn(1, 3, 64, 64))
+    assert set(stages) <= {"relu", "depth.conv"}
+    assert "relu" in stages
+
+
+def test_the_features_of_a_backbone_one_container_inside_another():
+    """As transformers' backbones return them. A norm that they do not pass is no stage."""
+
+    def forward(net, x):
+        first = net.relu1(net.conv1(x))
+        second = net.relu2(net.conv2(first))
+        net.norm(second)
+        return {"feature_maps": (first, second)}
+
+    net = Named(
+        forward, conv1=conv(3, 8, 2), relu1=nn.ReLU(), conv2=conv(8, 16, 2), relu2=nn.ReLU(), norm=nn.BatchNorm2d(16)
+    ).eval()
+    assert list(find_stages(net, torch.randn(1, 3, 64, 64))) == ["relu1", "relu2"]
+
+
+def test_gates_are_no_rectified_features():
+    """A sigmoid is nowhere negative either; but it is 0 nowhere."""
+
+    def block(net, x):
+        return x + net.project(net.wide(x) * net.gate(x))
+
+    gated = Named(block, wide=conv(8, 12), gate=nn.Sequential(conv(8, 12), nn.Sigmoid()), project=nn.Conv2d(12, 8, 1))
+    net = nn.Sequential(conv(3, 8, 2), gated, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)).eval()
+    stages = find_stages(net, torch.randn(1, 3, 64, 64))
+    assert list(stages) == ["1"]
+
+
+def test_the_last_block_counts_not_the_widest_at_the_beginning():
+    """The way down has wider rectified features than the blocks after it."""
+
+    def narrow():
+        return nn.Sequential(nn.Conv2d(16, 20, 1), nn.ReLU(), nn.Conv2d(20, 16, 1))
+
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.mix = narrow()
+
+        def forward(self, x):
+            return x + self.mix(x)
+
+    down = nn.Sequential(nn.Conv2d(8, 64, 1), nn.ReLU(), conv(64, 64, 2), nn.ReLU(), nn.Conv2d(64, 16, 1))
+    stage = Named(lambda net, x: net.blocks(net.down(x)), down=down, blocks=nn.Sequential(Residual(), Residual()))
+    net = Named(
+        lambda net, x: net.fc(net.stage(net.stem(x)).flatten(1)),
+        stem=conv(3, 8, 2), stage=stage, fc=nn.LazyLinear(5),
+    ).eval()  # fmt: skip
+    x = torch.randn(1, 3, 224, 224)
+    net(x)
+    assert list(find_stages(net, x))[-1] == "stage.blocks.1.mix.1"

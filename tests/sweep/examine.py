@@ -5,12 +5,13 @@ import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 import torch
 from families import Built
 from helpers import dense_region_cam
-from moving_patch import ALIKE, faults
+from moving_patch import ALIKE, FEW, faults, share_elsewhere
 from tape import Tape
 from torch import Tensor, nn
 
@@ -50,7 +51,7 @@ def examine(built: Built, mixes: bool = False, head: str = "") -> Findings:
     Args:
         built: the network.
         mixes: whether it is known to mix all places while its weights are random, so that a stage may answer to all
-            of them alike.
+            of them alike, and a few of its positions by chance more to another place.
         head: the module that the head begins with, if it still has the patches as tokens.
 
     Returns:
@@ -128,7 +129,8 @@ class _Look:
         reshaped = [stage for stage in self.stages if self.tape.is_reshaped(stage)]
         wrong = faults(read, self.built.x, reshaped)
         for stage, reason in {**unread, **wrong}.items():
-            (self.found.notes if self.mixes and reason == ALIKE else self.found.faults).append(f"{stage} {reason}")
+            is_by_chance = reason == ALIKE or share_elsewhere(reason) < FEW
+            (self.found.notes if self.mixes and is_by_chance else self.found.faults).append(f"{stage} {reason}")
 
     def at_what_is_left_out(self) -> None:
         """Check that no grid has lost an axis: one position on it, while as many tokens or more are left out."""
@@ -175,7 +177,9 @@ class _Look:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", UserWarning)
                 warnings.filterwarnings("ignore", "layer .* runs .* times")  # the outcome tells it
-                attribution = LayerRegionCam(self.built.scores, self.stages).attribute(self.inputs, self.target)
+                tensors = tuple(takewhile(lambda value: isinstance(value, Tensor), self.inputs))
+                others = self.inputs[len(tensors) :] or None
+                attribution = LayerRegionCam(self.built.scores, self.stages).attribute(tensors, self.target, others)
         except Exception as error:
             self.found.faults.append(f"attribute raises {type(error).__name__}: {error}")
             return
@@ -246,7 +250,8 @@ class _Look:
                 is_near = _is_around(name, module) or (block and _is_around(block, name))
                 in_head = any(up and _is_around(up, name) and not _is_around(up, module) for up in pooled)
                 is_layer = self._is_single_layer(name, module, computed)
-                debatable = is_near or in_head or is_layer or self.built.dense
+                in_a_stage = any(_is_around(one.removesuffix(" (input)"), name) for one in self.stages)
+                debatable = is_near or in_head or is_layer or in_a_stage or self.built.dense
                 (self.found.notes if debatable else self.found.faults).append(f"{name} comes after {stage}")
 
     def _is_single_layer(self, name: str, module: str, computed: list[str]) -> bool:

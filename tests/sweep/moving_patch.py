@@ -26,6 +26,8 @@ STRENGTH = 0.1
 DRAWS = 4
 """What fails is measured again, on other noise, and fails if the sum of all measurements does."""
 
+FEW = 0.08
+"""The share of positions that may answer to another place by chance, where a network mixes all places."""
 TOLERATED = 0.015
 """The share of positions that may be wrong by chance, or one of 36, though not one may be constant."""
 
@@ -81,6 +83,12 @@ def faults(
                     reasons[name] = _misplaced(torch.stack([at[bar] for bar in cells]), cells, axis, among=True)
         found |= {name: reason for name, reason in reasons.items() if reason is not None}
     return found
+
+
+def share_elsewhere(reason: str) -> float:
+    """Return which share of the positions answers to another place, as a reason says; 1 if it says something else."""
+    share, says, _ = reason.partition("% of the positions answer to another place")
+    return float(share) / 100 if says else 1.0
 
 
 def _cells(indices: Iterable[int], side: int) -> list[Bar]:

@@ -16,9 +16,13 @@ WITHOUT_STAGES = {
     "transformers-sew-d-audio": _SAMPLES,
     "transformers-siglip2": "takes patches, and no image",
     "transformers-siglip2-zero-shot": "takes patches, and no image",
+    "transformers-timesformer-video": "tokens of all frames are one row, and those of one place are beside each other",
     "transformers-unispeech-audio": _SAMPLES,
     "transformers-unispeech-sat-audio": _SAMPLES,
+    "transformers-videoprism-zero-shot": "frames become examples of the batch",
+    "transformers-videoprism_vision_model-video": "frames become examples of the batch",
     "transformers-wav2vec2-audio": _SAMPLES,
+    "transformers-wav2vec2-bert-audio": "takes (N, time, features), with the channels last",
     "transformers-wav2vec2-conformer-audio": _SAMPLES,
     "transformers-wavlm-audio": _SAMPLES,
     "written-lstm": "has one layer, whose output is a tuple",
@@ -29,6 +33,7 @@ WITHOUT_STAGES = {
 """Families that need no stages, and why."""
 _ATTENTION = "attention without a shortcut around it"
 _POOLED = "a head with a branch that pools globally"
+_RESOLUTIONS = "resolutions of 10 x 10 positions and fewer after the backbone"
 MIXES = {
     "timm-convmixer": "32 convolutions of 9 x 9, without a shortcut around the others",
     "timm-efficientformer_v2": _ATTENTION,
@@ -37,14 +42,22 @@ MIXES = {
     "timm-levit": _ATTENTION,
     "timm-nasnet": "many layers with pooling instead of shortcuts",
     "timm-pnasnet": "many layers with pooling instead of shortcuts",
+    "torchvision-detection-ssd": _RESOLUTIONS,
+    "torchvision-detection-ssdlite": _RESOLUTIONS,
+    "torchvision-video-s3d": "convolutions in space and time, without shortcuts",
     "transformers-levit": _ATTENTION,
+    "transformers-mobilevit-segmentation": _POOLED,
     "transformers-mobilenet_v2-segmentation": _POOLED,
     "transformers-mobilevitv2-segmentation": _POOLED,
+    "transformers-pp_ocrv5_mobile_det-detection": "gates that pool globally, one after another",
     "transformers-uvdoc_backbone-backbone": "dilated convolutions without shortcuts",
 }
 """Families that mix all places in their deepest stage while their weights are random, and by what."""
-HEADS = {"timm-xcit": "cls_attn_blocks"}
-"""Heads that still have the patches beside the class token, which alone they change: class attention."""
+HEADS = {
+    "timm-xcit": "cls_attn_blocks",  # class attention, which changes the class token alone
+    "written-shared-block": "block",  # runs at several places, so that it is no stage
+}
+"""What comes after the last stage and still has the patches, though it is no stage."""
 
 
 @pytest.mark.filterwarnings("ignore")  # other packages'
