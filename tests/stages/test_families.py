@@ -430,16 +430,14 @@ class HeadsOfAttention(nn.Module):
 
 
 def test_the_heads_of_attention_are_no_columns():
+    """Where no convolution shows the grid: 196 patches are 14 x 14, not 98 x 2."""
     net = Named(
-        lambda net, x: net.fc(net.blocks(net.patches(x).flatten(2).transpose(1, 2)).flatten(1)),
-        patches=nn.Conv2d(3, 24, 16, 16), blocks=nn.Sequential(*(HeadsOfAttention() for _ in range(4))),
+        lambda net, x: net.fc(net.blocks(net.patches(F.unfold(x, 16, stride=16).transpose(1, 2))).flatten(1)),
+        patches=nn.Linear(768, 24), blocks=nn.Sequential(*(HeadsOfAttention() for _ in range(4))),
         fc=nn.Linear(196 * 24, 5),
     ).eval()  # fmt: skip
-    x = torch.randn(1, 3, 224, 224)
-    stages = find_stages(net, x)
-    transform = stages.reshape_transform
-    of_blocks = transform["blocks.0"] if isinstance(transform, dict) else transform
-    assert of_blocks(net.blocks[0](torch.randn(1, 196, 24))).shape == (1, 24, 14, 14)
+    stages = find_stages(net, torch.randn(1, 3, 224, 224))
+    assert stages.reshape_transform(torch.randn(1, 196, 24)).shape == (1, 24, 14, 14)
 
 
 def test_a_map_without_channels_is_no_stage():
