@@ -26,7 +26,7 @@ STRENGTH = 0.1
 DRAWS = 4
 """What fails is measured again, on other noise, and fails if the sum of all measurements does."""
 
-FEW = 0.08
+FEW = 0.2
 """The share of positions that may answer to another place by chance, where a network mixes all places."""
 TOLERATED = 0.015
 """The share of positions that may be wrong by chance, or one of 36, though not one may be constant."""

@@ -18,7 +18,7 @@ TWO_STEPS = {**FEW, **RESIZE, "box_score_thresh": 0.0, "rpn_post_nms_top_n_test"
 ONE_STEP = {**FEW, "score_thresh": 0.0, "topk_candidates": 20, "detections_per_img": 300}
 MEMBERS: dict[str, tuple[str, dict[str, Any]]] = {
     "convnext": ("convnext_tiny", {}),
-    "detection-faster_rcnn": ("fasterrcnn_mobilenet_v3_large_320_fpn", TWO_STEPS),
+    "detection-faster_rcnn": ("fasterrcnn_resnet50_fpn", TWO_STEPS),
     "detection-fcos": ("fcos_resnet50_fpn", {**ONE_STEP, **RESIZE}),
     "detection-keypoint_rcnn": ("keypointrcnn_resnet50_fpn", {**TWO_STEPS, "box_detections_per_img": 5}),
     "detection-mask_rcnn": ("maskrcnn_resnet50_fpn", {**TWO_STEPS, "box_detections_per_img": 5}),
@@ -73,6 +73,13 @@ def families() -> dict[str, Builder]:
     return {f"torchvision-{module}": partial(_build, module, found[0]) for module, found in sorted(networks.items())}
 
 
+def _class_scores(detector: Any, x: Tensor) -> Tensor:
+    """Return the mean scores of a single-shot detector's anchors, (N, classes), of all resolutions."""
+    features = detector.backbone(x)
+    scores: Tensor = detector.head(list(features.values()))["cls_logits"].mean(1)
+    return scores
+
+
 def _build(module: str, first: str) -> Built:
     network, options = MEMBERS.get(module, (first, {}))
     kind = module.split("-")[0] if "-" in module else "classification"
@@ -84,6 +91,8 @@ def _build(module: str, first: str) -> Built:
     x = noise(3, *SIZES.get(network, FIRST.get(kind, (224, 224))))
     if kind == "detection":  # of which a box's score depends on some resolutions only
         backbone = getattr(model.backbone, "body", model.backbone)
+        if network.startswith("ssd"):  # whose best boxes are all of one resolution
+            return Built(network, backbone, x, partial(_class_scores, model), dense=True)
         return Built(
             network, backbone, x, lambda x: torch.stack([one["scores"].sum() for one in model(x)])[:, None], dense=True
         )

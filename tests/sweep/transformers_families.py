@@ -120,6 +120,7 @@ NOT_BUILT: dict[str, str] = {
     "pp_ocrv6_medium_det": "its default configuration is not complete",
     "pp_ocrv6_small_det": "its default configuration is not complete",
     "shieldgemma2": "is a language model that answers yes or no",
+    "zoedepth": "its depths do not depend on the photo while its weights are random",
 }
 """Type of model -> why it is not built."""
 TEXT = torch.tensor([[1, 5, 6, 2], [1, 7, 8, 2], [1, 9, 3, 2]])
