@@ -5,6 +5,7 @@ features and the gradients of a layer become a map (``_reduce``), and how the ma
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,13 +16,16 @@ from torch import Tensor
 from torch.nn import Module, ModuleDict
 
 from captum_regioncam.network.captum_private import progress
-from captum_regioncam.network.forward_pass import forward_pass
+from captum_regioncam.network.forward_pass import ForwardPass, forward_pass
 from captum_regioncam.network.layers import as_layers, check_finite, check_kinds
 from captum_regioncam.network.reshape import ReshapeTransform, TokensToGrid, on_grid
 from captum_regioncam.network.targets import TargetType
 from captum_regioncam.stages import Stages
 
 __all__ = ["LayerPasses", "Passes"]
+
+OnItsGrid = Callable[[str, int, Tensor], Tensor]
+"""From what a tensor is, for errors, the number of its layer, and the tensor, to (N, C, *grid)."""
 
 
 @dataclass(frozen=True)
@@ -121,38 +125,17 @@ class LayerPasses(LayerAttribution, GradientAttribution):
         """Run one forward pass, and one backward pass for each target."""
         grad_kwargs = grad_kwargs or {}
         create_graph = bool(grad_kwargs.get("create_graph"))
-        shown = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
-        layers = _as_layers(self.layer, self.forward_func)
-        transforms = self._transforms(shown)
-        with forward_pass(
-            self.forward_func,
-            [module for module, _ in layers],
-            inputs,
-            additional_forward_args,
-            at_input=[attribute_to_layer_input or of_stage for _, of_stage in layers],
-            device_ids=self.device_ids,
-        ) as passed:
-
-            def checked(what: str, index: int, tensor: Tensor) -> Tensor:
-                name = partial(passed.name, index)
-                tensor = on_grid(tensor, name, transforms[min(index, len(transforms) - 1)])
-                check_finite(what, name, tensor)
-                return tensor
+        unreached: list[str] = []
+        with self._forward(inputs, additional_forward_args, attribute_to_layer_input) as (passed, on_its_grid):
 
             def reduce(index: int, gradient: Tensor) -> Tensor:
-                on_its_grid = checked("gradients", index, gradient)
-                if gradient.dim() == 3 and on_its_grid.numel() < gradient.numel() and not on_its_grid.any():
+                on_grid = on_its_grid("gradients", index, gradient)
+                if gradient.dim() == 3 and on_grid.numel() < gradient.numel() and not on_grid.any():
                     unreached.extend([passed.name(index)] * bool(gradient.any()))
                 with torch.autocast(features[index].device.type, enabled=False):
-                    return self._reduce(features[index], on_its_grid)
+                    return self._reduce(features[index], on_grid)
 
-            unreached: list[str] = []
-
-            features = [
-                checked("features", index, tensor if create_graph else tensor.detach())
-                for index, tensor in enumerate(passed.features())
-            ]
-            check_kinds(features)
+            features = _features(passed, on_its_grid, create_graph)
             reduced = []  # for each target, one (N, 1, *grid) map per layer
             # The graph is needed until the last target, and after that as long as the caller says.
             ways = [{**grad_kwargs, "retain_graph": True}] * (len(targets) - 1) + [grad_kwargs]
@@ -162,8 +145,49 @@ class LayerPasses(LayerAttribution, GradientAttribution):
             is_of_several_tensors = passed.is_of_several_tensors
         with torch.autocast(features[0].device.type, enabled=False):
             maps = [torch.cat(of_targets, dim=1) for of_targets in zip(*reduced, strict=True)]
-        dtype = shown[0].dtype if shown[0].is_floating_point() else features[0].dtype
+        dtype = _dtype(inputs, features)
         return Passes(features, maps, is_of_several_tensors, dtype, list(dict.fromkeys(unreached)))
+
+    def _run_forward(
+        self, inputs: Tensor | tuple[Tensor, ...], additional_forward_args: object, attribute_to_layer_input: bool
+    ) -> Passes:
+        """Run one forward pass, which saves nothing for backward passes: there are features, but no maps."""
+        with self._forward(inputs, additional_forward_args, attribute_to_layer_input, differentiable=False) as (
+            passed,
+            on_its_grid,
+        ):
+            features = _features(passed, on_its_grid)
+            return Passes(features, [], passed.is_of_several_tensors, _dtype(inputs, features), [])
+
+    @contextmanager
+    def _forward(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        additional_forward_args: object,
+        attribute_to_layer_input: bool,
+        *,
+        differentiable: bool = True,
+    ) -> Iterator[tuple[ForwardPass, OnItsGrid]]:
+        """Run one forward pass, and yield it with a function that checks a layer's tensor and puts it on its grid."""
+        layers = _as_layers(self.layer, self.forward_func)
+        transforms = self._transforms(_tensors(inputs))
+        with forward_pass(
+            self.forward_func,
+            [module for module, _ in layers],
+            inputs,
+            additional_forward_args,
+            at_input=[attribute_to_layer_input or of_stage for _, of_stage in layers],
+            device_ids=self.device_ids,
+            differentiable=differentiable,
+        ) as passed:
+
+            def on_its_grid(what: str, index: int, tensor: Tensor) -> Tensor:
+                name = partial(passed.name, index)
+                tensor = on_grid(tensor, name, transforms[min(index, len(transforms) - 1)])
+                check_finite(what, name, tensor)
+                return tensor
+
+            yield passed, on_its_grid
 
     def _transforms(self, inputs: Sequence[Tensor]) -> list[ReshapeTransform | None]:
         """Return each layer's transform, for these inputs."""
@@ -190,3 +214,21 @@ class LayerPasses(LayerAttribution, GradientAttribution):
 
 def _as_layers(layer: Any, forward_func: Callable[..., Any]) -> list[tuple[Module, bool]]:
     return as_layers(layer, forward_func, layer.at_input if isinstance(layer, Stages) else ())
+
+
+def _features(passed: ForwardPass, on_its_grid: OnItsGrid, keep_graph: bool = False) -> list[Tensor]:
+    r"""Return each layer's (N, C, \*grid) features, checked."""
+    tensors = (tensor if keep_graph else tensor.detach() for tensor in passed.features())
+    features = [on_its_grid("features", index, tensor) for index, tensor in enumerate(tensors)]
+    check_kinds(features)
+    return features
+
+
+def _dtype(inputs: Tensor | tuple[Tensor, ...], features: Sequence[Tensor]) -> torch.dtype:
+    """Return the dtype of maps: that of the inputs, or of the features if the inputs are integers."""
+    first = _tensors(inputs)[0]
+    return first.dtype if first.is_floating_point() else features[0].dtype
+
+
+def _tensors(inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)

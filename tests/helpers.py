@@ -108,10 +108,10 @@ def dense_layer_maps(stages):
     ]
 
 
-def dense_region_cam(stages, contrast=3.0):
+def dense_region_cam(stages, contrast=4.0):
     """The whole method: [(features, gradients) of (N, C, *grid)] -> (N, 1, *finest grid), float64."""
     means = [dense_mean(maps, dense_finest_grid(stages), [1] * len(stages)) for maps in dense_propagated(stages)]
-    return torch.stack(means)[:, None] ** contrast
+    return torch.stack([mean / (mean.max() or 1) for mean in means])[:, None] ** contrast
 
 
 def dense_layer_cam(features, gradients):

@@ -191,9 +191,11 @@ def test_each_layers_map_in_the_order_given():
     cam = LayerRegionCam(net, [net.relu3, net.relu1, net.relu2])
     maps = cam.attribute(x, target=1, attr_dim_summation=False)
     assert maps.shape == (3, 3, 8, 8)
+    mean = maps.mean(1, keepdim=True)
+    mean = mean / mean.amax((2, 3), keepdim=True)
     plain = LayerRegionCam(net, [net.relu3, net.relu1, net.relu2], contrast=1)
-    torch.testing.assert_close(maps.mean(1, keepdim=True), plain.attribute(x, target=1))
-    torch.testing.assert_close(maps.mean(1, keepdim=True) ** 3, cam.attribute(x, target=1))
+    torch.testing.assert_close(mean, plain.attribute(x, target=1))
+    torch.testing.assert_close(mean**4, cam.attribute(x, target=1))
     swapped = LayerRegionCam(net, [net.relu1, net.relu2, net.relu3]).attribute(x, target=1, attr_dim_summation=False)
     torch.testing.assert_close(maps[:, [1, 2, 0]], swapped)
     coarse = maps[0, 0]  # relu3, from a 2 x 2 grid: bilinear between four values
@@ -350,19 +352,20 @@ def test_scale_of_the_score_does_not_matter(scale):
     torch.testing.assert_close(scaled, expected, atol=1e-5, rtol=0)
 
 
-def test_contrast_is_a_power_of_the_mean_of_the_maps():
+def test_contrast_is_a_power_of_the_mean_divided_by_its_maximum():
     net, x = small_net()
     plain = LayerRegionCam(net, layers_of(net), contrast=1).attribute_targets(x, [1, 2])
+    assert torch.equal(plain.amax((2, 3)), torch.ones(3, 2))
     for contrast in (0.5, 2, 3.0):
         maps = LayerRegionCam(net, layers_of(net), contrast=contrast).attribute_targets(x, [1, 2])
         torch.testing.assert_close(maps, plain**contrast)
     default = LayerRegionCam(net, layers_of(net))
-    assert default.contrast == 3
-    for cubed in (3, np.float32(3), np.int64(3), np.array(3.0), torch.tensor(3), Fraction(3)):
-        same = LayerRegionCam(net, layers_of(net), contrast=cubed)
+    assert default.contrast == 4
+    for four in (4, np.float32(4), np.int64(4), np.array(4.0), torch.tensor(4), Fraction(4)):
+        same = LayerRegionCam(net, layers_of(net), contrast=four)
         assert type(same.contrast) is float
         assert torch.equal(same.attribute(x, 1), default.attribute(x, 1))
-    torch.testing.assert_close(default.attribute_targets(x, [1, 2]), plain**3)
+    torch.testing.assert_close(default.attribute_targets(x, [1, 2]), plain**4)
     apart = LayerRegionCam(net, layers_of(net), contrast=7).attribute(x, 1, attr_dim_summation=False)
     assert torch.equal(apart, default.attribute(x, 1, attr_dim_summation=False))
 

@@ -60,9 +60,8 @@ def add_network(parser: argparse.ArgumentParser, protocol: Protocol) -> None:
         "%(default)s",
     )  # fmt: skip
     group.add_argument(
-        "--contrast", type=values.above_zero, default=3.0, metavar="C",
-        help="power that Region-CAM's maps are raised to; 1 gives the plain mean of the layers' maps; default: "
-        "%(default)g",
+        "--contrast", type=values.above_zero, default=4.0, metavar="C",
+        help="power that Region-CAM's maps, divided by their maximum, are raised to; default: %(default)g",
     )  # fmt: skip
     group.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 ...; default: cuda if available")
 

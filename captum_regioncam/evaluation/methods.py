@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from captum_regioncam.errors import Argument, ArgumentError, LayerError
-from captum_regioncam.evaluation.multiscale import checked_maps
+from captum_regioncam.evaluation.multiscale import Attribute, RegionCamMaps, checked_maps
 from captum_regioncam.layer_cam import LayerCam
 from captum_regioncam.method.sim import is_head_stage
 from captum_regioncam.network.forward_pass import forward_pass
@@ -21,8 +21,6 @@ from captum_regioncam.stages import Stages
 
 __all__ = ["METHODS", "Attribute", "Method", "as_attribute", "describe_method", "make_method", "named_methods"]
 
-Attribute = Callable[[Tensor, Sequence[Sequence[int]]], list[Tensor]]
-"""From (N, 3, height, width) and the classes of each of the N photos to N tensors (K_n, *grid)."""
 Method = Any
 """The name of one of METHODS; a Captum attribution, ours or Captum's; or a function of (x, K targets) that returns
 (N, K, h, w) maps."""
@@ -76,7 +74,7 @@ def _layer_cam(model: Module, stages: Stages, **_: Any) -> Attribute:
 
 
 def _region_cam(model: Module, stages: Stages, contrast: float, **_: Any) -> Attribute:
-    return cast(Attribute, LayerRegionCam(model, stages, contrast=contrast).attribute_labels)
+    return RegionCamMaps(LayerRegionCam(model, stages, contrast=contrast))
 
 
 METHODS: dict[str, Callable[..., Attribute]] = {
@@ -87,7 +85,7 @@ METHODS: dict[str, Callable[..., Attribute]] = {
 }
 
 
-def make_method(name: str, model: Module, stages: Stages, probe: Tensor, *, contrast: float = 3.0) -> Attribute:
+def make_method(name: str, model: Module, stages: Stages, probe: Tensor, *, contrast: float = 4.0) -> Attribute:
     """Make a method. CAM and Grad-CAM use the last stage, the others all stages.
 
     Args:
@@ -165,6 +163,8 @@ def as_attribute(method: Method) -> Attribute:
 
     Several channels or layers of a map are added, as Captum's ``LayerAttribution`` does for the channels.
     """
+    if isinstance(method, LayerRegionCam):
+        return RegionCamMaps(method)
     if hasattr(method, "attribute_labels"):
         return cast(Attribute, method.attribute_labels)
     if hasattr(method, "attribute"):

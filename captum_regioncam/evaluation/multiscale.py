@@ -1,8 +1,15 @@
-"""Maps summed over scales and flips, as for the seeds of weakly supervised segmentation."""
+"""Maps summed over scales and flips, as for the seeds of weakly supervised segmentation.
+
+Most methods make maps at each scale, which are added. Region-CAM (:class:`RegionCamMaps`) asks where the classes are at
+the scales up to 1 only, where the network sees objects at the size that it knows, and propagates the answer through the
+features of all scales (step 7 of the method).
+"""
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,13 +18,18 @@ from torch import Tensor
 
 from captum_regioncam.arguments import plane_size
 from captum_regioncam.files.photos import resized
-from captum_regioncam.method.grids import min_max, resize
+from captum_regioncam.method.grids import finest_grid, min_max, resize, with_contrast
 from captum_regioncam.network.outputs import describe
+from captum_regioncam.network.targets import spread_labels
+from captum_regioncam.region_cam import LayerRegionCam
 
 __all__ = [
-    "checked_maps", "input_sizes", "irn_size", "multiscale_maps", "normalize", "seed_grid",
-    "summed_maps",
+    "InputSize", "RegionCamMaps", "checked_maps", "input_sizes", "irn_size", "multiscale_maps", "normalize",
+    "seed_grid", "summed_maps",
 ]  # fmt: skip
+
+Attribute = Callable[[Tensor, Sequence[Sequence[int]]], list[Tensor]]
+"""From (N, 3, height, width) and the classes of each of the N photos to N tensors (K_n, *grid)."""
 
 _EPSILON = 1e-5  # IRN's
 
@@ -48,6 +60,10 @@ def multiscale_maps(
     The photo is resized (bicubic) to each scale. The flipped photo's maps are flipped back. The negative parts of each
     map are dropped, and the map is resized (bilinear) to the requested size. All maps are added, as in IRN (Ahn et al.,
     CVPR 2019). A photo and its flip are one batch. Of each scale, only its share of the sum is kept.
+
+    With :class:`~captum_regioncam.LayerRegionCam`, only the scales up to 1 (or the smallest) have backward passes: their
+    semantics, each the mean of the photo's and its flip's, are multiplied, and propagated through the features of all
+    scales. The sum is divided by its maximum, and Region-CAM's contrast comes last (step 7 of the method; ours).
 
     Args:
         attribution: any attribution of this package or of Captum that gives (N, C, h, w). Its ``attribute_targets`` is
@@ -80,15 +96,33 @@ def multiscale_maps(
         raise ValueError(f"sizes={sizes!r}: expects a list of (height, width).")
     at_one = photo.size if input_size is None else plane_size("input_size", input_size, "(width, height)")
     grids = None if sizes is None else [plane_size("sizes", size, "a list of (height, width)") for size in sizes]
-    batches = ((preprocess(resized(photo, size)), times) for size, times in input_sizes(at_one, scales).items())
-    [maps] = summed_maps(
-        lambda x, labels: list(_maps(attribution, x, labels[0])), batches, [list(targets)], flip=flip, sizes=[grids]
-    )
+    inputs = input_sizes(at_one, scales)
+    batches = ((preprocess(resized(photo, one.size)), one) for one in inputs)
+    if isinstance(attribution, LayerRegionCam):
+        attribute: Attribute = RegionCamMaps(attribution)
+    else:
+        attribute = lambda x, labels: list(_maps(attribution, x, labels[0]))  # noqa: E731
+    [maps] = summed_maps(attribute, batches, [list(targets)], flip=flip, sizes=[grids])
     return maps
 
 
-def input_sizes(size: tuple[int, int], scales: Sequence[float]) -> dict[tuple[int, int], int]:
-    """Count how often the scales give each width and height of the network's input, the scale nearest to 1 first.
+@dataclass(frozen=True)
+class InputSize:
+    """A size of the network's input.
+
+    Attributes:
+        size: width and height.
+        times: how many of the scales give it.
+        asks: whether Region-CAM asks here where the classes are: at the scales up to 1, or at the smallest.
+    """
+
+    size: tuple[int, int]
+    times: int
+    asks: bool
+
+
+def input_sizes(size: tuple[int, int], scales: Sequence[float]) -> list[InputSize]:
+    """Return the sizes of the network's input that the scales give, that of the scale nearest to 1 first.
 
     Raises:
         ValueError: there is no scale, or one is not above 0.
@@ -97,12 +131,57 @@ def input_sizes(size: tuple[int, int], scales: Sequence[float]) -> dict[tuple[in
         raise ValueError(f"scales={list(scales)}: expects at least one factor, each above 0.")
     width, height = size
     nearest_first = sorted(scales, key=lambda scale: abs(math.log(scale)))
-    return Counter((max(1, round(width * scale)), max(1, round(height * scale))) for scale in nearest_first)
+    scaled = {scale: (max(1, round(width * scale)), max(1, round(height * scale))) for scale in nearest_first}
+    asked = {scaled[scale] for scale in scales if scale <= max(1, min(scales))}
+    times = Counter(scaled[scale] for scale in nearest_first)
+    return [InputSize(one, count, one in asked) for one, count in times.items()]
+
+
+@dataclass(frozen=True)
+class RegionCamMaps:
+    """Region-CAM as a method of :mod:`~captum_regioncam.evaluation`: the maps of one scale, or of several together."""
+
+    cam: LayerRegionCam
+
+    def __call__(self, x: Tensor, labels: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Return the maps of one scale: for each of N photos (K_n, h, w)."""
+        return self.cam.attribute_labels(x, labels)  # type: ignore[return-value]  # single layers give one tensor here
+
+    def of_scales(
+        self, batches: Iterable[tuple[Tensor, InputSize]], labels: Sequence[Sequence[int]], *, flip: bool
+    ) -> Iterator[tuple[list[Tensor], int]]:
+        """Yield each scale's maps before contrast, of the photos and then of their flips, and how often they count."""
+        photos = len(labels)
+        targets, counts = spread_labels([*labels, *labels] if flip else labels, photos * (1 + flip))
+        semantics: list[Tensor] = []
+        halves = []  # of each scale: a function of semantics, and how often its maps count
+        for x, scale in batches:
+            if scale.asks:
+                own, propagate = self.cam.halves(x, targets)
+                semantics.append((own[:photos] + own[photos:].flip(-1)) / 2 if flip else own)
+            else:
+                propagate = partial(self.cam.propagate, x)
+            halves.append((propagate, scale.times))
+        product = _product(semantics)
+        product = torch.cat([product, product.flip(-1)]) if flip else product
+        for propagate, times in halves:
+            maps = propagate(product)
+            yield [one[:count] for one, count in zip(maps, counts, strict=True)], times
+
+
+def _product(semantics: Sequence[Tensor]) -> Tensor:
+    """Multiply (N, K, h, w) semantics on the finest grid. Those that are 0 everywhere say nothing and are left out."""
+    grid = finest_grid(one.shape[2:] for one in semantics)
+    says = [one.amax((2, 3), keepdim=True) > 0 for one in semantics]
+    product = torch.ones(())
+    for one, told in zip(semantics, says, strict=True):
+        product = torch.where(told, resize(one, grid), 1) * product.to(one.device)
+    return product * torch.stack(says).any(0)
 
 
 def summed_maps(
-    attribute: Callable[[Tensor, list[list[int]]], list[Tensor]],
-    batches: Any,
+    attribute: "Attribute",
+    batches: Iterable[tuple[Tensor, InputSize]],
     labels: list[list[int]],
     *,
     flip: bool,
@@ -112,7 +191,7 @@ def summed_maps(
 
     Args:
         attribute: from (N, 3, height, width) and the classes of each to N tensors (K_n, h, w).
-        batches: for each size of the input, a batch (N, 3, height, width) and how often its maps count.
+        batches: for each size of the input, a batch (N, 3, height, width), and the size.
         labels: the classes of each photo.
         flip: add the maps of the mirrored photos.
         sizes: for each photo, the heights and widths to resize its maps to; None for the first map's own grid.
@@ -122,8 +201,12 @@ def summed_maps(
     """
     wanted = [None if of_photo is None else list(of_photo) for of_photo in sizes]
     sums: list[list[Tensor]] = [[] for _ in labels]
-    for x, times in batches:
-        maps = attribute(torch.cat([x, x.flip(-1)]) if flip else x, labels * 2 if flip else labels)
+    with_flips = ((torch.cat([x, x.flip(-1)]) if flip else x, size) for x, size in batches)
+    if isinstance(attribute, RegionCamMaps):
+        of_scales = attribute.of_scales(with_flips, labels, flip=flip)
+    else:
+        of_scales = ((attribute(x, labels * 2 if flip else labels), size.times) for x, size in with_flips)
+    for maps, times in of_scales:
         for index, total in enumerate(sums):
             own = maps[index].detach().float().relu() * times
             if flip:
@@ -131,10 +214,12 @@ def summed_maps(
             grids = wanted[index] = wanted[index] or [(own.shape[1], own.shape[2])]
             upsampled = [resize(own[None], grid)[0] for grid in grids]
             total[:] = [before + part for before, part in zip(total, upsampled, strict=True)] if total else upsampled
+    if isinstance(attribute, RegionCamMaps):
+        return [[with_contrast(maps[None], attribute.cam.contrast)[0] for maps in of_photo] for of_photo in sums]
     return sums
 
 
-def _maps(attribution: Any, x: Tensor, targets: list[int]) -> Tensor:
+def _maps(attribution: Any, x: Tensor, targets: Sequence[int]) -> Tensor:
     """Return (N, K, h, w) maps."""
     if hasattr(attribution, "attribute_targets"):
         return checked_maps(attribution.attribute_targets(x, targets))

@@ -61,7 +61,7 @@ class PhotoReader:
             return Photo(sample)
         seen = self.classifier.seen(sample.photo, max(self.scales))
         sizes = input_sizes(self.classifier.input_size(*sample.photo.size), self.scales)
-        return Photo(sample, [np.asarray(self.classifier.resized(seen, size)) for size in sizes])
+        return Photo(sample, [np.asarray(self.classifier.resized(seen, one.size)) for one in sizes])
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class PhotoMaps:
         *,
         layers: Sequence[str] | None = None,
         reshape: str | None = None,
-        contrast: float = 3.0,
+        contrast: float = 4.0,
         outputs: int | None = None,
     ) -> "PhotoMaps":
         """Choose the layers, and try the network and the methods on noise of its input size.
@@ -193,10 +193,10 @@ class PhotoMaps:
         """
         if not photos[0].inputs:  # no classes, so nothing to see
             return [[torch.zeros(0, *size) for size in of_photo or ()] for of_photo in sizes]
-        times = input_sizes(self.classifier.input_size(*photos[0].sample.photo.size), self.protocol.scales).values()
+        inputs = input_sizes(self.classifier.input_size(*photos[0].sample.photo.size), self.protocol.scales)
         summed = summed_maps(
             self.attributions[method],
-            zip(self._batches(photos), times, strict=True),
+            zip(self._batches(photos), inputs, strict=True),
             [photo.sample.targets for photo in photos],
             flip=self.protocol.flip,
             sizes=sizes,

@@ -14,7 +14,7 @@ from torch import Tensor
 
 __all__ = [
     "channel_chunks", "depth_weights", "finest_grid", "fuse", "min_max", "pool", "resize", "rounding", "safe_squares",
-    "sum_of",
+    "sum_of", "with_contrast",
 ]  # fmt: skip
 
 _RESIZE_MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
@@ -73,7 +73,9 @@ def resize(maps: Tensor, grid: Sequence[int]) -> Tensor:
 
 
 def pool(maps: Tensor, grid: Sequence[int]) -> Tensor:
-    r"""Average maps down to a coarser grid (adaptive average pooling: the grids need not be nested).
+    r"""Bring maps onto a stage's grid: averaged down to a coarser one, or resized linearly to a finer one.
+
+    Adaptive average pooling does the first: the grids need not be nested.
 
     Args:
         maps: (N, K, \*any grid).
@@ -84,7 +86,8 @@ def pool(maps: Tensor, grid: Sequence[int]) -> Tensor:
     """
     if tuple(maps.shape[2:]) == tuple(grid):
         return maps
-    return _POOLS[maps.dim() - 2](maps, tuple(grid))
+    finer = [max(sizes) for sizes in zip(maps.shape[2:], grid, strict=True)]
+    return _POOLS[maps.dim() - 2](resize(maps, finer), tuple(grid))
 
 
 def fuse(maps: Sequence[Tensor], grid: Sequence[int], weights: Sequence[float] | None = None) -> Tensor:
@@ -109,6 +112,23 @@ def fuse(maps: Sequence[Tensor], grid: Sequence[int], weights: Sequence[float] |
     weight = sum_of(varies * weight for varies, weight in zip(varying, weights, strict=True))
     # Rounding may exceed [0, 1] by one unit in the last place.
     return (total / torch.where(weight > 0, weight, 1)).clamp(0, 1)
+
+
+def with_contrast(maps: Tensor, contrast: float) -> Tensor:
+    r"""Raise every map, divided by its maximum, to a power: :math:`(M / \max M)^{\text{contrast}}`.
+
+    Step 6 of the method (ours). It comes last, when maps have been added and resized: dividing by the maximum once
+    more, as IRN does, then changes nothing.
+
+    Args:
+        maps: (N, K, \*grid), non-negative.
+        contrast: the power; 1 only divides.
+
+    Returns:
+        (N, K, \*grid) in [0, 1]: maximum 1 in each map. A map that is 0 everywhere stays 0.
+    """
+    high = maps.amax(tuple(range(2, maps.dim())), keepdim=True)
+    return (maps / torch.where(high > 0, high, 1)) ** contrast
 
 
 def depth_weights(grids: Sequence[Sequence[int]]) -> list[float]:

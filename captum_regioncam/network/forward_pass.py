@@ -34,6 +34,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import Module
 
 from captum_regioncam.errors import LayerError
@@ -61,7 +62,7 @@ class ForwardPass:
     Attributes:
         forward_func: the model, or any function around it.
         layers: the modules that it called.
-        output: what it returned, from which targets select scores.
+        output: what it returned, from which targets select scores. If no backward passes follow, it may be anything.
         tensors: each layer's tensor on every device that ran it: one, except with DataParallel. They are still part of
             the graph. If a single layer has several tensors, one entry for each.
     """
@@ -155,6 +156,7 @@ def forward_pass(
     *,
     at_input: Sequence[bool] = (),
     device_ids: list[int] | None = None,
+    differentiable: bool = True,
 ) -> Iterator[ForwardPass]:
     """Run the forward pass once. Any number of backward passes can follow while the context lasts.
 
@@ -171,6 +173,9 @@ def forward_pass(
         additional_forward_args: as LayerGradCam takes them.
         at_input: for each layer, whether its input is kept instead of its output. Default: the output of all.
         device_ids: the order of DataParallel's devices, needed if ``forward_func`` does not tell it.
+        differentiable: whether backward passes follow. If not, nothing is saved for them, so that the pass takes no
+            more memory than under ``no_grad``. But the network still sees that gradients are enabled, and goes the same
+            way: layers of torch and of others take another one, with other rounding and without hooks, if not.
 
     Yields:
         The result of the forward pass.
@@ -182,6 +187,8 @@ def forward_pass(
         TypeError: ``forward_func`` does not return a tensor of real numbers.
     """
     with torch.inference_mode(False), torch.enable_grad(), ExitStack() as clean_up:
+        if not differentiable:
+            clean_up.enter_context(saved_tensors_hooks(_drop, _refuse))
         inputs = tuple(inputs) if isinstance(inputs, list) else inputs  # of images, for a detector
         inputs = _format_tensor_into_tuples(inputs)
         if not all(isinstance(tensor, Tensor) for tensor in inputs):
@@ -199,7 +206,7 @@ def forward_pass(
                     clean_up.callback(tensor.requires_grad_, False)
 
         output, tensors = run_tapped(
-            lambda *args: as_scores(forward_func(*args)),
+            lambda *args: as_scores(forward_func(*args)) if differentiable else forward_func(*args),
             (*inputs, *map(_outside_inference_mode, arguments)),
             list(zip(layers, at_input or [False] * len(layers), strict=True)),
             network=forward_func,
@@ -215,6 +222,14 @@ def _differentiable(tensor: Tensor) -> Tensor:
     if tensor.requires_grad or not tensor.is_floating_point():
         return tensor
     return tensor.detach().requires_grad_().clone()
+
+
+def _drop(tensor: Tensor) -> None:
+    """Save nothing of a tensor for backward passes."""
+
+
+def _refuse(saved: None) -> Tensor:
+    raise RuntimeError("the network runs a backward pass inside its forward pass, of which nothing was saved.")
 
 
 def _outside_inference_mode(value: Any) -> Any:

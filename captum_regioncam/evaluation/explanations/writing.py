@@ -69,7 +69,7 @@ def write_explanations(
     targets: Sequence[str | int] = (),
     layers: Sequence[str] | None = None,
     reshape: str | None = None,
-    contrast: float = 3.0,
+    contrast: float = 4.0,
     save_npy: bool = False,
     overlay: bool = False,
     show_progress: bool = True,

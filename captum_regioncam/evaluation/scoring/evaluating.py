@@ -42,7 +42,7 @@ def evaluate(
     protocol: Protocol | None = None,
     layers: Sequence[str] | None = None,
     reshape: str | None = None,
-    contrast: float = 3.0,
+    contrast: float = 4.0,
     threshold: float = 0.15,
     box: str = "contour",
     box_threshold: float | None = None,

@@ -63,7 +63,7 @@ def write_seeds(
     protocol: Protocol | None = None,
     layers: Sequence[str] | None = None,
     reshape: str | None = None,
-    contrast: float = 3.0,
+    contrast: float = 4.0,
     limit: int | None = None,
     resume: bool = False,
     readers: int = 0,
