@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from captum_regioncam.layer_cam import LayerCam
     from captum_regioncam.network.reshape import channels_last, tokens_to_grid
     from captum_regioncam.pictures import overlay, to_hwc
+    from captum_regioncam.refinement import refine
     from captum_regioncam.region_cam import LayerRegionCam
     from captum_regioncam.regions import to_boxes, to_mask
     from captum_regioncam.scores import box_score, class_scores, segmentation_score, similarity_score
@@ -29,6 +30,7 @@ __all__ = [
     "class_scores",
     "find_stages",
     "overlay",
+    "refine",
     "segmentation_score",
     "show_attributions",
     "similarity_score",
@@ -51,6 +53,7 @@ __getattr__, __dir__ = lazily(
         "class_scores": "scores",
         "find_stages": "stages.finder",
         "overlay": "pictures",
+        "refine": "refinement",
         "segmentation_score": "scores",
         "show_attributions": "visualization",
         "similarity_score": "scores",

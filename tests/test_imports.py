@@ -1,6 +1,7 @@
 """What imports load: nothing before it is used, and the rooms of the house in one direction."""
 
 import ast
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ FLOORS = [
     ("stages",),
     ("passes", "attribution"),
     ("region_cam", "layer_cam"),
-    ("scores", "regions", "pictures", "visualization"),
+    ("scores", "refinement", "regions", "pictures", "visualization"),
     ("files", "samples"),
     ("evaluation",),
     ("cli", "__main__"),
@@ -52,6 +53,8 @@ def test_every_public_name_is_listed_and_found():
     for package in (captum_regioncam, captum_regioncam.evaluation):
         assert set(package.__all__) <= set(dir(package))
         assert all(getattr(package, name) is not None for name in package.__all__)
+        # Importing a module sets its name in the package, and would replace a function of that name.
+        assert not set(package.__all__) & {module.name for module in pkgutil.iter_modules(package.__path__)}
         with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
             package.nonsense  # noqa: B018
 
