@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from skimage import data
 
-from captum_regioncam import LayerRegionCam, find_stages, overlay
+from captum_regioncam import LayerRegionCam, find_stages, overlay, refine
 from captum_regioncam.evaluation import Classifier
 
 HERE = Path(__file__).parent
@@ -23,11 +23,12 @@ targets = list(PHOTOS)
 stages = find_stages(classifier.model, x)
 name, last = list(stages.items())[-1]
 grad_cam = LayerGradCam(classifier.model, last)
+region_cam = LayerRegionCam(classifier.model, stages).attribute(x, targets)
 maps = {
     "Grad-CAM": grad_cam.attribute(
         x, targets, attribute_to_layer_input=name in stages.at_input, relu_attributions=True
     ).detach(),
-    "Region-CAM": LayerRegionCam(classifier.model, stages).attribute(x, targets),
+    "Region-CAM, refined": [refine(one, photo) for one, photo in zip(region_cam, photos, strict=True)],
 }
 
 

@@ -16,6 +16,7 @@ from captum_regioncam.evaluation.methods import make_method
 from captum_regioncam.evaluation.runs.written import check_named
 from captum_regioncam.evaluation.titles import TITLES
 from captum_regioncam.files.outputs import check_picture, encode_figure, is_stream, write_output
+from captum_regioncam.refinement import refine
 from captum_regioncam.stages import find_stages
 from captum_regioncam.visualization import show_attributions
 
@@ -52,7 +53,7 @@ def run(options: Options, called: Called) -> int:
     maps = {
         TITLES[method]: make_method(method, classifier.model, stages, x)(x, [classes[:1]])[0]
         for method in ("grad-cam", "layer-cam")
-    } | {TITLES["region-cam"]: region_cam[0]}
+    } | {f"{TITLES['region-cam']}, refined": refine(region_cam[0], photo)}
     title = f"{classifier.class_name(classes[0])} ({classes[0]}), {probabilities[0]:.0%}"
     figure = show_attributions(np.asarray(photo), maps, image_title=title)
     write_output(options.output, encode_figure(figure, options.output))

@@ -55,6 +55,7 @@ def run(options: Options, called: Called) -> int:
             report = evaluate_seeds(
                 options.seeds,
                 data,
+                refine=options.maps.refine,
                 threshold=options.threshold,
                 limit=options.data.limit,
                 readers=readers_of(options.maps, options.network),
@@ -74,6 +75,7 @@ def run(options: Options, called: Called) -> int:
                 layers=options.network.layers,
                 reshape=options.network.reshape,
                 contrast=options.network.contrast,
+                refine=options.maps.refine,
                 threshold=options.threshold,
                 box=options.box,
                 box_threshold=options.box_threshold,

@@ -18,6 +18,7 @@ class Options:
     network: NetworkOptions
     target: list[list[str]]
     method: list[str]
+    refine: bool
     output: Path
     save_npy: bool
     overlay: bool
@@ -35,6 +36,7 @@ def run(options: Options, called: Called) -> int:
         layers=options.network.layers,
         reshape=options.network.reshape,
         contrast=options.network.contrast,
+        refine=options.refine,
         save_npy=options.save_npy,
         overlay=options.overlay,
         about=called.about,

@@ -7,7 +7,7 @@ from captum_regioncam.evaluation.datasets import LAYOUTS
 from captum_regioncam.evaluation.protocol import DEFAULT_MODEL, RESIZES, Protocol
 from captum_regioncam.evaluation.titles import TITLES
 
-__all__ = ["add_maps", "add_methods", "add_network", "add_photos", "add_resume", "add_threshold"]
+__all__ = ["add_maps", "add_methods", "add_network", "add_photos", "add_refine", "add_resume", "add_threshold"]
 
 
 def add_photos(parser: argparse.ArgumentParser, dataset: str) -> None:
@@ -91,6 +91,7 @@ def add_maps(parser: argparse.ArgumentParser, protocol: Protocol, of_masks: bool
         )  # fmt: skip
     else:
         parser.set_defaults(upsample=protocol.upsample, normalize=protocol.normalize)
+    add_refine(group)
     group.add_argument(
         "--batch", type=values.positive, default=protocol.batch, metavar="N",
         help="number of neighbouring photos that go through the network together if their inputs have the same size; "
@@ -99,6 +100,14 @@ def add_maps(parser: argparse.ArgumentParser, protocol: Protocol, of_masks: bool
     group.add_argument(
         "--readers", type=values.whole, metavar="N",
         help="number of processes that read photos ahead; default: 0 on the CPU, 4 with a GPU",
+    )  # fmt: skip
+
+
+def add_refine(group: argparse._ActionsContainer) -> None:
+    """Add the option to refine maps."""
+    group.add_argument(
+        "--refine", action="store_true",
+        help="refine the maps with the photo, so that they follow its edges; for masks, as boxes are better without",
     )  # fmt: skip
 
 

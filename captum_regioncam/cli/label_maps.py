@@ -23,6 +23,7 @@ class Options:
 
     seeds: Path
     output: Path
+    refine: bool
     threshold: float | None
     overlay: Path | None
     limit: int | None
@@ -44,6 +45,7 @@ def run(options: Options, called: Called) -> int:
         written = write_label_maps(
             options.seeds,
             options.output,
+            refine=options.refine,
             threshold="best" if options.threshold is None else options.threshold,
             crf=options.crf,
             confident=(background, foreground) if options.confident else None,
@@ -67,7 +69,7 @@ def run(options: Options, called: Called) -> int:
 def _data_of(options: Options) -> PhotoDataset | None:
     """Open the data set that the options name; without them, the library opens the recorded one if it needs it."""
     truth = options.threshold is None
-    if not (options.root or (options.split and (truth or options.overlay or options.crf))):
+    if not (options.root or (options.split and (truth or options.overlay or options.refine or options.crf))):
         return None
     return recorded_data(options.seeds, options.dataset, options.root, options.split, ground_truth=truth)
 

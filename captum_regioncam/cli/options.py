@@ -75,13 +75,14 @@ class MapOptions:
     upsample: str
     batch: int
     readers: int | None
+    refine: bool
 
     def protocol(self, resize: str) -> Protocol:
         """Return the protocol that the options define."""
         return Protocol(self.scales, self.flip, resize, self.normalize, self.upsample, self.batch)
 
 
-MAP_OPTIONS = {*NetworkOptions.__annotations__, *MapOptions.__annotations__, "method"} - {"readers"}
+MAP_OPTIONS = {*NetworkOptions.__annotations__, *MapOptions.__annotations__, "method"} - {"readers", "refine"}
 """The options for making maps, without meaning where none are made."""
 
 

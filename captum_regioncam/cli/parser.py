@@ -8,7 +8,15 @@ from typing import NoReturn
 
 from captum_regioncam import __version__
 from captum_regioncam.cli import texts, values
-from captum_regioncam.cli.groups import add_maps, add_methods, add_network, add_photos, add_resume, add_threshold
+from captum_regioncam.cli.groups import (
+    add_maps,
+    add_methods,
+    add_network,
+    add_photos,
+    add_refine,
+    add_resume,
+    add_threshold,
+)
 from captum_regioncam.cli.terminal import say
 from captum_regioncam.evaluation.datasets import LAYOUTS
 from captum_regioncam.evaluation.label_maps import CRFS
@@ -91,6 +99,7 @@ def _add_explain(commands: "argparse._SubParsersAction[_Parser]") -> None:
         help="classes by number or name, separated by spaces or commas; default: the likeliest",
     )  # fmt: skip
     add_methods(explain)
+    add_refine(explain)
     explain.add_argument(
         "--output", type=values.folder, default=Path(), metavar="DIR", help="folder for IMAGE_cam.png; default: here"
     )
@@ -150,6 +159,7 @@ def _add_label_maps(commands: "argparse._SubParsersAction[_Parser]") -> None:
     )  # fmt: skip
     labels.add_argument("seeds", type=Path, metavar="SEEDS", help="the folder of NAME.npy, in any format")
     labels.add_argument("--output", type=values.folder, required=True, metavar="DIR", help="folder for NAME.png")
+    add_refine(labels)
     labels.add_argument(
         "--threshold", type=values.threshold, default=0.15, metavar="T",
         help="background threshold, or 'best': the one with the highest mIoU against the data set's masks; default: "
@@ -161,7 +171,7 @@ def _add_label_maps(commands: "argparse._SubParsersAction[_Parser]") -> None:
     labels.add_argument("--limit", type=values.positive, metavar="N", help="only the first N photos")
     add_resume(labels)
     photos = labels.add_argument_group(
-        "photos and masks", "for --threshold best, --overlay and --crf; default: the data set of the seeds"
+        "photos and masks", "for --refine, --threshold best, --overlay and --crf; default: the data set of the seeds"
     )
     photos.add_argument("--dataset", choices=_WITH_MASKS, help="the layout of --root")
     photos.add_argument("--root", metavar="DIR", help="the data set's folder")

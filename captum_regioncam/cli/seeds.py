@@ -65,6 +65,7 @@ def run(options: Options, called: Called) -> int:
             layers=options.network.layers,
             reshape=options.network.reshape,
             contrast=options.network.contrast,
+            refine=options.maps.refine,
             limit=options.data.limit,
             resume=options.resume,
             readers=readers_of(options.maps, options.network),

@@ -1,7 +1,8 @@
 """The texts of the command line's help."""
 
 DEMO = """Run EfficientNet-Lite0 with its ImageNet weights on scikit-image's cat and draw the photo beside its
-Grad-CAM, LayerCAM and Region-CAM. Needs the extra "demo", but no internet connection."""
+Grad-CAM, LayerCAM and Region-CAM, which is refined with the photo. Needs the extra "demo", but no internet
+connection."""
 EXPLAIN = """For every image, write a picture of the photo and its class activation maps. An image that fails does not
 stop the others; it is reported at the end, with exit status 1."""
 EXPLAIN_EXAMPLES = """  captum-regioncam explain cat.jpg
@@ -24,6 +25,7 @@ LABEL_MAPS = """Write label maps from finished seeds, with VOC's palette: each p
 where no map is above the threshold. No network is run. Under torchrun, processes share the photos."""
 LABEL_MAPS_EXAMPLES = """  captum-regioncam label-maps seeds --output labels --threshold 0.3
   captum-regioncam label-maps seeds --output labels --threshold best --overlay overlays
+  captum-regioncam label-maps seeds --output labels --refine --threshold 0.3
   captum-regioncam label-maps seeds --output ir_label --crf irn --confident
   captum-regioncam label-maps seeds --output crf --crf psa --alpha 4,24"""
 EVALUATE = """Score methods side by side: mIoU of label maps (voc, coco, folder) or boxes (ilsvrc). Under torchrun,

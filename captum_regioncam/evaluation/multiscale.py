@@ -61,9 +61,9 @@ def multiscale_maps(
     map are dropped, and the map is resized (bilinear) to the requested size. All maps are added, as in IRN (Ahn et al.,
     CVPR 2019). A photo and its flip are one batch. Of each scale, only its share of the sum is kept.
 
-    With :class:`~captum_regioncam.LayerRegionCam`, only the scales up to 1 (or the smallest) have backward passes: their
-    semantics, each the mean of the photo's and its flip's, are multiplied, and propagated through the features of all
-    scales. The sum is divided by its maximum, and Region-CAM's contrast comes last (step 7 of the method; ours).
+    With :class:`~captum_regioncam.LayerRegionCam`, only the scales up to 1 (or the smallest) have backward passes.
+    Their semantics, each the mean of the photo's and its flip's, are multiplied, and propagated through the features of
+    all scales. The sum is divided by its maximum, and Region-CAM's contrast comes last (step 7 of the method; ours).
 
     Args:
         attribution: any attribution of this package or of Captum that gives (N, C, h, w). Its ``attribute_targets`` is

@@ -26,6 +26,8 @@ from captum_regioncam.evaluation.multiscale import input_sizes, irn_size, normal
 from captum_regioncam.evaluation.protocol import Protocol
 from captum_regioncam.evaluation.runs.provenance import checkpoint_of, device_name
 from captum_regioncam.evaluation.score_check import check_scores
+from captum_regioncam.method.grids import pool
+from captum_regioncam.refinement import refine as refined
 from captum_regioncam.stages.finder import Stages
 
 __all__ = ["Photo", "PhotoMaps", "PhotoReader"]
@@ -77,6 +79,7 @@ class PhotoMaps:
         protocol: scales, flips, normalisation and upsampling.
         checkpoint: the name and the hash of the network's weights, from when they were loaded.
         reshape: the layout of the layers, if it was given.
+        refine: whether maps are refined with their photos.
     """
 
     classifier: Classifier
@@ -87,6 +90,7 @@ class PhotoMaps:
     protocol: Protocol
     checkpoint: Mapping[str, str]
     reshape: str | None = None
+    refine: bool = False
 
     @classmethod
     def of(
@@ -98,6 +102,7 @@ class PhotoMaps:
         layers: Sequence[str] | None = None,
         reshape: str | None = None,
         contrast: float = 4.0,
+        refine: bool = False,
         outputs: int | None = None,
     ) -> "PhotoMaps":
         """Choose the layers, and try the network and the methods on noise of its input size.
@@ -109,6 +114,7 @@ class PhotoMaps:
             layers: dotted names, for methods given by name. Default: the stages.
             reshape: their layout; see :func:`choose_layers`.
             contrast: of the method "region-cam".
+            refine: refine the maps with their photos; see :func:`~captum_regioncam.refine`.
             outputs: how many classes the network must have; None for any number.
 
         Raises:
@@ -135,7 +141,7 @@ class PhotoMaps:
         for name in own:
             _try(name, attributions[name], probe)
         in_order = {name: attributions[name] for name in named}
-        return cls(classifier, stages, in_order, described, not own, protocol, checkpoint, reshape)
+        return cls(classifier, stages, in_order, described, not own, protocol, checkpoint, reshape, bool(refine))
 
     @property
     def layer_names(self) -> list[str]:
@@ -146,7 +152,12 @@ class PhotoMaps:
     def description(self) -> str:
         """What makes the maps, in words."""
         layers = f"Layers: {', '.join(self.layer_names)}\n" if self.layer_names else ""
-        return f"{layers}{self.protocol}"
+        return f"{layers}{self.steps}"
+
+    @property
+    def steps(self) -> str:
+        """What is done to a photo and its maps, in words."""
+        return f"{self.protocol}{'; refined with the photo' if self.refine else ''}"
 
     def settings(self, data: PhotoData) -> dict[str, object]:
         """Return what the maps depend on, besides the methods, as JSON values."""
@@ -164,6 +175,7 @@ class PhotoMaps:
             "checkpoint": self.checkpoint.get("state_dict_sha256"),
             **({"attributions": dict(self.described)} if self.described else {}),
             **({} if self.reshape is None else {"reshape": self.reshape}),
+            **({"refine": True} if self.refine else {}),
         }
 
     def origin(self, data: PhotoData) -> dict[str, object]:
@@ -174,6 +186,7 @@ class PhotoMaps:
             "checkpoint": dict(self.checkpoint),
             "layers": self.layer_names,
             "protocol": str(self.protocol),
+            "refine": self.refine,
             "precision": "float32",
             "device": device_name(self.classifier.device),
             **{name: source[name] for name in ("dataset", "split")},
@@ -211,20 +224,34 @@ class PhotoMaps:
     def maps(
         self, method: str, photos: Sequence[Photo], sizes: Sequence[Size], coarse: Sequence[Size] = ()
     ) -> list[tuple[Tensor, ...]]:
-        """Return each photo's maps in [0, 1], upsampled and normalised by the protocol.
+        """Return each photo's maps in [0, 1], upsampled and normalised by the protocol, and refined if that is wanted.
 
         Args:
             method: the name of one of the attributions.
             photos: photos whose inputs have equal shapes.
-            sizes: the height and width of each.
-            coarse: a second, coarse grid for each.
+            sizes: the height and width of what the network sees of each, at the photo's resolution.
+            coarse: a second, coarse grid for each. Refined maps are averaged down to it.
         """
         upsampled = [irn_size(*size) if self.protocol.upsample == "irn" else size for size in sizes]
-        grids = [list(of_photo) for of_photo in (zip(upsampled, coarse, strict=True) if coarse else zip(upsampled))]
-        return [
+        is_summed = bool(coarse) and not self.refine
+        grids = [list(of_photo) for of_photo in (zip(upsampled, coarse, strict=True) if is_summed else zip(upsampled))]
+        normalized = [
             tuple(normalize(maps, self.protocol.normalize) for maps in (full[:, : size[0], : size[1]], *others))
             for size, (full, *others) in zip(sizes, self.sums(method, photos, grids), strict=True)
         ]
+        if not self.refine:
+            return normalized
+        fine = [self.refined(maps, photo.sample) for (maps,), photo in zip(normalized, photos, strict=True)]
+        if not coarse:
+            return [(maps,) for maps in fine]
+        return [(maps, pool(maps[None], grid)[0]) for maps, grid in zip(fine, coarse, strict=True)]
+
+    def refined(self, maps: Tensor, sample: Sample) -> Tensor:
+        """Refine (K, height, width) maps with what the network sees of their photo (step 8 of the method), or not."""
+        if not self.refine or not len(maps):
+            return maps
+        seen = sample.photo.crop(self.classifier.seen_box(*sample.photo.size))
+        return refined(maps.to(self.classifier.device), seen).cpu()
 
     @contextmanager
     def class_scores(self, photos: Sequence[Photo]) -> Iterator[list[Tensor]]:

@@ -231,7 +231,7 @@ def test_numbers_of_numpy(classifier):
     same = Classifier(classifier.model, size=np.int64(48), mean=np.full(3, 0.5), std=[np.float32(0.5)] * 3)
     assert same.settings == classifier.settings
     protocol = Protocol(scales=np.array([1.0]), batch=np.int64(4))
-    options = {"layers": LAYERS, "limit": np.int64(2), "contrast": np.float32(3), "progress": "counts"}
+    options = {"layers": LAYERS, "limit": np.int64(2), "contrast": np.float32(4), "progress": "counts"}
     report = evaluate(same, Shapes(), ["region-cam"], protocol=protocol, threshold=np.float64(0.15), **options)
     assert report.scores == evaluate(classifier, Shapes(), ["region-cam"], layers=LAYERS, limit=2).scores
 
@@ -349,7 +349,7 @@ def test_results_of_other_settings_are_refused(classifier):
     before = everything("seeds")
     with pytest.raises(ArgumentError, match=r"output='seeds': has results already\. Pass resume=True to continue"):
         write_seeds(classifier, Shapes(), "seeds", layers=LAYERS)
-    with pytest.raises(ArgumentError, match=r"output='seeds': was made with contrast = 3\.0, now it is 2\.0"):
+    with pytest.raises(ArgumentError, match=r"output='seeds': was made with contrast = 4\.0, now it is 2\.0"):
         write_seeds(classifier, Shapes(), "seeds", layers=LAYERS, contrast=2.0, resume=True)
     for layer, contrast in (("relu1", 3.0), ("relu2", 3.0), ("relu1", 2.0)):
         cam = LayerRegionCam(classifier.model, classifier.model.get_submodule(layer), contrast=contrast)

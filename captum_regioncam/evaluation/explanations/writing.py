@@ -31,6 +31,7 @@ from captum_regioncam.files.outputs import OutputError, encode_figure
 from captum_regioncam.files.photos import encode_image, read_photo
 from captum_regioncam.files.text import printable
 from captum_regioncam.pictures import overlay as laid_over
+from captum_regioncam.refinement import refine as refined
 from captum_regioncam.stages.finder import Stages
 
 with extra("demo"):
@@ -70,6 +71,7 @@ def write_explanations(
     layers: Sequence[str] | None = None,
     reshape: str | None = None,
     contrast: float = 4.0,
+    refine: bool = False,
     save_npy: bool = False,
     overlay: bool = False,
     show_progress: bool = True,
@@ -87,6 +89,7 @@ def write_explanations(
         reshape: the layout of these layers: "tokens:1", with the number of tokens before the patches, "tokens:1:100",
             with that of the tokens after them, too, or "channels-last". Default: it is measured.
         contrast: of the method "region-cam".
+        refine: refine the maps with the photo, so that they follow its edges; see :func:`~captum_regioncam.refine`.
         save_npy: also write NAME_cam.npy: float32 (methods, classes, height, width), at the photo's size.
         overlay: also write NAME_METHOD_CLASS.png: the map over the photo, at its size.
         show_progress: show a bar if there are several photos.
@@ -114,18 +117,19 @@ def write_explanations(
         check_scores(classifier, probe)
         if reshape is not None:
             choose_layers(classifier, layers, probe, reshape)
-    explainer = _Explainer(classifier, named, classes, layers, reshape, contrast)
+    explainer = _Explainer(classifier, named, classes, layers, reshape, contrast, bool(refine))
     names = picture_names(photos, folder)
     settings: Mapping[str, object] = {
         **classifier.settings, "resize": classifier.resize, "contrast": contrast, "method": list(named),
         "layers": layers, "target": list(map(str, targets)),
-        **({} if reshape is None else {"reshape": reshape}),
+        **({} if reshape is None else {"reshape": reshape}), **({"refine": True} if refine else {}),
     }  # fmt: skip
     origin = provenance(
         {
             "model": classifier.settings["model"],
             "checkpoint": checkpoint_of(classifier.model, classifier.weights),
             "device": device_name(classifier.device),
+            "refine": bool(refine),
             "precision": "float32",
             **(about or {}),
             "settings": settings,
@@ -197,6 +201,7 @@ class _Explainer:
     layers: Sequence[str] | None
     reshape: str | None
     contrast: float
+    refine: bool
     stages: Stages | None = None
     attributions: dict[str, Attribute] = field(default_factory=dict)
 
@@ -207,6 +212,8 @@ class _Explainer:
         classes = list(self.targets) or [int(probabilities.argmax())]
         self.attributions = self.attributions or {name: self._made(method, x) for name, method in self.methods.items()}
         maps = {name: attribute(x, [classes])[0] for name, attribute in self.attributions.items()}
+        if self.refine:
+            maps = {name: refined(one, seen) for name, one in maps.items()}
         return _Explained(np.asarray(seen), maps, {index: float(probabilities[index]) for index in classes})
 
     def _made(self, method: Method, x: Tensor) -> Attribute:

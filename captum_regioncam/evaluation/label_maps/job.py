@@ -24,8 +24,9 @@ class LabelMaps:
         output: where the strategy's files go.
         overlay: where pictures over the photo go.
         strategy: how they are made.
-        data: the photos, for overlays, CRF, and formats of seeds that do not hold the size.
+        data: the photos, for overlays, CRF, refinement, and formats of seeds that do not hold the size.
         argument: that the user named ``output`` with, for errors.
+        refine: whether the maps are first refined with the photos.
     """
 
     seeds: Path
@@ -34,6 +35,7 @@ class LabelMaps:
     strategy: Strategy
     data: PhotoData | None = None
     argument: str = "output"
+    refine: bool = False
 
     def check(self, names: Sequence[str], *, resume: bool) -> None:
         """Check that the label maps can be written. Nothing is changed or left behind.
@@ -67,6 +69,8 @@ class LabelMaps:
         inside = self.output.resolve().is_relative_to(self.seeds.resolve())
         inputs = {(self.seeds / f"{name}.npy").resolve() for name in names} if inside else set()
         settings = self.strategy.settings() | {"seeds": str(self.seeds.resolve()), "made_of": recorded(self.seeds)}
+        if self.refine:
+            settings["refine"] = True
         return [
             ResultFolder(
                 argument,
@@ -102,7 +106,7 @@ class _LabelJob(Job[SeedItem, list[bytes]]):
         }
 
     def reader(self) -> Callable[[int], SeedItem]:
-        return SeedReader(self._labels.seeds, self.names, self._labels.data)
+        return SeedReader(self._labels.seeds, self.names, self._labels.data, self._labels.refine)
 
     def is_done(self, number: int) -> bool:
         name = self.names[number]

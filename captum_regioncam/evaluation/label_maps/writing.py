@@ -27,7 +27,7 @@ from captum_regioncam.evaluation.runs.record import RECORD
 from captum_regioncam.evaluation.runs.workers import workers
 from captum_regioncam.evaluation.runs.written import Written
 from captum_regioncam.evaluation.seeds import NEED_PHOTOS
-from captum_regioncam.evaluation.seeds.reading import SeedReader, recorded_data, seeds_in
+from captum_regioncam.evaluation.seeds.reading import SeedReader, check_refine, recorded_data, seeds_in
 
 __all__ = ["WrittenLabelMaps", "strategy_of", "write_label_maps"]
 
@@ -61,6 +61,7 @@ def write_label_maps(
     seeds: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
+    refine: bool = False,
     threshold: float | Literal["best"] = 0.15,
     crf: str | None = None,
     confident: tuple[float, float] | None = None,
@@ -80,6 +81,8 @@ def write_label_maps(
     Args:
         seeds: the folder of NAME.npy, in any format.
         output: the folder for NAME.png, with VOC's palette; with ``crf="psa"`` for alpha-A/NAME.npy.
+        refine: first refine the maps with the photo, so that they follow its edges; see
+            :func:`~captum_regioncam.refine`.
         threshold: no map is above it where the background is; in [0, 1]. "best" takes the one with the highest mIoU
             against the masks of ``data``.
         crf: "irn" refines each label map as IRN does; "psa" writes the refined maps themselves, {0: background,
@@ -96,7 +99,8 @@ def write_label_maps(
         about: more for the record to say of where the label maps come from, as JSON values.
 
     Raises:
-        ArgumentError: there are no seeds, arguments do not go together, or something is in the way in ``output``.
+        ArgumentError: there are no seeds, they are refined already, arguments do not go together, or something is in
+            the way in ``output``.
         ValueError: all seeds failed.
         ImportError: ``crf`` needs a package that is not installed.
         OSError: the files cannot be written.
@@ -112,6 +116,7 @@ def write_label_maps(
     def prepare() -> tuple[Strategy, tuple[Path, Path | None]]:
         if not folder.is_dir():
             raise ArgumentError(Argument("seeds", folder), ": no such folder of seeds.")
+        check_refine(folder, refine)
         if best and (confident or crf == "psa"):
             raise ArgumentError(
                 Argument("threshold", threshold), ": is used neither for confident labels nor by PSA's CRF."
@@ -123,17 +128,17 @@ def write_label_maps(
         strategy, places = worker.together(prepare)
         names = worker.from_first(partial(_names, folder, names, limit))
         settings = worker.together(lambda: recorded(folder)) or {}
-        wanted = best or overlay or strategy.needs_photo or settings.get("format") in NEED_PHOTOS
+        wanted = best or overlay or refine or strategy.needs_photo or settings.get("format") in NEED_PHOTOS
         if data is None and wanted:
             data = worker.together(partial(recorded_data, folder, ground_truth=best))
         at: float | None = None if threshold == "best" else threshold
         miou: float | None = None
         unscored: dict[str, str] = {}
         if best:
-            at, miou, unscored = best_threshold(SeedReader(folder, names, data), worker, show_progress)
+            at, miou, unscored = best_threshold(SeedReader(folder, names, data, refine), worker, show_progress)
             strategy = strategy_of(at, crf, confident, alphas)
-        labels = LabelMaps(folder, *places, strategy, data)
-        session = provenance({**_origin(data), "made_of": settings or None, **(about or {})})
+        labels = LabelMaps(folder, *places, strategy, data, refine=bool(refine))
+        session = provenance({**_origin(data), "refine": bool(refine), "made_of": settings or None, **(about or {})})
         failures = labels.write(names, worker, session, resume=resume, show_progress=show_progress)
     used = at if "threshold" in strategy.settings() else None
     return WrittenLabelMaps(places[0], names, failures, used, miou, unscored)

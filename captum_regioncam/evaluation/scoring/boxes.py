@@ -68,7 +68,11 @@ class BoxJob(MapJob[tuple[Maps, int]]):
         with self._maps.class_scores(items) as scores:
             by_method = {method: self._maps.sums(method, items, nowhere) for method in self._maps.attributions}
         ranks = [int((own > own[item.sample.targets[0]]).sum()) for own, item in zip(scores[0], items, strict=False)]
-        return [({method: found[i][0][0] for method, found in by_method.items()}, rank) for i, rank in enumerate(ranks)]
+        refined = {
+            method: [self._maps.refined(own, item.sample)[0] for [own], item in zip(found, items, strict=True)]
+            for method, found in by_method.items()
+        }
+        return [({method: found[i] for method, found in refined.items()}, rank) for i, rank in enumerate(ranks)]
 
     def count(self, sample: Sample, result: tuple[Maps, int]) -> None:
         """Count a photo's maps."""

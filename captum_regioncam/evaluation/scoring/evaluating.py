@@ -25,6 +25,7 @@ from captum_regioncam.evaluation.runs.written import check_named
 from captum_regioncam.evaluation.scoring.boxes import BoxJob
 from captum_regioncam.evaluation.scoring.job import ScoreJob
 from captum_regioncam.evaluation.scoring.masks import MaskJob, SeedJob
+from captum_regioncam.evaluation.seeds.reading import check_refine
 from captum_regioncam.evaluation.titles import TITLES
 from captum_regioncam.files.outputs import check_picture
 
@@ -43,6 +44,7 @@ def evaluate(
     layers: Sequence[str] | None = None,
     reshape: str | None = None,
     contrast: float = 4.0,
+    refine: bool = False,
     threshold: float = 0.15,
     box: str = "contour",
     box_threshold: float | None = None,
@@ -73,6 +75,8 @@ def evaluate(
         reshape: the layout of these layers: "tokens:1", with the number of tokens before the patches, "tokens:1:100",
             with that of the tokens after them, too, or "channels-last". Default: it is measured.
         contrast: of the method "region-cam".
+        refine: refine the maps with the photo, so that they follow its edges; see :func:`~captum_regioncam.refine`.
+            This is for masks; boxes are better without.
         threshold: the background threshold of ``miou``, in [0, 1]; all are swept as well.
         box: which box of several counts; see :class:`LocalizationMetric`.
         box_threshold: the threshold of GT-known, Loc1 and Loc5. Default: the best one.
@@ -111,7 +115,14 @@ def evaluate(
     def make_maps() -> PhotoMaps:
         outputs = getattr(data, "outputs", None)
         return PhotoMaps.of(
-            classifier, named, protocol, layers=layers, reshape=reshape, contrast=contrast, outputs=outputs
+            classifier,
+            named,
+            protocol,
+            layers=layers,
+            reshape=reshape,
+            contrast=contrast,
+            refine=refine,
+            outputs=outputs,
         )
 
     counting = _Run(limit, readers, json, plot, progress, resume, show_progress, about)
@@ -127,6 +138,7 @@ def evaluate_seeds(
     seeds: str | os.PathLike[str],
     data: PhotoData,
     *,
+    refine: bool = False,
     threshold: float = 0.15,
     limit: int | None = None,
     readers: int = 0,
@@ -142,6 +154,7 @@ def evaluate_seeds(
     Args:
         seeds: the folder of NAME.npy, in any format.
         data: the photos and their masks.
+        refine: first refine the maps with the photo; see :func:`~captum_regioncam.refine`.
         threshold: the background threshold of ``miou``, in [0, 1]; all are swept as well.
         limit: only the first so many photos.
         readers: how many processes read photos ahead.
@@ -153,7 +166,8 @@ def evaluate_seeds(
         about: more for the report to say of where the scores come from, as JSON values.
 
     Raises:
-        ArgumentError: there is no such folder, or a run was interrupted and ``resume`` is False.
+        ArgumentError: there is no such folder, its seeds are refined already, or a run was interrupted and ``resume``
+            is False.
         ValueError: all seeds failed.
         OSError: a file cannot be written.
 
@@ -169,7 +183,8 @@ def evaluate_seeds(
     def make_job() -> SeedJob:
         if not folder.is_dir():
             raise ArgumentError(Argument("seeds", folder), ": no such folder.")
-        return SeedJob(data, folder, threshold)
+        check_refine(folder, refine)
+        return SeedJob(data, folder, threshold, refine)
 
     counting = _Run(limit, readers, json, plot, progress, resume, show_progress, about)
     with workers() as worker:

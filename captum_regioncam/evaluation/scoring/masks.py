@@ -20,6 +20,7 @@ from captum_regioncam.evaluation.runs.folder import recorded
 from captum_regioncam.evaluation.runs.report import Figures, computed, in_percent
 from captum_regioncam.evaluation.scoring.job import Counts, MapJob, Maps, ScoreJob
 from captum_regioncam.evaluation.seeds.files import load_seed
+from captum_regioncam.evaluation.seeds.reading import refined_seed
 from captum_regioncam.evaluation.seeds.seed import Seed
 
 __all__ = ["MaskCounts", "MaskJob", "SeedJob"]
@@ -93,16 +94,16 @@ class MaskJob(MapJob[Maps]):
 class SeedJob(ScoreJob[Seed]):
     """Seeds against masks."""
 
-    def __init__(self, data: PhotoData, folder: Path, threshold: float) -> None:
+    def __init__(self, data: PhotoData, folder: Path, threshold: float, refine: bool) -> None:
         self.names = data.names
-        self._data, self._folder, self._method = data, folder, f"seeds in {folder}"
+        self._data, self._folder, self._refine, self._method = data, folder, bool(refine), f"seeds in {folder}"
         self.counts: MaskCounts = MaskCounts([self._method], data.classes, threshold)
-        self.description = f"Seeds in {folder}"
+        self.description = f"Seeds in {folder}{', refined with the photo' if refine else ''}"
         source = source_of(data)
-        self.origin = {name: source.get(name) for name in ("dataset", "split")}
+        self.origin = {"refine": bool(refine), **{name: source.get(name) for name in ("dataset", "split")}}
         self.settings = {
             "seeds": str(folder.resolve()), **source, "threshold": real(threshold), "made_of": recorded(folder),
-            "index": index_of(data), "files": _files_in(folder, data.names),
+            "index": index_of(data), "files": _files_in(folder, data.names), **({"refine": True} if refine else {}),
         }  # fmt: skip
 
     def reader(self) -> Callable[[int], Photo]:
@@ -110,8 +111,12 @@ class SeedJob(ScoreJob[Seed]):
         return _SampleReader(self._data)
 
     def compute(self, items: list[Photo]) -> list[Seed]:
-        """Read each photo's seed."""
-        return [load_seed(self._folder / f"{photo.sample.name}.npy", photo.sample.keys or None) for photo in items]
+        """Read each photo's seed, and refine it if that is wanted."""
+        return [self._read(photo.sample) for photo in items]
+
+    def _read(self, sample: Sample) -> Seed:
+        seed = load_seed(self._folder / f"{sample.name}.npy", sample.keys or None)
+        return refined_seed(seed, sample) if self._refine else seed
 
     def count(self, sample: Sample, result: Seed) -> None:
         """Count a seed."""

@@ -16,8 +16,10 @@ from captum_regioncam.evaluation.runs.folder import recorded
 from captum_regioncam.evaluation.runs.record import RECORD
 from captum_regioncam.evaluation.seeds.files import load_seed
 from captum_regioncam.evaluation.seeds.seed import Seed
+from captum_regioncam.method.grids import pool
+from captum_regioncam.refinement import refine as refined
 
-__all__ = ["SeedItem", "SeedReader", "is_whole_seed", "recorded_data", "seeds_in"]
+__all__ = ["SeedItem", "SeedReader", "check_refine", "is_whole_seed", "recorded_data", "refined_seed", "seeds_in"]
 
 _log = logging.getLogger(__name__)
 
@@ -65,11 +67,19 @@ class SeedItem:
 
 @dataclass(frozen=True)
 class SeedReader:
-    """Reads the seeds of a folder, with the samples that they are of if there is a data set."""
+    """Reads the seeds of a folder, with the samples that they are of if there is a data set.
+
+    Attributes:
+        folder: of the seeds.
+        names: of the seeds.
+        data: the photos.
+        refine: whether the maps are refined with the photos.
+    """
 
     folder: Path
     names: Sequence[str]
     data: PhotoData | None
+    refine: bool = False
 
     @cached_property
     def _numbers(self) -> dict[str, int]:
@@ -92,12 +102,45 @@ class SeedReader:
             if size == (1, 1):
                 raise ValueError(f"{name}: has no classes and therefore no size; give the seeds' data set.")
             seed = Seed(seed.keys, seed.cam, np.zeros((0, *size), dtype=np.float32))
-        if seed.high_res.shape[1:] != size:
-            raise ValueError(
-                f"{name}: its maps are {seed.high_res.shape[1:]}, its photo is {size} (height, width). Give the data "
-                "set that the seeds were made from."
-            )
+        if sample is not None:
+            _check_size(seed, sample)
+        if self.refine:
+            if sample is None:
+                raise ValueError(f"{name}: has no photo to be refined with.")
+            seed = refined_seed(seed, sample)
         return SeedItem(seed, sample)
+
+
+def check_refine(folder: Path, refine: bool) -> None:
+    """Check that seeds are not refined twice.
+
+    Raises:
+        ArgumentError: they are to be refined, and their record says that they were.
+    """
+    if refine and (recorded(folder) or {}).get("refine"):
+        raise ArgumentError(Argument("refine", True), f": the seeds in {folder} were refined when they were made.")
+
+
+def refined_seed(seed: Seed, sample: Sample) -> Seed:
+    """Refine a seed's maps with its photo (step 8 of the method).
+
+    Raises:
+        ValueError: the seed is of another photo's size.
+    """
+    if not len(seed.keys):
+        return seed
+    _check_size(seed, sample)
+    maps = refined(seed.high_res, sample.photo)
+    return Seed(seed.keys, pool(maps[None], seed.cam.shape[1:])[0], maps.numpy())
+
+
+def _check_size(seed: Seed, sample: Sample) -> None:
+    size = sample.photo.height, sample.photo.width
+    if seed.high_res.shape[1:] != size:
+        raise ValueError(
+            f"{sample.name}: its maps are {seed.high_res.shape[1:]}, its photo is {size} (height, width). Give the "
+            "data set that the seeds were made from."
+        )
 
 
 def is_whole_seed(path: Path) -> bool:

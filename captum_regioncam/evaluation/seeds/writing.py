@@ -64,6 +64,7 @@ def write_seeds(
     layers: Sequence[str] | None = None,
     reshape: str | None = None,
     contrast: float = 4.0,
+    refine: bool = False,
     limit: int | None = None,
     resume: bool = False,
     readers: int = 0,
@@ -87,6 +88,7 @@ def write_seeds(
         reshape: the layout of these layers: "tokens:1", with the number of tokens before the patches, "tokens:1:100",
             with that of the tokens after them, too, or "channels-last". Default: it is measured.
         contrast: of the method "region-cam".
+        refine: refine the maps with the photo, so that they follow its edges; see :func:`~captum_regioncam.refine`.
         limit: only the first so many photos.
         resume: continue where the same call was interrupted.
         readers: how many processes read photos ahead.
@@ -124,7 +126,14 @@ def write_seeds(
     def prepare() -> PhotoMaps:
         outputs = getattr(data, "outputs", None)
         return PhotoMaps.of(
-            classifier, named, protocol, layers=layers, reshape=reshape, contrast=contrast, outputs=outputs
+            classifier,
+            named,
+            protocol,
+            layers=layers,
+            reshape=reshape,
+            contrast=contrast,
+            refine=refine,
+            outputs=outputs,
         )
 
     with workers() as worker:
@@ -137,7 +146,7 @@ def write_seeds(
         with held([folder], worker, session, resume=resume) as [results]:
             if worker.is_first:
                 over = f" over {', '.join(maps.layer_names)}" if maps.layer_names else ""
-                _log.info("%s%s\n%s", TITLES.get(name, name), over, maps.protocol)
+                _log.info("%s%s\n%s", TITLES.get(name, name), over, maps.steps)
             job = _SeedJob(names, data, maps, name, format, results, readers)
             failures = job.left | run(job, worker, show_progress=show_progress)
     return WrittenSeeds(Path(output), names, failures)

@@ -135,7 +135,7 @@ def test_a_folder_of_version_0_2_can_be_resumed_and_read(seeds, capsys):
     assert run(*command) == 2
     assert "has results already. Pass --resume" in capsys.readouterr().err
     assert run(*command, "--contrast", "1", "--resume") == 2
-    assert "was made with contrast = 3.0, now it is 1.0" in capsys.readouterr().err
+    assert "was made with contrast = 4.0, now it is 1.0" in capsys.readouterr().err
     assert everything("work/seeds") == before
     for _ in range(2):  # also where there is a record of what this version added
         assert run(*command, "--resume") == 0
