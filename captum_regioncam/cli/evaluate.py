@@ -76,6 +76,7 @@ def run(options: Options, called: Called) -> int:
                 reshape=options.network.reshape,
                 contrast=options.network.contrast,
                 refine=options.maps.refine,
+                precision=options.network.precision,
                 threshold=options.threshold,
                 box=options.box,
                 box_threshold=options.box_threshold,

@@ -37,6 +37,7 @@ def run(options: Options, called: Called) -> int:
         reshape=options.network.reshape,
         contrast=options.network.contrast,
         refine=options.refine,
+        precision=options.network.precision,
         save_npy=options.save_npy,
         overlay=options.overlay,
         about=called.about,

@@ -4,7 +4,7 @@ import argparse
 
 from captum_regioncam.cli import values
 from captum_regioncam.evaluation.datasets import LAYOUTS
-from captum_regioncam.evaluation.protocol import DEFAULT_MODEL, RESIZES, Protocol
+from captum_regioncam.evaluation.protocol import DEFAULT_MODEL, PRECISIONS, RESIZES, Protocol
 from captum_regioncam.evaluation.titles import TITLES
 
 __all__ = ["add_maps", "add_methods", "add_network", "add_photos", "add_refine", "add_resume", "add_threshold"]
@@ -27,7 +27,7 @@ def add_photos(parser: argparse.ArgumentParser, dataset: str) -> None:
     parser.add_argument("--limit", type=values.positive, metavar="N", help="only the first N photos")
 
 
-def add_network(parser: argparse.ArgumentParser, protocol: Protocol) -> None:
+def add_network(parser: argparse.ArgumentParser, protocol: Protocol, of_maps: bool = True) -> None:
     """Add the options for the network and for its input."""
     group = parser.add_argument_group("network")
     group.add_argument(
@@ -63,6 +63,13 @@ def add_network(parser: argparse.ArgumentParser, protocol: Protocol) -> None:
         "--contrast", type=values.above_zero, default=4.0, metavar="C",
         help="power that Region-CAM's maps, divided by their maximum, are raised to; default: %(default)g",
     )  # fmt: skip
+    if of_maps:  # layers are chosen in float32
+        group.add_argument(
+            "--precision", choices=PRECISIONS, default=PRECISIONS[0],
+            help="of the network's passes; the weights stay as they are, and maps are float32; default: %(default)s",
+        )  # fmt: skip
+    else:
+        parser.set_defaults(precision=PRECISIONS[0])
     group.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 ...; default: cuda if available")
 
 

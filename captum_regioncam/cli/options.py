@@ -51,6 +51,7 @@ class NetworkOptions:
     std: list[float] | None
     resize: str
     contrast: float
+    precision: str
     device: str | None
 
 

@@ -117,7 +117,7 @@ def _add_layers(commands: "argparse._SubParsersAction[_Parser]") -> None:
     layers = _command(
         commands, "layers", "list a network's layers and the chosen ones", texts.LAYERS, texts.LAYERS_EXAMPLES
     )
-    add_network(layers, Protocol())
+    add_network(layers, Protocol(), of_maps=False)
     layers.add_argument("--all", action="store_true", help="also list the layers inside blocks")
 
 

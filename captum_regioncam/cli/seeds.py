@@ -66,6 +66,7 @@ def run(options: Options, called: Called) -> int:
             reshape=options.network.reshape,
             contrast=options.network.contrast,
             refine=options.maps.refine,
+            precision=options.network.precision,
             limit=options.data.limit,
             resume=options.resume,
             readers=readers_of(options.maps, options.network),

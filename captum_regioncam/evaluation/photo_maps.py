@@ -14,6 +14,7 @@ from captum_regioncam.errors import Argument, ArgumentError, reason_of
 from captum_regioncam.evaluation.classifier import Classifier
 from captum_regioncam.evaluation.datasets.base import PhotoData, Sample, index_of, source_of
 from captum_regioncam.evaluation.layer_choice import check_mode, choose_layers, tried
+from captum_regioncam.evaluation.memory_format import format_for
 from captum_regioncam.evaluation.methods import (
     Attribute,
     Method,
@@ -23,6 +24,7 @@ from captum_regioncam.evaluation.methods import (
     named_methods,
 )
 from captum_regioncam.evaluation.multiscale import input_sizes, irn_size, normalize, summed_maps
+from captum_regioncam.evaluation.precision import check_precision, computed_in, tried_in
 from captum_regioncam.evaluation.protocol import Protocol
 from captum_regioncam.evaluation.runs.provenance import checkpoint_of, device_name
 from captum_regioncam.evaluation.score_check import check_scores
@@ -80,6 +82,8 @@ class PhotoMaps:
         checkpoint: the name and the hash of the network's weights, from when they were loaded.
         reshape: the layout of the layers, if it was given.
         refine: whether maps are refined with their photos.
+        precision: of the network's passes.
+        memory_format: of the network's inputs.
     """
 
     classifier: Classifier
@@ -91,6 +95,8 @@ class PhotoMaps:
     checkpoint: Mapping[str, str]
     reshape: str | None = None
     refine: bool = False
+    precision: str = "float32"
+    memory_format: torch.memory_format = torch.contiguous_format
 
     @classmethod
     def of(
@@ -103,6 +109,7 @@ class PhotoMaps:
         reshape: str | None = None,
         contrast: float = 4.0,
         refine: bool = False,
+        precision: str = "float32",
         outputs: int | None = None,
     ) -> "PhotoMaps":
         """Choose the layers, and try the network and the methods on noise of its input size.
@@ -115,11 +122,14 @@ class PhotoMaps:
             reshape: their layout; see :func:`choose_layers`.
             contrast: of the method "region-cam".
             refine: refine the maps with their photos; see :func:`~captum_regioncam.refine`.
+            precision: of the network's passes. The layers are chosen in float32 whatever it is.
             outputs: how many classes the network must have; None for any number.
 
         Raises:
-            ArgumentError: the network fails, is in training mode, or does not suit the methods or the outputs.
+            ArgumentError: the network fails, is in training mode, or does not suit the methods, the outputs or the
+                precision.
         """
+        check_precision(precision)
         named = named_methods(methods)
         protocol = Protocol() if protocol is None else protocol
         resize = classifier.resize or protocol.resize
@@ -141,7 +151,28 @@ class PhotoMaps:
         for name in own:
             _try(name, attributions[name], probe)
         in_order = {name: attributions[name] for name in named}
-        return cls(classifier, stages, in_order, described, not own, protocol, checkpoint, reshape, bool(refine))
+
+        def run(x: Tensor) -> None:
+            for attribute in in_order.values():
+                attribute(x, [[0]])
+
+        memory_format = format_for(run, probe)
+        if precision != "float32":
+            with tried_in(precision, classifier.device):
+                run(probe.contiguous(memory_format=memory_format))
+        return cls(
+            classifier=classifier,
+            stages=stages,
+            attributions=in_order,
+            described=described,
+            runs_network=not own,
+            protocol=protocol,
+            checkpoint=checkpoint,
+            reshape=reshape,
+            refine=bool(refine),
+            precision=precision,
+            memory_format=memory_format,
+        )
 
     @property
     def layer_names(self) -> list[str]:
@@ -157,7 +188,8 @@ class PhotoMaps:
     @property
     def steps(self) -> str:
         """What is done to a photo and its maps, in words."""
-        return f"{self.protocol}{'; refined with the photo' if self.refine else ''}"
+        refined = "; refined with the photo" if self.refine else ""
+        return f"{self.protocol}{refined}{'' if self.precision == 'float32' else f'; passes in {self.precision}'}"
 
     def settings(self, data: PhotoData) -> dict[str, object]:
         """Return what the maps depend on, besides the methods, as JSON values."""
@@ -176,6 +208,7 @@ class PhotoMaps:
             **({"attributions": dict(self.described)} if self.described else {}),
             **({} if self.reshape is None else {"reshape": self.reshape}),
             **({"refine": True} if self.refine else {}),
+            **({} if self.precision == "float32" else {"precision": self.precision}),
         }
 
     def origin(self, data: PhotoData) -> dict[str, object]:
@@ -187,7 +220,7 @@ class PhotoMaps:
             "layers": self.layer_names,
             "protocol": str(self.protocol),
             "refine": self.refine,
-            "precision": "float32",
+            "precision": self.precision,
             "device": device_name(self.classifier.device),
             **{name: source[name] for name in ("dataset", "split")},
         }
@@ -207,19 +240,20 @@ class PhotoMaps:
         if not photos[0].inputs:  # no classes, so nothing to see
             return [[torch.zeros(0, *size) for size in of_photo or ()] for of_photo in sizes]
         inputs = input_sizes(self.classifier.input_size(*photos[0].sample.photo.size), self.protocol.scales)
-        summed = summed_maps(
-            self.attributions[method],
-            zip(self._batches(photos), inputs, strict=True),
-            [photo.sample.targets for photo in photos],
-            flip=self.protocol.flip,
-            sizes=sizes,
-        )
+        with computed_in(self.precision, self.classifier.device):
+            summed = summed_maps(
+                self.attributions[method],
+                zip(self._batches(photos), inputs, strict=True),
+                [photo.sample.targets for photo in photos],
+                flip=self.protocol.flip,
+                sizes=sizes,
+            )
         return [[maps.cpu() for maps in of_photo] for of_photo in summed]
 
     def _batches(self, photos: Sequence[Photo]) -> Iterator[Tensor]:
         for same_scale in zip(*(photo.inputs for photo in photos), strict=True):
             x = torch.cat([self.classifier.preprocess(pixels) for pixels in same_scale])
-            yield x.to(self.classifier.device)
+            yield x.to(self.classifier.device).contiguous(memory_format=self.memory_format)
 
     def maps(
         self, method: str, photos: Sequence[Photo], sizes: Sequence[Size], coarse: Sequence[Size] = ()
@@ -260,8 +294,9 @@ class PhotoMaps:
         Methods given by name run the network, so that the scores need no extra pass; others may run anything.
         """
         if not self.runs_network:
-            with torch.no_grad():
-                yield [self.classifier.model(next(self._batches(photos)))]
+            with torch.no_grad(), computed_in(self.precision, self.classifier.device):
+                scores = self.classifier.model(next(self._batches(photos)))
+            yield [scores]
             return
         outputs: list[Tensor] = []
         handle = self.classifier.model.register_forward_hook(lambda *call: outputs.append(call[-1].detach()))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from captum_regioncam.arguments import real, whole
 from captum_regioncam.errors import Argument, ArgumentError
 
-__all__ = ["DEFAULT_MODEL", "NORMALIZATIONS", "PROTOCOLS", "RESIZES", "UPSAMPLINGS", "Protocol"]
+__all__ = ["DEFAULT_MODEL", "NORMALIZATIONS", "PRECISIONS", "PROTOCOLS", "RESIZES", "UPSAMPLINGS", "Protocol"]
 
 DEFAULT_MODEL = "efficientnet-lite0"
 RESIZES = {
@@ -16,6 +16,8 @@ RESIZES = {
     "crop": "the centre crop",
     "keep": "photos at their own size",
 }
+PRECISIONS = ("float32", "bfloat16", "float16")
+"""What a network's passes can be computed in."""
 NORMALIZATIONS = {"max": "divided by its maximum", "minmax": "stretched from its minimum to its maximum"}
 UPSAMPLINGS = {
     "photo": "to the photo's size",

@@ -118,7 +118,7 @@ PAGES = [
     ("docs/how-to/outputs.md", outputs, 3),
     ("docs/how-to/many-classes.md", captum, 2),
     ("docs/how-to/masks.md", small, 2),
-    ("docs/how-to/seeds.md", voc, 1),
+    ("docs/how-to/seeds.md", voc, 2),
     ("docs/how-to/python.md", library, 3),
     ("docs/how-to/files.md", scores, 1),
     ("docs/how-to/torchrun.md", sharded, 1),

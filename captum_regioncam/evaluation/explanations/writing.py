@@ -7,10 +7,12 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -20,7 +22,9 @@ from captum_regioncam.evaluation.explanations.names import MANIFEST, all_names, 
 from captum_regioncam.evaluation.explanations.photos import photos_in
 from captum_regioncam.evaluation.explanations.pictures import encode_maps, figure_of, probabilities_of
 from captum_regioncam.evaluation.layer_choice import check_layers, check_mode, choose_layers, tried
+from captum_regioncam.evaluation.memory_format import format_for
 from captum_regioncam.evaluation.methods import Attribute, Method, as_attribute, make_method, named_methods
+from captum_regioncam.evaluation.precision import check_precision, computed_in, tried_in
 from captum_regioncam.evaluation.runs import shared_folder
 from captum_regioncam.evaluation.runs.provenance import checkpoint_of, device_name, provenance
 from captum_regioncam.evaluation.runs.writer import Writer
@@ -72,6 +76,7 @@ def write_explanations(
     reshape: str | None = None,
     contrast: float = 4.0,
     refine: bool = False,
+    precision: str = "float32",
     save_npy: bool = False,
     overlay: bool = False,
     show_progress: bool = True,
@@ -90,6 +95,7 @@ def write_explanations(
             with that of the tokens after them, too, or "channels-last". Default: it is measured.
         contrast: of the method "region-cam".
         refine: refine the maps with the photo, so that they follow its edges; see :func:`~captum_regioncam.refine`.
+        precision: of the network's passes: "float32", or "bfloat16" or "float16" under autocast. Maps are float32.
         save_npy: also write NAME_cam.npy: float32 (methods, classes, height, width), at the photo's size.
         overlay: also write NAME_METHOD_CLASS.png: the map over the photo, at its size.
         show_progress: show a bar if there are several photos.
@@ -108,6 +114,7 @@ def write_explanations(
         (4, {})
     """
     folder = Path(output)
+    check_precision(precision)
     check_mode(classifier)
     named = named_methods(methods)
     photos, failures = photos_in(images)
@@ -117,12 +124,21 @@ def write_explanations(
         check_scores(classifier, probe)
         if reshape is not None:
             choose_layers(classifier, layers, probe, reshape)
-    explainer = _Explainer(classifier, named, classes, layers, reshape, contrast, bool(refine))
+    run = partial(probabilities_of, classifier)
+    is_named = all(isinstance(method, str) for method in named.values())  # others may expect the usual order
+    memory_format = format_for(run, probe) if is_named else torch.contiguous_format
+    if precision != "float32":
+        with tried_in(precision, classifier.device):
+            run(probe.contiguous(memory_format=memory_format))
+    explainer = _Explainer(
+        classifier, named, classes, layers, reshape, contrast, bool(refine), precision, memory_format
+    )
     names = picture_names(photos, folder)
     settings: Mapping[str, object] = {
         **classifier.settings, "resize": classifier.resize, "contrast": contrast, "method": list(named),
         "layers": layers, "target": list(map(str, targets)),
         **({} if reshape is None else {"reshape": reshape}), **({"refine": True} if refine else {}),
+        **({} if precision == "float32" else {"precision": precision}),
     }  # fmt: skip
     origin = provenance(
         {
@@ -130,7 +146,7 @@ def write_explanations(
             "checkpoint": checkpoint_of(classifier.model, classifier.weights),
             "device": device_name(classifier.device),
             "refine": bool(refine),
-            "precision": "float32",
+            "precision": precision,
             **(about or {}),
             "settings": settings,
         }
@@ -202,16 +218,21 @@ class _Explainer:
     reshape: str | None
     contrast: float
     refine: bool
+    precision: str
+    memory_format: torch.memory_format
     stages: Stages | None = None
     attributions: dict[str, Attribute] = field(default_factory=dict)
 
     def __call__(self, photo: str) -> _Explained:
         seen, fitted = self.classifier.fit(read_photo(photo))
-        x = self.classifier.preprocess(fitted).to(self.classifier.device)
-        probabilities = probabilities_of(self.classifier, x)
+        device = self.classifier.device
+        x = self.classifier.preprocess(fitted).to(device).contiguous(memory_format=self.memory_format)
+        with computed_in(self.precision, device):
+            probabilities = probabilities_of(self.classifier, x)
         classes = list(self.targets) or [int(probabilities.argmax())]
         self.attributions = self.attributions or {name: self._made(method, x) for name, method in self.methods.items()}
-        maps = {name: attribute(x, [classes])[0] for name, attribute in self.attributions.items()}
+        with computed_in(self.precision, device):
+            maps = {name: attribute(x, [classes])[0].float() for name, attribute in self.attributions.items()}
         if self.refine:
             maps = {name: refined(one, seen) for name, one in maps.items()}
         return _Explained(np.asarray(seen), maps, {index: float(probabilities[index]) for index in classes})

@@ -45,6 +45,7 @@ def evaluate(
     reshape: str | None = None,
     contrast: float = 4.0,
     refine: bool = False,
+    precision: str = "float32",
     threshold: float = 0.15,
     box: str = "contour",
     box_threshold: float | None = None,
@@ -77,6 +78,7 @@ def evaluate(
         contrast: of the method "region-cam".
         refine: refine the maps with the photo, so that they follow its edges; see :func:`~captum_regioncam.refine`.
             This is for masks; boxes are better without.
+        precision: of the network's passes: "float32", or "bfloat16" or "float16" under autocast. Maps are float32.
         threshold: the background threshold of ``miou``, in [0, 1]; all are swept as well.
         box: which box of several counts; see :class:`LocalizationMetric`.
         box_threshold: the threshold of GT-known, Loc1 and Loc5. Default: the best one.
@@ -122,6 +124,7 @@ def evaluate(
             reshape=reshape,
             contrast=contrast,
             refine=refine,
+            precision=precision,
             outputs=outputs,
         )
 

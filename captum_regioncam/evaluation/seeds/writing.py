@@ -65,6 +65,7 @@ def write_seeds(
     reshape: str | None = None,
     contrast: float = 4.0,
     refine: bool = False,
+    precision: str = "float32",
     limit: int | None = None,
     resume: bool = False,
     readers: int = 0,
@@ -89,6 +90,7 @@ def write_seeds(
             with that of the tokens after them, too, or "channels-last". Default: it is measured.
         contrast: of the method "region-cam".
         refine: refine the maps with the photo, so that they follow its edges; see :func:`~captum_regioncam.refine`.
+        precision: of the network's passes: "float32", or "bfloat16" or "float16" under autocast. Maps are float32.
         limit: only the first so many photos.
         resume: continue where the same call was interrupted.
         readers: how many processes read photos ahead.
@@ -133,6 +135,7 @@ def write_seeds(
             reshape=reshape,
             contrast=contrast,
             refine=refine,
+            precision=precision,
             outputs=outputs,
         )
 
