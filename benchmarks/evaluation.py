@@ -2,6 +2,7 @@
 
 python benchmarks/evaluation.py                              2,000 made-up photos at 224 px
 python benchmarks/evaluation.py --photos 100 --options=--scales=1,0.5,1.5,2 --options=--flip
+python benchmarks/evaluation.py --irn --photos 4             seeds at IRN's protocol beside IRN's own make_cam
 """
 
 import argparse
@@ -15,10 +16,14 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from measure import import_torchvision, process_memory
 from PIL import Image
 
 import_torchvision()
+
+import torchvision  # noqa: E402
 
 from captum_regioncam import cli  # noqa: E402
 from captum_regioncam.evaluation.photo_maps import PhotoMaps  # noqa: E402
@@ -78,14 +83,101 @@ def evaluated(arguments, photos):
     return watched, seconds
 
 
+def irn_network():
+    """IRN's ResNet-50, with random weights: the last stage has no stride, and there are 20 classes."""
+    network = torchvision.models.resnet50(num_classes=20)
+    for layer in (network.layer4[0].conv2, network.layer4[0].downsample[0]):
+        layer.stride = (1, 1)
+    return network
+
+
+def make_cam(network, root, names, output, scales=(1.0, 0.5, 1.5, 2.0)):
+    """IRN's step make_cam (Ahn et al., CVPR 2019): forward passes of each photo and its flip at each scale.
+
+    The CAM is what the classifier gives at each position; the maps are added at a quarter of the photo's size and at
+    its size, and divided by their maximum.
+    """
+    features = torch.nn.Sequential(*list(network.children())[:-2])
+    classifier = network.fc.weight[:, :, None, None]
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    for number, name in enumerate(names):
+        photo = Image.open(root / "images" / f"{name}.jpg").convert("RGB")
+        width, height = photo.size
+        total = {(-(-height // 4), -(-width // 4)): 0, (-(-height // 16) * 16, -(-width // 16) * 16): 0}
+        for scale in scales:
+            resized = photo.resize((round(width * scale), round(height * scale)), Image.Resampling.BICUBIC)
+            x = torch.from_numpy(np.array(resized)).permute(2, 0, 1)[None].float().div(255).sub(mean).div(std)
+            with torch.no_grad():
+                plain, mirrored = F.conv2d(features(torch.cat([x, x.flip(-1)])), classifier).relu()
+            maps = plain + mirrored.flip(-1)
+            for size in total:
+                total[size] = total[size] + F.interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]
+        strided, full = total.values()
+        strided, full = strided[number % 20 : number % 20 + 1], full[number % 20 : number % 20 + 1, :height, :width]
+        found = {"keys": torch.tensor([number % 20]), "cam": strided / (strided.amax() + 1e-5)}
+        np.save(output / f"{name}.npy", {**found, "high_res": (full / (full.amax() + 1e-5)).numpy()})
+
+
+def compare_with_make_cam(root, photos):
+    """Print how long seeds take at IRN's protocol, over the time of make_cam for the same network and photos."""
+    names = [f"photo_{index}" for index in range(photos)]
+    entries = [{"name": name, "target": index % 20} for index, name in enumerate(names)]
+    (root / "index.json").write_text(json.dumps(entries))
+    torch.manual_seed(0)
+    network = irn_network().eval()
+    protocol = ["--scales=1,0.5,1.5,2", "--flip", "--resize=keep", "--upsample=irn", "--normalize=max", "--batch=1"]
+    ways = {
+        "Region-CAM": [],
+        "Region-CAM, bfloat16": ["--precision=bfloat16"],
+        "Region-CAM, without scale 2": ["--scales=1,0.5,1.5"],
+        "Grad-CAM at each scale": ["--method=grad-cam"],
+    }
+    seconds = {}
+
+    def timed(way, run, count):
+        start = time.perf_counter()
+        run(names[:count])
+        seconds[way] = time.perf_counter() - start
+
+    def seeds(options):
+        def run(names):
+            with tempfile.TemporaryDirectory() as output, contextlib.redirect_stdout(io.StringIO()):
+                arguments = ["seeds", "folder", "--root", str(root), "--model", "evaluation:irn_network"]
+                arguments += ["--weights", "none", *protocol, *options, "--limit", str(len(names))]
+                if status := cli.main([*arguments, "--output", output]):
+                    sys.exit(f"seeds exited with {status}")
+
+        return run
+
+    with tempfile.TemporaryDirectory() as output:
+        (baseline := Path(output) / "make_cam").mkdir()
+        runs = {"make_cam": lambda names: make_cam(network, root, names, baseline)}
+        runs |= {way: seeds(options) for way, options in ways.items()}
+        for way, run in runs.items():
+            timed(way, run, 1)  # the costs that arise once
+            once = seconds[way]
+            timed(way, run, photos)
+            seconds[way] = (seconds[way] - once) / (photos - 1)
+            print(
+                f"{way}: {seconds[way]:.2f} s per photo of 500 x 375, {seconds[way] / seconds['make_cam']:.2f} times "
+                "make_cam",
+                flush=True,
+            )
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=int, default=2000)
     parser.add_argument("--networks", nargs="+", default=["mobilenet_v2", "resnet50"])
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--options", action="append", default=[], help="options of the command evaluate")
+    parser.add_argument("--irn", action="store_true", help="seeds at IRN's protocol, beside IRN's own make_cam")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
+        if options.irn:
+            make_photos(Path(folder), max(2, options.photos))
+            compare_with_make_cam(Path(folder), max(2, options.photos))
+            return
         make_photos(Path(folder), options.photos)
         for network in options.networks:
             for batch in options.batches:

@@ -206,8 +206,9 @@ class LayerRegionCam(MultiLayerAttribution):
 
         Example::
 
-            >>> occlusion = Occlusion(model).attribute(x, sliding_window_shapes=(3, 32, 32), target=281).sum(1, True)
-            >>> cam.propagate(x, occlusion.relu()).shape
+            >>> scribble = torch.zeros(2, 1, 224, 224)
+            >>> scribble[..., 100:120, 80:90] = 1
+            >>> cam.propagate(x, scribble).shape  # where the features are like those under the scribble
             torch.Size([2, 1, 112, 112])
         """
         passes = self._run_forward(inputs, additional_forward_args, attribute_to_layer_input)
