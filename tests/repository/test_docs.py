@@ -117,6 +117,7 @@ PAGES = [
     ("docs/how-to/transformers.md", transformer, 3),
     ("docs/how-to/outputs.md", outputs, 3),
     ("docs/how-to/many-classes.md", captum, 2),
+    ("docs/how-to/two-halves.md", resnet, 4),
     ("docs/how-to/masks.md", small, 2),
     ("docs/how-to/seeds.md", voc, 2),
     ("docs/how-to/python.md", library, 3),
