@@ -148,8 +148,8 @@ class LayerRegionCam(MultiLayerAttribution):
 
         Returns:
             (N, K, \*grid) in [0, 1], on the finest layer's grid: the weighted mean S of the layers' normalised semantic
-            information maps. In float32, or in float64 if the features are. 0 everywhere if the gradients of a target
-            say nothing at any layer.
+            information maps. In float32, or in float64 if the features are; detached (except with ``create_graph``).
+            0 everywhere if the gradients of a target say nothing at any layer.
 
         Raises:
             LayerError: as in ``attribute``; or a single layer gives several tensors.
@@ -239,7 +239,7 @@ class LayerRegionCam(MultiLayerAttribution):
 
         Returns:
             What :meth:`semantics` returns, and a function from (N, K, \*any grid) semantics to what :meth:`propagate`
-            returns. It holds the layers' features.
+            returns. It holds the layers' features (with ``create_graph``, in the graph).
 
         Raises:
             LayerError: as in ``semantics``.
