@@ -10,6 +10,7 @@ import torchvision
 import transformers
 from helpers import Named, conv, dense_region_cam, features_and_gradients
 from torch import nn
+from torchvision.models.video import resnet as video
 
 from captum_regioncam import LayerRegionCam, channels_last, class_scores, find_stages, tokens_to_grid
 from captum_regioncam.network.reshape import TokensToGrid
@@ -331,12 +332,15 @@ def test_the_last_block_of_a_vision_transformer():
 @pytest.mark.parametrize(
     ("name", "shape", "names"),
     [
-        ("r2plus1d_18", (8, 32, 32), ["layer1", "layer2", "layer3", "layer4"]),
+        ("r2plus1d", (8, 32, 32), ["layer1", "layer2", "layer3", "layer4"]),
         ("swin3d_t", (8, 64, 64), ["features.0", "features.2", "features.4", "norm"]),
     ],
 )
 def test_videos(name, shape, names):
-    model = torchvision.models.get_model(name, weights=None).eval()
+    if name == "r2plus1d":  # r2plus1d_18 with half as many blocks
+        model = video.VideoResNet(video.BasicBlock, [video.Conv2Plus1D] * 4, [1] * 4, video.R2Plus1dStem).eval()
+    else:
+        model = torchvision.models.get_model(name, weights=None).eval()
     x = torch.randn(1, 3, *shape)
     stages = find_stages(model, x)
     assert list(stages) == names

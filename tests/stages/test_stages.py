@@ -9,6 +9,7 @@ from helpers import Named, conv, dense_region_cam, features_and_gradients, small
 from narrow_networks import narrow_networks
 from torch import nn
 from torch.nn.parameter import is_lazy
+from torchvision.models.video import resnet as video
 
 from captum_regioncam import LayerError, LayerRegionCam, Stages, TargetError, find_stages
 from captum_regioncam.stages.choice import choose
@@ -299,7 +300,8 @@ def test_stages_are_a_mapping_that_cannot_be_changed():
 
 @pytest.mark.slow
 def test_video_whose_time_is_not_halved_like_its_picture():
-    model = torchvision.models.video.r3d_18(weights=None).eval()
+    blocks = video.BasicBlock, [video.Conv3DSimple] * 4, [1] * 4  # half as many as those of r3d_18
+    model = video.VideoResNet(*blocks, video.BasicStem).eval()
     x = torch.randn(1, 3, 8, 32, 32)
     stages = find_stages(model, x)
     assert list(stages) == ["layer1", "layer2", "layer3", "layer4"]
