@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 from torch import nn
 
+from captum_regioncam.evaluation import Classifier, Sample
+
 NAMES = [f"2007_{number:06d}" for number in range(1, 7)]
 COLOURS = {0: (220, 40, 40), 1: (40, 220, 40), 2: (40, 40, 220)}  # of key 0, 1, 2
 
@@ -53,6 +55,21 @@ def shapes(index, width=60, height=44):
         labels[8 + index : 30, left : left + 18] = key + 1
         labels[7 + index, left : left + 18] = 255
     return photo, labels, keys
+
+
+class Shapes:
+    """A user's own data set: names, classes, and samples by number."""
+
+    names = ("one", "two", "three")
+    classes = ("red", "green", "blue")
+
+    def __getitem__(self, index):
+        photo, labels, keys = shapes(index)
+        return Sample(self.names[index], Image.fromarray(photo), keys, keys, labels)
+
+
+def colour_classifier():
+    return Classifier(ColourNet().eval(), size=48, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
 def make_voc(root, names=NAMES, classes=("aeroplane", "bicycle", "bird")):

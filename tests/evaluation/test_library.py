@@ -6,12 +6,13 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+import made_datasets
 import numpy as np
 import pytest
 import torch
 from captum.attr import LayerGradCam, Saliency
 from commands import SMALL, VOC_MODEL, run, scores_in
-from made_datasets import NAMES, ColourNet, everything, make_folder, make_ilsvrc, make_voc, shapes
+from made_datasets import NAMES, ColourNet, colour_classifier, everything, make_folder, make_ilsvrc, make_voc, shapes
 from PIL import Image
 from torch import nn
 
@@ -21,7 +22,6 @@ from captum_regioncam.evaluation import (
     Classifier,
     Protocol,
     Report,
-    Sample,
     SegmentationMetric,
     evaluate,
     evaluate_seeds,
@@ -39,15 +39,8 @@ HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 LAYERS = ["relu1", "relu2"]
 
 
-class Shapes:
-    """A user's own data set: names, classes, and samples by number."""
-
+class Shapes(made_datasets.Shapes):
     names = ("one", "two", "deep/three")
-    classes = ("red", "green", "blue")
-
-    def __getitem__(self, index):
-        photo, labels, keys = shapes(index)
-        return Sample(self.names[index], Image.fromarray(photo), keys, keys, labels)
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +50,7 @@ def _in_a_folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def classifier():
-    return Classifier(ColourNet().eval(), size=48, **HALF)
+    return colour_classifier()
 
 
 def test_a_notebook():

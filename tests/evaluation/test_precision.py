@@ -11,8 +11,7 @@ import torch
 from captum.attr import LayerGradCam
 from commands import MODEL, VOC_MODEL, run
 from helpers import Named, conv
-from made_datasets import ColourNet, make_folder, make_ilsvrc, make_voc, shapes
-from PIL import Image
+from made_datasets import Shapes, colour_classifier, make_folder, make_ilsvrc, make_voc
 from torch import nn
 
 from captum_regioncam import LayerRegionCam, region_cam
@@ -20,7 +19,6 @@ from captum_regioncam.errors import ArgumentError
 from captum_regioncam.evaluation import (
     Classifier,
     Protocol,
-    Sample,
     evaluate,
     load_seed,
     open_dataset,
@@ -35,15 +33,6 @@ QUIET = {"layers": LAYERS, "show_progress": False}
 SCALES = Protocol((1.2, 1.0, 0.5), flip=True, batch=3)  # at 1.2, no gradients are needed
 
 
-class Shapes:
-    names = ("one", "two", "three")
-    classes = ("red", "green", "blue")
-
-    def __getitem__(self, index):
-        photo, labels, keys = shapes(index)
-        return Sample(self.names[index], Image.fromarray(photo), keys, keys, labels)
-
-
 @pytest.fixture(autouse=True)
 def _in_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -51,7 +40,7 @@ def _in_a_folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def classifier():
-    return Classifier(ColourNet().eval(), size=48, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    return colour_classifier()
 
 
 def maps_of(maps, method="region-cam"):

@@ -1,15 +1,17 @@
 """Maps refined with the photo, from the network to the scores, in Python and on the command line."""
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import made_datasets
 import numpy as np
 import pytest
 import torch
 from captum.attr import LayerGradCam
 from commands import MODEL, SMALL, VOC_MODEL, run, scores_in
-from made_datasets import NAMES, ColourNet, everything, make_folder, make_ilsvrc, make_voc, shapes
+from made_datasets import NAMES, ColourNet, colour_classifier, everything, make_folder, make_ilsvrc, make_voc, shapes
 from PIL import Image
 
 from captum_regioncam import LayerRegionCam, overlay, refine
@@ -18,7 +20,6 @@ from captum_regioncam.evaluation import (
     Classifier,
     LocalizationMetric,
     Protocol,
-    Sample,
     Seed,
     SegmentationMetric,
     evaluate,
@@ -43,16 +44,14 @@ TWO_SCALES = Protocol((1.0, 0.5), flip=True, resize="keep", normalize="max", ups
 QUIET = {"layers": LAYERS, "show_progress": False}
 
 
-class Shapes:
+class Shapes(made_datasets.Shapes):
     """A data set whose last photo has no class."""
 
     names = ("one", "two", "three", "none")
-    classes = ("red", "green", "blue")
 
     def __getitem__(self, index):
-        photo, labels, keys = shapes(index)
-        keys, labels = ([], np.zeros_like(labels)) if index == 3 else (keys, labels)
-        return Sample(self.names[index], Image.fromarray(photo), keys, keys, labels)
+        sample = super().__getitem__(index)
+        return replace(sample, keys=[], targets=[], labels=np.zeros_like(sample.labels)) if index == 3 else sample
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +61,7 @@ def _in_a_folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def classifier():
-    return Classifier(ColourNet().eval(), size=48, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    return colour_classifier()
 
 
 def cam_of(classifier):
