@@ -7,7 +7,6 @@ from captum.log import log_usage
 from torch import Tensor
 from torch.nn import ModuleDict
 
-from captum_regioncam.errors import LayerError
 from captum_regioncam.network.targets import TargetType, as_target, list_targets, spread_labels
 from captum_regioncam.passes import LayerPasses, Passes
 
@@ -114,11 +113,7 @@ class MultiLayerAttribution(LayerPasses):
             'layer4': (2, 1, 7, 7)}
         """
         passes = self._run(inputs, [as_target(target)], additional_forward_args, attribute_to_layer_input, grad_kwargs)
-        if passes.is_of_several_tensors:
-            raise LayerError(
-                f"attribute_layers: the layer has {len(passes.maps)} tensors, each with a map of its own. "
-                "attribute(..., attr_dim_summation=False) returns these maps."
-            )
+        passes.check_one_tensor("attribute_layers", "attribute(..., attr_dim_summation=False) returns these maps.")
         ((_, layer_maps),) = self._fused(passes)
         names = self.layer if isinstance(self.layer, (Mapping, ModuleDict)) else range(len(layer_maps))
         return {name: layer_map.to(passes.dtype) for name, layer_map in zip(names, layer_maps, strict=True)}

@@ -15,6 +15,7 @@ from captum.attr import GradientAttribution, LayerAttribution
 from torch import Tensor
 from torch.nn import Module, ModuleDict
 
+from captum_regioncam.errors import LayerError
 from captum_regioncam.network.captum_private import progress
 from captum_regioncam.network.forward_pass import ForwardPass, forward_pass
 from captum_regioncam.network.layers import as_layers, check_finite, check_kinds
@@ -45,6 +46,21 @@ class Passes:
     is_of_several_tensors: bool
     dtype: torch.dtype
     unreached: list[str]
+
+    def check_one_tensor(self, method: str, remedy: str) -> None:
+        """Check that no single layer has several tensors.
+
+        Args:
+            method: that needs one map for each layer, for the error.
+            remedy: what to do instead.
+
+        Raises:
+            LayerError: one has several.
+        """
+        if self.is_of_several_tensors:
+            raise LayerError(
+                f"{method}: the layer has {len(self.features)} tensors, each with a map of its own. {remedy}"
+            )
 
     def parts(self) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
         """Yield the features and the maps that are fused into one attribution."""

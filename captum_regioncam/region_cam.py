@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.nn import Module
 
 from captum_regioncam.attribution import MultiLayerAttribution, logged
-from captum_regioncam.errors import LayerError
 from captum_regioncam.method.grids import (
     depth_weights,
     finest_grid,
@@ -212,7 +211,7 @@ class LayerRegionCam(MultiLayerAttribution):
             torch.Size([2, 1, 112, 112])
         """
         passes = self._run_forward(inputs, additional_forward_args, attribute_to_layer_input)
-        _check_several(passes, "propagate")
+        passes.check_one_tensor("propagate", _ONE)
         return self._propagated(passes, _checked(semantics, passes.features))
 
     def halves(
@@ -254,7 +253,7 @@ class LayerRegionCam(MultiLayerAttribution):
         passes = self._run(
             inputs, list_targets(targets), additional_forward_args, attribute_to_layer_input, grad_kwargs, show_progress
         )
-        _check_several(passes, "semantics")
+        passes.check_one_tensor("semantics", _ONE)
         with torch.autocast(passes.features[0].device.type, enabled=False):
             semantics = _semantics(passes.features, passes.maps, passes.unreached)
         return semantics, lambda changed: self._propagated(passes, _checked(changed, passes.features))
@@ -283,14 +282,6 @@ def _propagated(features: Sequence[Tensor], semantics: Tensor) -> tuple[Tensor, 
     return mean, propagated
 
 
-def _check_several(passes: Passes, method: str) -> None:
-    if passes.is_of_several_tensors:
-        raise LayerError(
-            f"{method}: the layer has {len(passes.features)} tensors, each with a map of its own. Choose a module that "
-            "gives one."
-        )
-
-
 def _checked(semantics: Any, features: Sequence[Tensor]) -> Tensor:
     """Return the semantics that a user gives, on the features' device."""
     batch, dimensions = len(features[0]), features[0].dim() - 2
@@ -308,6 +299,7 @@ def _checked(semantics: Any, features: Sequence[Tensor]) -> Tensor:
     return checked * varies
 
 
+_ONE = "Choose a module that gives one."
 _AXES = ("depth", "height", "width")
 _UNTOLD = (
     "at every layer the gradients of the target's score are zero or the same at every position, and layers just below "
