@@ -1,10 +1,10 @@
 r"""The classifier that weakly supervised segmentation starts from: IRN's ResNet-50 (Ahn et al., CVPR 2019).
 
 It is a ResNet-50 whose last stage keeps its resolution (strides 2, 2, 2, 1: a grid of 1/16), with global average
-pooling and a 1x1 convolution to the 20 classes of VOC (80 of COCO). Name it on the command line, from the repository's
-root:
+pooling and a 1x1 convolution to the 20 classes of VOC (80 of COCO). Name this file on the command
+line:
 
-    captum-regioncam seeds voc --root VOCdevkit/VOC2012 --model examples.irn_resnet50:network \
+    captum-regioncam seeds voc --root VOCdevkit/VOC2012 --model examples/irn_resnet50.py:network \
         --weights res50_cam.pth --output seeds
 
 Checkpoints of IRN, and of methods built on it, load by the names of their parameters: ``stage1.0.weight``, ...,

@@ -32,7 +32,7 @@ def add_network(parser: argparse.ArgumentParser, protocol: Protocol, of_maps: bo
     group = parser.add_argument_group("network")
     group.add_argument(
         "--model", default=DEFAULT_MODEL, metavar="NAME",
-        help="%(default)s (default), torchvision:resnet50, timm:NAME, or package.module:factory",
+        help="%(default)s (default), torchvision:resnet50, timm:NAME, package.module:factory or FILE.py:factory",
     )  # fmt: skip
     group.add_argument("--weights", metavar="FILE", help="a checkpoint, or 'none'; default: the model's own")
     group.add_argument(

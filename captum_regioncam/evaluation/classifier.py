@@ -103,9 +103,9 @@ class Classifier:
         """Build a network by its name.
 
         Args:
-            name: "efficientnet-lite0", "torchvision:NAME", "timm:NAME", or "package.module:factory", where the factory
-                takes no argument and returns the network. The module may lie in the current folder; an installed one of
-                the same name comes first.
+            name: "efficientnet-lite0", "torchvision:NAME", "timm:NAME", "package.module:factory" or "FILE.py:factory",
+                where the factory takes no argument and returns the network. The module may lie in the current folder;
+                an installed one of the same name comes first.
             weights: a checkpoint of ``torch.save`` or safetensors, or "none" for random weights, always the same.
                 Default: the model's own weights, which torchvision and timm download. In a checkpoint, the tensors may
                 be in dicts and behind prefixes: those are taken under which the most of the model's names and shapes

@@ -19,7 +19,7 @@ from captum_regioncam.evaluation.checkpoint_files import read_tensors
 from captum_regioncam.evaluation.classifier import MAX_SIDE, Classifier, nearest
 from captum_regioncam.evaluation.protocol import DEFAULT_MODEL
 from captum_regioncam.evaluation.runs.launcher import is_first
-from captum_regioncam.evaluation.user_code import current_folder_last
+from captum_regioncam.evaluation.user_code import current_folder_last, module_named
 
 __all__ = ["load_classifier", "usable_device"]
 
@@ -95,11 +95,13 @@ def _no_model(name: str, message: str) -> ArgumentError:
 
 
 def _classifier(name: str, pretrained: bool, classes: int | None = None) -> Classifier:
-    source, _, model_name = name.partition(":")
+    source, _, model_name = name.rpartition(":")
     if name == DEFAULT_MODEL:
         return _efficientnet_lite0(pretrained)
-    if not re.fullmatch(r"[\w.]+:[\w./-]+", name):
-        raise _no_model(name, f"expects {DEFAULT_MODEL}, torchvision:NAME, timm:NAME or package.module:factory.")
+    if not re.fullmatch(r"([\w.]+|.+\.py):[\w./-]+", name):
+        raise _no_model(
+            name, f"expects {DEFAULT_MODEL}, torchvision:NAME, timm:NAME, package.module:factory or FILE.py:factory."
+        )
     if source == "torchvision":
         return _torchvision(model_name, pretrained, classes)
     if source == "timm":
@@ -110,7 +112,7 @@ def _classifier(name: str, pretrained: bool, classes: int | None = None) -> Clas
 def _import(module: str, name: str, install: str = "") -> ModuleType:
     """Import what a model needs."""
     try:
-        return importlib.import_module(module)
+        return module_named(module)
     except ImportError as error:
         raise _no_model(name, f"{install}{error}.") from error
     except Exception as error:
