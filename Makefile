@@ -20,7 +20,7 @@ test: $(VENV)/test.stamp
 test-fast: $(VENV)/test.stamp
 	$(TEST) -m "not slow" --hypothesis-profile dev tests/method tests/network tests/stages tests/test_*.py
 
-# All families of networks that torchvision, timm and transformers have, and docs/models-table.md, which it writes.
+# All families of networks that torchvision, timm and transformers have, and the table of docs/models.md, which it writes.
 # FAMILIES="timm and levit" runs some of them.
 sweep: $(VENV)/test.stamp
 	$(TEST) tests/sweep --sweep --table $(if $(FAMILIES),-k "$(FAMILIES)")

@@ -191,7 +191,8 @@ def main():
     lines += sip_memory(device)
     print("\n".join(lines[-3:]))
     if options.write:
-        TABLE.write_text("\n".join(lines) + "\n")
+        text, _, _ = TABLE.read_text().partition(lines[0])
+        TABLE.write_text(text + "\n".join(lines) + "\n")
         summary.main()
 
 

@@ -1,4 +1,4 @@
-"""Summarise docs/speed-table.md in one row per network, docs/speed-summary.md, and in one plot, docs/speed.png.
+"""Summarise docs/speed-table.md in one row per network, in docs/benchmarks.md, and in one plot, docs/speed.png.
 
 python benchmarks/summary.py, which `python benchmarks/speed.py --write` also runs.
 """
@@ -55,7 +55,9 @@ def draw(runs):
 
 def main():
     runs = read((DOCS / "speed-table.md").read_text())
-    (DOCS / "speed-summary.md").write_text("\n".join(rows(runs)) + "\n")
+    page, (head, *others) = DOCS / "benchmarks.md", rows(runs)
+    before, _, after = page.read_text().partition(head)
+    page.write_text("\n".join([before + head, *others]) + after[after.index("\n\n") :])
     draw(runs).savefig(DOCS / "speed.png", dpi=110)
 
 

@@ -1,4 +1,4 @@
-"""Sample photos for examples: photos that come with scikit-image and matplotlib, so that nothing is downloaded."""
+"""Sample photos and a network for examples. They come with packages, so that nothing is downloaded."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,9 +8,10 @@ import numpy.typing as npt
 from matplotlib import cbook
 from PIL import Image, ImageDraw
 
+from captum_regioncam.evaluation.classifier import Classifier
 from captum_regioncam.files.photos import read_photo
 
-__all__ = ["TARGETS", "outline", "photo"]
+__all__ = ["TARGETS", "load_demo_model", "outline", "photo"]
 
 TARGETS = {"cat": 285, "cup": 967, "motorcycle": 665, "rocket": 657, "portrait": 652}
 """Names of the photos, and what they show: ImageNet's Egyptian cat, espresso, moped, missile and military uniform."""
@@ -38,6 +39,27 @@ _OUTLINES = {
         *[(215, 400), (133, 357), (122, 272)],
     ],
 }
+
+
+def load_demo_model() -> Classifier:
+    """Load EfficientNet-Lite0 with its ImageNet weights, about 75 % top-1.
+
+    Returns:
+        The network as ``model``, and ``fit`` and ``preprocess``, which turn a photo into its input; see
+        :class:`~captum_regioncam.evaluation.Classifier`.
+
+    Raises:
+        ArgumentError: the packages of the extra ``demo`` are not installed.
+
+    Example::
+
+        >>> demo = load_demo_model()
+        >>> _, fitted = demo.fit(photo("cat"))
+        >>> scores = demo.model(demo.preprocess(fitted))
+        >>> demo.class_name(int(scores.argmax()))
+        'Egyptian cat'
+    """
+    return Classifier.load()
 
 
 def photo(name: str) -> Image.Image:

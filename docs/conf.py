@@ -31,14 +31,13 @@ nb_execution_raise_on_error = True
 nb_execution_timeout = 600
 nb_merge_streams = True
 nb_render_markdown_format = "myst"  # tables
-autodoc_typehints = "none"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+python_maximum_signature_line_length = 88
 # torchmetrics imports torchvision wherever there is one, which may belong to another torch.
 autodoc_mock_imports = ["torchvision"]
 autodoc_member_order = "bysource"
-exclude_patterns = [
-    "_build",  # what an earlier build left
-    *["speed-summary.md", "speed-table.md", "models-table.md"],  # included by other pages
-]
+exclude_patterns = ["_build"]  # what an earlier build left
 html_theme = "furo"
 html_static_path = ["_static"]
 html_css_files = ["narrow.css"]

@@ -30,7 +30,7 @@ METHOD = ("tests", "method", "network", "stages")  # folders; make test-fast nam
 def pytest_addoption(parser):
     group = parser.getgroup("sweep", "the sweep over families of networks (tests/sweep)")
     group.addoption("--sweep", action="store_true", help="run all families, not a sample of them")
-    group.addoption("--table", action="store_true", help="write what came out to docs/models-table.md")
+    group.addoption("--table", action="store_true", help="write what came out to the table of docs/models.md")
 
 
 def pytest_collection_modifyitems(items):

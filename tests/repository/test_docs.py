@@ -111,7 +111,6 @@ def scores():
 
 PAGES = [
     ("README.md", resnet, 3),
-    ("docs/index.md", small, 1),
     ("docs/how-to/choose-layers.md", stages, 4),
     ("docs/how-to/captum.md", captum, 7),
     ("docs/how-to/transformers.md", transformer, 3),
@@ -210,7 +209,7 @@ def test_troubleshooting_quotes_what_the_code_says():
 
 
 def test_table_of_models_has_every_family():
-    lines = (ROOT / "docs" / "models-table.md").read_text().splitlines()
+    lines = (ROOT / "docs" / "models.md").read_text().splitlines()
     rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines if line.startswith("| ")]
     assert rows.pop(0) == ["family", "network", "stages", "outcome"]
     assert len(rows) >= 150

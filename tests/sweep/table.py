@@ -1,17 +1,17 @@
-"""The table of docs/models-table.md: a row for each family, which the sweep writes."""
+"""The table at the end of docs/models.md: a row for each family, which the sweep writes."""
 
 import re
 from importlib.metadata import version
 from pathlib import Path
 
-TABLE = Path(__file__).parents[2] / "docs" / "models-table.md"
+TABLE = Path(__file__).parents[2] / "docs" / "models.md"
 HEAD = ["| family | network | stages | outcome |", "|---|---|---|---|"]
 
 
 def rows():
     """Return the rows of the table: {family: row}."""
-    lines = TABLE.read_text().splitlines() if TABLE.exists() else []
-    return {line.split("|")[1].strip(): line for line in lines[2:] if line.startswith("| ")}
+    lines = [line for line in TABLE.read_text().splitlines() if line.startswith("| ") and line not in HEAD]
+    return {line.split("|")[1].strip(): line for line in lines}
 
 
 def row(found):
@@ -31,4 +31,5 @@ def write(found):
     versions = ", ".join(
         f"{package} {version(package)}" for package in ("torch", "torchvision", "timm", "transformers")
     )
-    TABLE.write_text("\n".join([*HEAD, *lines, "", f"{len(lines)} families; {versions}."]) + "\n")
+    text, _, _ = TABLE.read_text().partition(HEAD[0])
+    TABLE.write_text(text + "\n".join([*HEAD, *lines, "", f"{len(lines)} families; {versions}."]) + "\n")
