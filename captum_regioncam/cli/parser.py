@@ -21,7 +21,7 @@ from captum_regioncam.cli.terminal import say
 from captum_regioncam.evaluation.datasets import LAYOUTS
 from captum_regioncam.evaluation.label_maps import CRFS
 from captum_regioncam.evaluation.protocol import DEFAULT_MODEL, PROTOCOLS, Protocol
-from captum_regioncam.evaluation.seeds import FORMATS
+from captum_regioncam.evaluation.seeds import DTYPES, FORMATS
 from captum_regioncam.evaluation.titles import TITLES
 
 __all__ = ["COMMANDS", "build_parser"]
@@ -130,18 +130,28 @@ def _add_classes(commands: "argparse._SubParsersAction[_Parser]") -> None:
 
 def _add_seeds(commands: "argparse._SubParsersAction[_Parser]") -> None:
     seeds = _command(
-        commands, "seeds", "write seed files for weakly supervised segmentation", texts.SEEDS, texts.SEEDS_EXAMPLES
-    )
-    for name, dataset in _datasets(seeds, texts.SEEDS, _WITH_MASKS):
+        commands, "seeds", "write seed files for weakly supervised segmentation and localisation", texts.SEEDS,
+        texts.SEEDS_EXAMPLES,
+    )  # fmt: skip
+    for name, dataset in _datasets(seeds, texts.SEEDS, tuple(PROTOCOLS)):
         add_photos(dataset, name)
-        add_maps(dataset, PROTOCOLS[name])
+        add_maps(dataset, PROTOCOLS[name], of_masks=name in _WITH_MASKS)
         dataset.add_argument(
             "--method", type=values.name_among(list(TITLES)), default="region-cam", metavar="A",
             help=f"one of {', '.join(TITLES)}; default: %(default)s",
         )  # fmt: skip
         dataset.add_argument(
-            "--format", choices=list(FORMATS), default="irn",
-            help="the format of IRN, ReCAM, LPCAM (default); PSA, SEAM, MCTformer; CLIP-ES; or wsolevaluation",
+            "--format", choices=list(FORMATS), default="irn" if name in _WITH_MASKS else "wsol",
+            help="the format of IRN, ReCAM, LPCAM, ToCo (irn); PSA, SEAM, MCTformer (psa); CLIP-ES; or wsolevaluation "
+            "(wsol), which always has maps of 224 x 224, stretched from minimum to maximum; default: %(default)s",
+        )  # fmt: skip
+        dataset.add_argument(
+            "--dtype", choices=DTYPES, default=DTYPES[0],
+            help="of the maps at the photo's size in --format irn; default: %(default)s",
+        )  # fmt: skip
+        dataset.add_argument(
+            "--no-high-res", dest="high_res", action="store_false",
+            help="in --format irn, leave out the maps at the photo's size; cam, at a quarter of it, stays",
         )  # fmt: skip
         dataset.add_argument("--output", type=values.folder, required=True, metavar="DIR", help="folder for NAME.npy")
         dataset.add_argument(

@@ -20,9 +20,10 @@ from captum_regioncam.cli.usage import UsageError
 from captum_regioncam.errors import Argument, ArgumentError
 from captum_regioncam.evaluation.label_maps.job import LabelMaps
 from captum_regioncam.evaluation.label_maps.threshold import Threshold
-from captum_regioncam.evaluation.label_maps.writing import write_label_maps
+from captum_regioncam.evaluation.label_maps.writing import check_class_count, write_label_maps
 from captum_regioncam.evaluation.runs.workers import workers
-from captum_regioncam.evaluation.seeds.writing import write_seeds
+from captum_regioncam.evaluation.seeds.files import check_format
+from captum_regioncam.evaluation.seeds.writing import seed_names, write_seeds
 from captum_regioncam.evaluation.titles import TITLES
 
 __all__ = ["Options", "run"]
@@ -37,6 +38,8 @@ class Options:
     maps: MapOptions
     method: str
     format: str
+    dtype: str
+    high_res: bool
     output: Path
     label_maps: Path | None
     threshold: float
@@ -48,12 +51,14 @@ def run(options: Options, called: Called) -> int:
     _check(options, called)
     with workers() as worker:
         data = worker.together(partial(data_of, options.data, ground_truth=False))
+        if options.label_maps:
+            check_class_count(data, "label_maps")
         classifier = worker.together(partial(classifier_of, options.network, called))
         if options.label_maps:
             labels = LabelMaps(
                 options.output, options.label_maps, None, Threshold(options.threshold), None, "label_maps"
             )
-            names = data.names[: options.data.limit]
+            names = seed_names(data, options.format)[: options.data.limit]
             worker.from_first(partial(labels.check, names, resume=options.resume))
         seeds = write_seeds(
             classifier,
@@ -61,6 +66,8 @@ def run(options: Options, called: Called) -> int:
             options.output,
             method=options.method,
             format=options.format,
+            dtype=options.dtype,
+            high_res=options.high_res,
             protocol=options.maps.protocol(options.network.resize),
             layers=options.network.layers,
             reshape=options.network.reshape,
@@ -109,6 +116,11 @@ def _check(options: Options, called: Called) -> None:
     check_contrast(called, [options.method])
     if options.network.resize == "crop":
         raise UsageError("--resize crop: a seed covers the whole photo; choose squash, short or keep.")
+    check_format(options.format, options.dtype, options.high_res)
+    if options.format == "wsol" and (given := sorted({"normalize", "upsample"} & called.given)):
+        raise UsageError(
+            f"--{given[0]}: cannot be used with --format wsol, whose maps are made as wsolevaluation does."
+        )
     if options.label_maps is None and "threshold" in called.given:
         raise UsageError("--threshold: requires --label-maps; the seeds themselves are not cut.")
     if options.label_maps and options.label_maps.resolve() == options.output.resolve():

@@ -16,9 +16,11 @@ CLASSES = """List the numbers and names of a network's classes, which --target t
 CLASSES_EXAMPLES = """  captum-regioncam classes cat
   captum-regioncam classes --model torchvision:resnet50 dog"""
 SEEDS = """For every photo, write a seed, NAME.npy: the maps of its labelled classes, added over scales and flips.
+For photos with boxes, these are score maps that wsolevaluation reads.
 A photo that fails does not stop the others. Under torchrun, processes share the photos."""
 SEEDS_EXAMPLES = """  captum-regioncam seeds voc --root VOCdevkit/VOC2012 --model examples.irn_resnet50:network \\
       --weights res50_cam.pth --output seeds
+  captum-regioncam seeds ilsvrc --root ILSVRC --model torchvision:vgg16 --output scoremaps
   torchrun --nproc-per-node 4 -m captum_regioncam seeds voc --root VOCdevkit/VOC2012 ... --output seeds --resume
   captum-regioncam seeds voc --help      the options and defaults of voc"""
 LABEL_MAPS = """Write label maps from finished seeds, with VOC's palette: each pixel's best class, or the background

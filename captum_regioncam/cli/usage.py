@@ -30,8 +30,9 @@ def as_options(error: ArgumentError, positional: Mapping[str, str] | None = None
 
 
 def _option(argument: Argument, positional: Mapping[str, str]) -> str:
-    value = None if argument.value is True else argument.value
-    name = _OPTIONS.get(argument.name, f"--{argument.name.replace('_', '-')}")
+    value = None if isinstance(argument.value, bool) else argument.value
+    off = "no-" * (argument.value is False)
+    name = _OPTIONS.get(argument.name, f"--{off}{argument.name.replace('_', '-')}")
     if argument.name == "progress":  # which the command line chooses itself
         return "progress" if value is None else f"progress in {value}"
     if argument.name in positional:

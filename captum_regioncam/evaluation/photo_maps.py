@@ -280,6 +280,18 @@ class PhotoMaps:
             return [(maps,) for maps in fine]
         return [(maps, pool(maps[None], grid)[0]) for maps, grid in zip(fine, coarse, strict=True)]
 
+    def grid_maps(self, method: str, photos: Sequence[Photo]) -> list[Tensor]:
+        """Return each photo's maps (K, h, w) on their own grid, added over scales and flips, and refined if wanted.
+
+        Boxes and score maps are made from these; they are not normalised. Refined maps are at the photo's resolution.
+
+        Args:
+            method: the name of one of the attributions.
+            photos: photos with classes, whose inputs have equal shapes.
+        """
+        sums = self.sums(method, photos, [None] * len(photos))
+        return [self.refined(maps, photo.sample) for [maps], photo in zip(sums, photos, strict=True)]
+
     def refined(self, maps: Tensor, sample: Sample) -> Tensor:
         """Refine (K, height, width) maps with what the network sees of their photo (step 8 of the method), or not."""
         if not self.refine or not len(maps):

@@ -113,7 +113,7 @@ def test_score_maps_of_wsolevaluation():
     assert run("seeds", *command, "--output", "wsol", "--format", "wsol") == 0
     assert run("seeds", *command, "--output", "irn") == 0
     scores = [figures("folder", "--root", root, "--seeds", folder)[f"seeds in {folder}"] for folder in ("irn", "wsol")]
-    assert scores[0]["miou"] == scores[1]["miou"]
+    assert scores[0]["miou"] == pytest.approx(scores[1]["miou"], abs=2)  # resized to 224 x 224, and back
 
 
 def test_cam_wants_pooling_and_a_linear_layer(capsys):

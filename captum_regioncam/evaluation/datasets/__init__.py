@@ -4,9 +4,10 @@ A data set of your own needs no layout: see :class:`~captum_regioncam.evaluation
 module like :mod:`~captum_regioncam.evaluation.datasets.folder`, with a subclass of ``PhotoDataset`` that takes the
 folder (``root``) and whichever of ``split``, ``labels_from`` and ``ground_truth`` it needs. It sets ``names``,
 ``classes`` and ``index_files`` (so that a run is not continued with another index), and its ``__getitem__`` returns a
-``Sample``. Add it to ``LAYOUTS`` for ``open_dataset`` and the command line, to ``PROTOCOLS`` in
-``evaluation/protocol.py`` for its default protocol, and to the names that are exported, here and in
-``evaluation/__init__.py``.
+``Sample``. If wsolevaluation has the data set, ``names`` are its image ids, with folders and extension, or else
+``image_ids`` returns these: score maps are named after them. Add the class to ``LAYOUTS`` for ``open_dataset`` and the
+command line, to ``PROTOCOLS`` in ``evaluation/protocol.py`` for its default protocol, and to the names that are
+exported, here and in ``evaluation/__init__.py``.
 """
 
 import importlib

@@ -18,6 +18,7 @@ __all__ = [
     "PhotoDataset",
     "Sample",
     "fingerprint_of",
+    "image_ids_of",
     "index_of",
     "source_of",
 ]
@@ -54,9 +55,10 @@ class PhotoData(typing.Protocol):
 
     It may also have ``index_files``, the paths of the files that list its photos and classes, and ``source``, a mapping
     with the keys that :func:`open_dataset` gives it and JSON values. They are for the record of a run, so that no run
-    is resumed with other data. ``truth`` says what :func:`evaluate` scores against, "masks" (default) or "boxes", and
-    ``outputs`` how many classes the network must have, if its outputs are the classes of the data set. Processes that
-    read photos ahead need a data set that can be pickled.
+    is resumed with other data. ``truth`` says what :func:`evaluate` scores against, "masks" (default) or "boxes",
+    ``outputs`` how many classes the network must have, if its outputs are the classes of the data set, and
+    ``image_ids`` what wsolevaluation calls the photos, if that is not their names. Processes that read photos ahead
+    need a data set that can be pickled.
 
     Attributes:
         names: one per photo, in the order of the samples.
@@ -125,6 +127,11 @@ class PhotoDataset(Dataset[Sample]):
         """How many classes the network must have; None if each sample names its own output."""
         return len(self.classes)
 
+    @property
+    def image_ids(self) -> Sequence[str]:
+        """What wsolevaluation calls the photos: paths with their extension, after which score maps are named."""
+        return self.names
+
     def __len__(self) -> int:
         return len(self.names)
 
@@ -148,6 +155,12 @@ def fingerprint_of(names: Sequence[str], classes: Sequence[str], index_files: It
 def index_of(data: PhotoData) -> str:
     """Return a hash of a data set's names, classes and index files, as far as it has the last."""
     return fingerprint_of(data.names, data.classes, getattr(data, "index_files", ()))
+
+
+def image_ids_of(data: PhotoData) -> Sequence[str]:
+    """Return what wsolevaluation calls the photos of a data set: their names, unless it says otherwise."""
+    ids: Sequence[str] = getattr(data, "image_ids", data.names)
+    return ids
 
 
 def source_of(data: PhotoData) -> dict[str, object]:

@@ -67,6 +67,11 @@ class Ilsvrc2012(PhotoDataset):
         self._photos = [photos[name] for name in sorted(photos)]
         self.names = [path.stem for path in self._photos]
 
+    @property
+    def image_ids(self) -> list[str]:
+        """What wsolevaluation calls the photos: ``val/NAME.JPEG``, whichever folders they are in."""
+        return [f"val/{path.name}" for path in self._photos]
+
     def __getitem__(self, index: int) -> Sample:
         name = self.names[index]
         if name not in self._boxes:

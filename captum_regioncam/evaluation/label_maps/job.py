@@ -9,7 +9,7 @@ from captum_regioncam.evaluation.label_maps.strategy import Strategy
 from captum_regioncam.evaluation.runs.folder import ResultFolder, Results, held, recorded
 from captum_regioncam.evaluation.runs.job import Job, run
 from captum_regioncam.evaluation.runs.workers import Worker
-from captum_regioncam.evaluation.seeds.reading import SeedItem, SeedReader, is_whole_seed
+from captum_regioncam.evaluation.seeds.reading import SeedItem, SeedReader, is_whole_scores
 from captum_regioncam.files.photos import is_whole_image
 
 __all__ = ["LabelMaps"]
@@ -138,4 +138,4 @@ class _LabelJob(Job[SeedItem, list[bytes]]):
 
 
 def _is_whole(path: Path) -> bool:
-    return is_whole_seed(path) if path.suffix == ".npy" else is_whole_image(path)
+    return is_whole_scores(path) if path.suffix == ".npy" else is_whole_image(path)

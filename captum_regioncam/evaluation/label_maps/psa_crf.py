@@ -20,7 +20,7 @@ __all__ = ["PsaCrf", "crf_scores"]
 class PsaCrf(Strategy):
     """Refined scores, {0: background, class + 1: map}, at each of several powers of the background.
 
-    These are no seeds, whose classes are counted without the background, though :func:`load_seed` reads them as such.
+    These are no seeds, whose classes are counted without the background: :func:`load_seed` refuses them.
     """
 
     alphas: Sequence[float] = (4.0, 24.0)

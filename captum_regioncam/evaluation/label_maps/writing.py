@@ -11,7 +11,7 @@ from typing import Literal
 from captum_regioncam.arguments import real
 from captum_regioncam.errors import Argument, ArgumentError
 from captum_regioncam.evaluation.datasets.base import PhotoData
-from captum_regioncam.evaluation.datasets.reading import checked_names
+from captum_regioncam.evaluation.datasets.reading import MOST_CLASSES, checked_names
 from captum_regioncam.evaluation.label_maps import CRFS
 from captum_regioncam.evaluation.label_maps.best_threshold import best_threshold
 from captum_regioncam.evaluation.label_maps.dense_crf import import_crf
@@ -27,9 +27,15 @@ from captum_regioncam.evaluation.runs.record import RECORD
 from captum_regioncam.evaluation.runs.workers import workers
 from captum_regioncam.evaluation.runs.written import Written
 from captum_regioncam.evaluation.seeds import NEED_PHOTOS
-from captum_regioncam.evaluation.seeds.reading import SeedReader, check_refine, recorded_data, seeds_in
+from captum_regioncam.evaluation.seeds.reading import (
+    SeedReader,
+    check_are_seeds,
+    check_refine,
+    recorded_data,
+    seeds_in,
+)
 
-__all__ = ["WrittenLabelMaps", "strategy_of", "write_label_maps"]
+__all__ = ["WrittenLabelMaps", "check_class_count", "strategy_of", "write_label_maps"]
 
 
 @dataclass(frozen=True)
@@ -99,8 +105,8 @@ def write_label_maps(
         about: more for the record to say of where the label maps come from, as JSON values.
 
     Raises:
-        ArgumentError: there are no seeds, they are refined already, arguments do not go together, or something is in
-            the way in ``output``.
+        ArgumentError: there are no seeds, or they are scores after a dense CRF; they are refined already; arguments do
+            not go together; the data set has more than 254 classes; or something is in the way in ``output``.
         ValueError: all seeds failed.
         ImportError: ``crf`` needs a package that is not installed.
         OSError: the files cannot be written.
@@ -127,10 +133,13 @@ def write_label_maps(
     with workers() as worker:
         strategy, places = worker.together(prepare)
         names = worker.from_first(partial(_names, folder, names, limit))
+        worker.from_first(partial(check_are_seeds, folder, names))
         settings = worker.together(lambda: recorded(folder)) or {}
-        wanted = best or overlay or refine or strategy.needs_photo or settings.get("format") in NEED_PHOTOS
-        if data is None and wanted:
+        sizeless = settings.get("format") in NEED_PHOTOS or settings.get("high_res") is False
+        if data is None and (best or overlay or refine or strategy.needs_photo or sizeless):
             data = worker.together(partial(recorded_data, folder, ground_truth=best))
+        if data is not None and strategy.has_overlays:
+            check_class_count(data)
         at: float | None = None if threshold == "best" else threshold
         miou: float | None = None
         unscored: dict[str, str] = {}
@@ -142,6 +151,18 @@ def write_label_maps(
         failures = labels.write(names, worker, session, resume=resume, show_progress=show_progress)
     used = at if "threshold" in strategy.settings() else None
     return WrittenLabelMaps(places[0], names, failures, used, miou, unscored)
+
+
+def check_class_count(data: PhotoData, argument: str = "data") -> None:
+    """Check that label maps can hold the classes of a data set.
+
+    Raises:
+        ArgumentError: there are too many.
+    """
+    if (count := len(data.classes)) > MOST_CLASSES:
+        raise ArgumentError(
+            Argument(argument), f": the photos have {count:,} classes, and a label map of 8 bits holds {MOST_CLASSES}."
+        )
 
 
 def strategy_of(

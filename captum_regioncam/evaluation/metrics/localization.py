@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from captum_regioncam.arguments import plane_size, real, whole
-from captum_regioncam.evaluation.metrics.pixels import stretched
+from captum_regioncam.evaluation.score_maps import SIDE, score_map
 from captum_regioncam.extras import extra
 
 with extra("eval"):
@@ -65,7 +65,7 @@ class LocalizationMetric(Metric):
         step: float = 0.01,
         threshold: float | None = None,
         box: str = "contour",
-        side: int = 224,
+        side: int = SIDE,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -155,7 +155,7 @@ class LocalizationMetric(Metric):
         }
 
 
-def squash_boxes(boxes: npt.ArrayLike, size: tuple[int, int], side: int = 224) -> Boxes:
+def squash_boxes(boxes: npt.ArrayLike, size: tuple[int, int], side: int = SIDE) -> Boxes:
     """Scale boxes along with a photo that is squashed to a square.
 
     Args:
@@ -180,12 +180,7 @@ def squash_boxes(boxes: npt.ArrayLike, size: tuple[int, int], side: int = 224) -
 
 
 def _as_bytes(cam: Tensor, side: int) -> npt.NDArray[np.uint8]:
-    if cam.dim() != 2:
-        raise ValueError(f"cam of shape {tuple(cam.shape)}: expects (H, W).")
-    if not cam.isfinite().all():
-        return np.zeros((side, side), dtype=np.uint8)
-    pixels = cv2.resize(cam.detach().float().cpu().numpy(), (side, side), interpolation=cv2.INTER_CUBIC)
-    as_bytes: npt.NDArray[np.uint8] = (stretched(torch.from_numpy(pixels)).numpy() * 255).astype(np.uint8)
+    as_bytes: npt.NDArray[np.uint8] = (score_map(cam, side) * 255).astype(np.uint8)
     return as_bytes
 
 

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from captum_regioncam.arguments import whole
 from captum_regioncam.evaluation.metrics.segmentation import IGNORED, row_blocks
+from captum_regioncam.evaluation.score_maps import stretched
 from captum_regioncam.extras import extra
-from captum_regioncam.method.grids import min_max
 
 with extra("eval"):
     from torchmetrics import Metric
 
-__all__ = ["PixelMetric", "stretched"]
+__all__ = ["PixelMetric"]
 
 
 class PixelMetric(Metric):
@@ -84,9 +84,3 @@ class PixelMetric(Metric):
         true, false = self.inside.flip(0).cumsum(0).double(), self.outside.flip(0).cumsum(0).double()
         precision, recall = true / (true + false).clamp_min(1), true / self.inside.sum()
         return (precision * recall.diff(prepend=recall.new_zeros(1))).sum()
-
-
-def stretched(cam: Tensor) -> Tensor:
-    """Return an (H, W) map stretched onto 0 to 1; zeros if it is constant or has a NaN."""
-    cam = cam.detach().float()
-    return min_max(cam[None, None])[0, 0] if cam.isfinite().all() else torch.zeros_like(cam)

@@ -64,15 +64,10 @@ class BoxJob(MapJob[tuple[Maps, int]]):
         """Return the maps of each photo, and the rank of its class."""
         if not items[0].inputs:
             raise ValueError("has no class.")
-        nowhere: list[None] = [None] * len(items)
         with self._maps.class_scores(items) as scores:
-            by_method = {method: self._maps.sums(method, items, nowhere) for method in self._maps.attributions}
+            by_method = {method: self._maps.grid_maps(method, items) for method in self._maps.attributions}
         ranks = [int((own > own[item.sample.targets[0]]).sum()) for own, item in zip(scores[0], items, strict=False)]
-        refined = {
-            method: [self._maps.refined(own, item.sample)[0] for [own], item in zip(found, items, strict=True)]
-            for method, found in by_method.items()
-        }
-        return [({method: found[i] for method, found in refined.items()}, rank) for i, rank in enumerate(ranks)]
+        return [({method: found[i][0] for method, found in by_method.items()}, rank) for i, rank in enumerate(ranks)]
 
     def count(self, sample: Sample, result: tuple[Maps, int]) -> None:
         """Count a photo's maps."""

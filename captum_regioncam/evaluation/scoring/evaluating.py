@@ -25,7 +25,7 @@ from captum_regioncam.evaluation.runs.written import check_named
 from captum_regioncam.evaluation.scoring.boxes import BoxJob
 from captum_regioncam.evaluation.scoring.job import ScoreJob
 from captum_regioncam.evaluation.scoring.masks import MaskJob, SeedJob
-from captum_regioncam.evaluation.seeds.reading import check_refine
+from captum_regioncam.evaluation.seeds.reading import check_are_seeds, check_refine
 from captum_regioncam.evaluation.titles import TITLES
 from captum_regioncam.files.outputs import check_picture
 
@@ -169,8 +169,8 @@ def evaluate_seeds(
         about: more for the report to say of where the scores come from, as JSON values.
 
     Raises:
-        ArgumentError: there is no such folder, its seeds are refined already, or a run was interrupted and ``resume``
-            is False.
+        ArgumentError: there is no such folder, its seeds are refined already or are scores after a dense CRF, ``data``
+            has boxes, or a run was interrupted and ``resume`` is False.
         ValueError: all seeds failed.
         OSError: a file cannot be written.
 
@@ -187,6 +187,9 @@ def evaluate_seeds(
         if not folder.is_dir():
             raise ArgumentError(Argument("seeds", folder), ": no such folder.")
         check_refine(folder, refine)
+        if getattr(data, "truth", "masks") == "boxes":
+            raise ArgumentError(Argument("data"), ": has boxes; seeds are scored against masks.")
+        check_are_seeds(folder, data.names)
         return SeedJob(data, folder, threshold, refine)
 
     counting = _Run(limit, readers, json, plot, progress, resume, show_progress, about)

@@ -19,8 +19,7 @@ from captum_regioncam.evaluation.photo_maps import Photo, PhotoMaps
 from captum_regioncam.evaluation.runs.folder import recorded
 from captum_regioncam.evaluation.runs.report import Figures, computed, in_percent
 from captum_regioncam.evaluation.scoring.job import Counts, MapJob, Maps, ScoreJob
-from captum_regioncam.evaluation.seeds.files import load_seed
-from captum_regioncam.evaluation.seeds.reading import refined_seed
+from captum_regioncam.evaluation.seeds.reading import refined_seed, sample_seed
 from captum_regioncam.evaluation.seeds.seed import Seed
 
 __all__ = ["MaskCounts", "MaskJob", "SeedJob"]
@@ -115,7 +114,7 @@ class SeedJob(ScoreJob[Seed]):
         return [self._read(photo.sample) for photo in items]
 
     def _read(self, sample: Sample) -> Seed:
-        seed = load_seed(self._folder / f"{sample.name}.npy", sample.keys or None)
+        seed = sample_seed(self._folder / f"{sample.name}.npy", sample)
         return refined_seed(seed, sample) if self._refine else seed
 
     def count(self, sample: Sample, result: Seed) -> None:

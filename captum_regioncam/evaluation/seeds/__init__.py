@@ -8,7 +8,8 @@ To add a format, write a module like :mod:`~captum_regioncam.evaluation.seeds.cl
   arrays are views that may be larger than the file, so ``unpack`` neither copies nor converts them. ``load_seed`` does
   that, and checks every value. ``keys`` are the classes given to ``load_seed``, for formats that do not hold them.
 
-Then add the module to ``FORMATS``, and to ``NEED_PHOTOS`` if its files may lack the photo's size or class.
+Then add the module to ``FORMATS``, to ``NEED_PHOTOS`` if its files may lack the photo's size or class, and to
+``SMALLER`` if its ``pack`` also takes ``dtype`` and ``high_res``, for files with ``high_res`` in float16 or without it.
 ``load_seed`` takes the first format that unpacks a file, so no two may recognise the same content. ``--format`` offers
 it too: describe it in that option's help, in ``save_seed`` and in ``docs/how-to/seeds.md``.
 ``tests/evaluation/seeds/test_seeds.py`` tests every format; say there how its pipeline reads it.
@@ -16,7 +17,7 @@ it too: describe it in that option's help, in ``save_seed`` and in ``docs/how-to
 
 from collections.abc import Mapping
 
-__all__ = ["FORMATS", "NEED_PHOTOS"]
+__all__ = ["DTYPES", "FORMATS", "NEED_PHOTOS", "SMALLER"]
 
 FORMATS: Mapping[str, str] = {
     "irn": f"{__name__}.irn",
@@ -27,3 +28,7 @@ FORMATS: Mapping[str, str] = {
 """For each format's name, the module that packs and unpacks it. Modules are imported when they are used."""
 NEED_PHOTOS = ("psa", "wsol")
 """Formats that do not always hold the photo's size or class."""
+SMALLER = ("irn",)
+"""Formats whose files may have ``high_res`` in float16, or not at all."""
+DTYPES = ("float32", "float16")
+"""What ``high_res`` may be in."""

@@ -11,15 +11,18 @@ import numpy as np
 
 from captum_regioncam.errors import Argument, ArgumentError
 from captum_regioncam.evaluation.datasets import LAYOUTS, open_dataset
-from captum_regioncam.evaluation.datasets.base import PhotoData, PhotoDataset, Sample
+from captum_regioncam.evaluation.datasets.base import PhotoData, PhotoDataset, Sample, image_ids_of
 from captum_regioncam.evaluation.runs.folder import recorded
 from captum_regioncam.evaluation.runs.record import RECORD
-from captum_regioncam.evaluation.seeds.files import load_seed
+from captum_regioncam.evaluation.seeds.files import CrfScoresError, load_seed
 from captum_regioncam.evaluation.seeds.seed import Seed
 from captum_regioncam.method.grids import pool
 from captum_regioncam.refinement import refine as refined
 
-__all__ = ["SeedItem", "SeedReader", "check_refine", "is_whole_seed", "recorded_data", "refined_seed", "seeds_in"]
+__all__ = [
+    "SeedItem", "SeedReader", "check_are_seeds", "check_refine", "is_whole_scores", "is_whole_seed", "recorded_data",
+    "refined_seed", "sample_seed", "seeds_in",
+]  # fmt: skip
 
 _log = logging.getLogger(__name__)
 
@@ -83,7 +86,10 @@ class SeedReader:
 
     @cached_property
     def _numbers(self) -> dict[str, int]:
-        return {name: number for number, name in enumerate(self.data.names)} if self.data is not None else {}
+        if self.data is None:
+            return {}
+        names = [*image_ids_of(self.data), *self.data.names]  # score maps of wsolevaluation are named after image ids
+        return {name: number % len(self.data.names) for number, name in enumerate(names)}
 
     def __call__(self, number: int) -> SeedItem:
         """Read a seed, and its sample if there is a data set; they must fit."""
@@ -93,7 +99,8 @@ class SeedReader:
             if name not in self._numbers:
                 raise ValueError(f"{name}: is not in the data set.")
             sample = self.data[self._numbers[name]]
-        seed = load_seed(self.folder / f"{name}.npy", sample.keys or None if sample else None)
+        path = self.folder / f"{name}.npy"
+        seed = sample_seed(path, sample) if sample else load_seed(path)
         if self.data is not None and (seed.keys >= len(self.data.classes)).any():
             last = len(self.data.classes) - 1
             raise ValueError(f"{name}: has class {int(seed.keys.max())}, but the data set's are 0 to {last}.")
@@ -109,6 +116,32 @@ class SeedReader:
                 raise ValueError(f"{name}: has no photo to be refined with.")
             seed = refined_seed(seed, sample)
         return SeedItem(seed, sample)
+
+
+def sample_seed(path: Path, sample: Sample) -> Seed:
+    """Read the seed of a photo; where its file does not hold the class or the size, they are the photo's.
+
+    Raises:
+        ValueError: as in :func:`load_seed`.
+    """
+    return load_seed(path, sample.keys or None, size=(sample.photo.height, sample.photo.width))
+
+
+def check_are_seeds(folder: Path, names: Sequence[str]) -> None:
+    """Check, by the first file of a folder, that it does not have class scores after a dense CRF.
+
+    Raises:
+        ArgumentError: it has.
+    """
+    path = next((path for name in names if (path := folder / f"{name}.npy").is_file()), None)
+    if path is None:
+        return
+    try:
+        load_seed(path)
+    except CrfScoresError as error:
+        raise ArgumentError(Argument("seeds", folder), f": {error}") from error
+    except ValueError:  # of this one file, which will be reported with the others
+        pass
 
 
 def check_refine(folder: Path, refine: bool) -> None:
@@ -150,3 +183,14 @@ def is_whole_seed(path: Path) -> bool:
     except ValueError:
         return False
     return True
+
+
+def is_whole_scores(path: Path) -> bool:
+    """Return whether a file of class scores after PSA's dense CRF can be read."""
+    try:
+        load_seed(path)
+    except CrfScoresError:
+        return True
+    except ValueError:
+        return False
+    return True  # of a photo without classes

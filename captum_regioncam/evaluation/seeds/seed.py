@@ -38,13 +38,15 @@ class Parts(NamedTuple):
 
     Attributes:
         keys: K classes, as a list or an array.
-        high_res: arrays (k, height, width), which hold K maps together.
+        high_res: arrays (k, height, width), which hold K maps together; none if the file has only ``cam``.
         cam: (K, height, width) coarse maps; None if the format has none.
+        of_any_size: whether ``high_res`` need not be of the photo's size.
     """
 
     keys: Any
     high_res: Sequence[npt.NDArray[Any]]
     cam: npt.NDArray[Any] | None = None
+    of_any_size: bool = False
 
 
 def as_float32(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

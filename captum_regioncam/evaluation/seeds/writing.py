@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from captum_regioncam.arguments import real
 from captum_regioncam.errors import Argument, ArgumentError
 from captum_regioncam.evaluation.classifier import Classifier
-from captum_regioncam.evaluation.datasets.base import PhotoData
+from captum_regioncam.evaluation.datasets.base import PhotoData, image_ids_of
 from captum_regioncam.evaluation.datasets.reading import checked_names
 from captum_regioncam.evaluation.methods import Method, named_methods
 from captum_regioncam.evaluation.multiscale import seed_grid
@@ -23,13 +23,13 @@ from captum_regioncam.evaluation.runs.job import Job, first, run
 from captum_regioncam.evaluation.runs.provenance import provenance
 from captum_regioncam.evaluation.runs.workers import workers
 from captum_regioncam.evaluation.runs.written import Written
-from captum_regioncam.evaluation.seeds import FORMATS
-from captum_regioncam.evaluation.seeds.files import encode_seed
+from captum_regioncam.evaluation.seeds.files import check_format, encode_seed
 from captum_regioncam.evaluation.seeds.reading import is_whole_seed
 from captum_regioncam.evaluation.seeds.seed import Seed
 from captum_regioncam.evaluation.titles import TITLES
+from captum_regioncam.method.grids import resize
 
-__all__ = ["WrittenSeeds", "write_seeds"]
+__all__ = ["WrittenSeeds", "seed_names", "write_seeds"]
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class WrittenSeeds(Written):
 
     Attributes:
         folder: where the seeds are.
-        names: of all photos.
+        names: of the seeds of all photos.
         failures: {name: reason} of the photos that failed and have no seed.
 
     Example::
@@ -59,7 +59,9 @@ def write_seeds(
     output: str | os.PathLike[str],
     *,
     method: Method | Mapping[str, Method] = "region-cam",
-    format: str = "irn",
+    format: str | None = None,
+    dtype: str = "float32",
+    high_res: bool = True,
     protocol: Protocol | None = None,
     layers: Sequence[str] | None = None,
     reshape: str | None = None,
@@ -79,12 +81,17 @@ def write_seeds(
     Args:
         classifier: the network; it must see whole photos, so its ``resize`` is not "crop".
         data: the photos and their classes.
-        output: the folder for NAME.npy.
+        output: the folder for NAME.npy. In the format "wsol", NAME is what wsolevaluation calls the photo, such as
+            ``val/ILSVRC2012_val_00000001.JPEG``: its ``image_ids``, if the data set has them.
         method: "region-cam" or another name; an attribution of this package or of Captum; or a function of (x, targets)
             that returns (N, K, h, w) maps. {name: method} names it in the record, which knows no more of a function.
-        format: "irn", "psa", "clip-es" or "wsol"; see :func:`save_seed`.
+        format: "irn", "psa", "clip-es" or "wsol"; see :func:`save_seed`. Default: "wsol" for photos with boxes, and
+            "irn" for all others.
+        dtype: in the format "irn": of ``high_res``, "float32" or "float16".
+        high_res: in the format "irn": whether files have ``high_res``, or ``cam`` alone.
         protocol: scales, flips, normalisation and upsampling. Default: IRN's for the layouts "voc" and "coco", and
-            otherwise one scale.
+            otherwise one scale. The format "wsol" always has the maps upsampled from their own grid to 224 x 224 and
+            stretched from minimum to maximum; the others never have them upsampled to 224 x 224.
         layers: dotted names of the layers that a method given by name reads. Default: the stages found.
         reshape: the layout of these layers: "tokens:1", with the number of tokens before the patches, "tokens:1:100",
             with that of the tokens after them, too, or "channels-last". Default: it is measured.
@@ -98,7 +105,8 @@ def write_seeds(
         about: more for the record to say of where the seeds come from, as JSON values.
 
     Raises:
-        ArgumentError: the network does not suit the data or the method; or ``output`` has something of somebody else's,
+        ArgumentError: the network does not suit the data or the method; the format has no such ``dtype``, or cannot be
+            without ``high_res``; or ``output`` has something of somebody else's,
             or results of other settings, or of the same without ``resume``.
         ValueError: all photos failed.
         OSError: the files cannot be written.
@@ -115,15 +123,15 @@ def write_seeds(
     if len(named) > 1:
         raise ArgumentError(Argument("method"), f": expects one method, got {', '.join(named)}.")
     [name] = named
-    protocol = Protocol.of(data) if protocol is None else protocol
+    if format is None:
+        format = "wsol" if getattr(data, "truth", "masks") == "boxes" else "irn"
+    check_format(format, dtype, high_res)
+    protocol = _protocol_of(format, Protocol.of(data) if protocol is None else protocol)
     if (classifier.resize or protocol.resize) == "crop":
         raise ArgumentError(
             Argument("resize", "crop"), ": a seed covers the whole photo; choose squash, short or keep."
         )
-    if format not in FORMATS:
-        raise ArgumentError(Argument("format", format), f": expects one of {', '.join(FORMATS)}.")
-
-    names = first(checked_names(data.names, "data.names", "the output's folder"), limit)
+    names = first(checked_names(seed_names(data, format), "data.names", "the output's folder"), limit)
 
     def prepare() -> PhotoMaps:
         outputs = getattr(data, "outputs", None)
@@ -142,6 +150,8 @@ def write_seeds(
     with workers() as worker:
         maps = worker.together(prepare)
         settings = maps.settings(data) | {"method": name, "contrast": real(contrast), "format": format}
+        settings |= {} if dtype == "float32" else {"dtype": dtype}
+        settings |= {} if high_res else {"high_res": False}
         folder = ResultFolder(
             "output", Path(output), "seeds", settings, [f"{one}.npy" for one in names], is_whole=is_whole_seed
         )
@@ -150,9 +160,21 @@ def write_seeds(
             if worker.is_first:
                 over = f" over {', '.join(maps.layer_names)}" if maps.layer_names else ""
                 _log.info("%s%s\n%s", TITLES.get(name, name), over, maps.steps)
-            job = _SeedJob(names, data, maps, name, format, results, readers)
+            job = _SeedJob(names, data, maps, name, format, results, readers, dtype, high_res)
             failures = job.left | run(job, worker, show_progress=show_progress)
     return WrittenSeeds(Path(output), names, failures)
+
+
+def seed_names(data: PhotoData, format: str) -> Sequence[str]:
+    """Return the names of a data set's seeds, whose files are NAME.npy."""
+    return image_ids_of(data) if format == "wsol" else data.names
+
+
+def _protocol_of(format: str, protocol: Protocol) -> Protocol:
+    """Return a protocol with the size of maps that a format needs."""
+    if format == "wsol":
+        return replace(protocol, upsample="boxes", normalize="minmax")
+    return replace(protocol, upsample="photo") if protocol.upsample == "boxes" else protocol
 
 
 class _SeedJob(Job[Photo, Seed]):
@@ -171,9 +193,12 @@ class _SeedJob(Job[Photo, Seed]):
         format: str,
         results: Results,
         readers: int,
+        dtype: str,
+        high_res: bool,
     ) -> None:
         self.names, self.batch, self.readers = names, maps.protocol.batch, readers
-        self._data, self._maps, self._method, self._format, self._results = data, maps, method, format, results
+        self._data, self._maps, self._method, self._results = data, maps, method, results
+        self._format, self._dtype, self._high_res = format, dtype, bool(high_res)
         self.left = {file.removesuffix(".npy"): reason for file, reason in results.changed.items()}
 
     def reader(self) -> Callable[[int], Photo]:
@@ -186,15 +211,26 @@ class _SeedJob(Job[Photo, Seed]):
         return item.input_shapes
 
     def compute(self, items: list[Photo]) -> list[Seed]:
+        if self._format == "wsol":
+            if not items[0].inputs:
+                raise ValueError("has no class, and a score map is of one.")
+            found = self._maps.grid_maps(self._method, items)
+            return [_score_seed(photo, maps) for photo, maps in zip(items, found, strict=True)]
         sizes = [(photo.sample.photo.height, photo.sample.photo.width) for photo in items]
-        found = self._maps.maps(self._method, items, sizes, [seed_grid(*size) for size in sizes])
-        return [_seed(photo, cam, high_res) for photo, (high_res, cam) in zip(items, found, strict=True)]
+        both = self._maps.maps(self._method, items, sizes, [seed_grid(*size) for size in sizes])
+        return [_seed(photo, cam, high_res) for photo, (high_res, cam) in zip(items, both, strict=True)]
 
     def keep(self, number: int, item: Photo, result: Seed) -> None:
-        self._results.write(self._file(number), encode_seed(result, self._format))
+        self._results.write(self._file(number), encode_seed(result, self._format, self._dtype, self._high_res))
 
     def _file(self, number: int) -> str:
         return f"{self.names[number]}.npy"
+
+
+def _score_seed(photo: Photo, maps: Tensor) -> Seed:
+    """Return a seed whose map (1, h, w) is still on its own grid; the format "wsol" resizes it."""
+    cam = resize(maps[None], seed_grid(*maps.shape[1:]))[0]
+    return _seed(photo, cam, maps)
 
 
 def _seed(photo: Photo, cam: Tensor, high_res: Tensor) -> Seed:

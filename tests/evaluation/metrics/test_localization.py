@@ -2,6 +2,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from pipelines import WsolEvaluation
 
 from captum_regioncam.evaluation import LocalizationMetric, PixelMetric, squash_boxes
 
@@ -106,67 +107,6 @@ def test_equals_a_threshold_at_a_time():
     assert result["max_box_acc"] == pytest.approx(hits.max() / 6)
     assert result["max_box_acc_v2"] == pytest.approx(hits_any.max(1).mean() / 6)
     assert 0 < hits.sum() < 0.9 * hits.size * 6  # neither nothing nor all
-
-
-class WsolEvaluation:
-    """The steps of wsolevaluation's BoxEvaluator and MaskEvaluator (Choe et al., CVPR 2020)."""
-
-    def __init__(self, interval, side=224):
-        self.thresholds, self.side = np.arange(0, 1, interval), side
-        self.hits = {multi: {iou: np.zeros(len(self.thresholds)) for iou in (30, 50, 70)} for multi in (False, True)}
-        self.count = 0
-        self.edges = np.append(self.thresholds, [1.0, 2.0, 3.0])
-        self.true, self.false = np.zeros((2, len(self.edges) - 1))
-
-    @staticmethod
-    def normalized(scoremap):
-        if np.isnan(scoremap).any() or scoremap.min() == scoremap.max():
-            return np.zeros_like(scoremap)
-        scoremap = scoremap - scoremap.min()
-        return scoremap / scoremap.max()
-
-    @staticmethod
-    def iou(a, b):
-        width = max(0, min(a[2], b[2]) - max(a[0], b[0]) + 1)
-        height = max(0, min(a[3], b[3]) - max(a[1], b[1]) + 1)
-        areas = [(box[2] - box[0] + 1) * (box[3] - box[1] + 1) for box in (a, b)]
-        return width * height / (sum(areas) - width * height)
-
-    def boxes(self, image, threshold, multi):
-        _, binary = cv2.threshold(image, int(threshold * image.max()), 255, cv2.THRESH_BINARY)
-        contours = cv2.findContours(binary, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)[0]
-        if not len(contours):
-            return [[0, 0, 0, 0]]
-        boxes = []
-        for contour in contours if multi else [max(contours, key=cv2.contourArea)]:
-            x, y, w, h = cv2.boundingRect(contour)
-            boxes.append([x, y, min(x + w, self.side - 1), min(y + h, self.side - 1)])
-        return boxes
-
-    def add_boxes(self, cam, true):
-        scoremap = self.normalized(cv2.resize(cam, (self.side, self.side), interpolation=cv2.INTER_CUBIC))
-        image = (scoremap * 255).astype(np.uint8)
-        for multi, hits in self.hits.items():
-            for index, threshold in enumerate(self.thresholds):
-                best = max(self.iou(box, other) for box in self.boxes(image, threshold, multi) for other in true)
-                for least, of_iou in hits.items():
-                    of_iou[index] += best >= least / 100
-        self.count += 1
-
-    def max_box_acc(self, multi, ious):
-        return np.mean([self.hits[multi][iou].max() / self.count for iou in ious])
-
-    def add_mask(self, cam, mask):
-        scoremap = self.normalized(cam)
-        self.true += np.histogram(scoremap[mask == 1], bins=self.edges)[0]
-        self.false += np.histogram(scoremap[mask == 0], bins=self.edges)[0]
-
-    def pxap(self):
-        true, false = self.true[::-1].cumsum(), self.false[::-1].cumsum()
-        recall = true / self.true.sum()
-        counted = (true + false != 0)[1:]
-        precision = (true / np.maximum(true + false, 1))[1:]
-        return (precision * np.diff(recall))[counted].sum()
 
 
 def random_maps(seed):

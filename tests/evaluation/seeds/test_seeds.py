@@ -13,6 +13,7 @@ import torch
 
 from captum_regioncam.cli.parser import build_parser
 from captum_regioncam.evaluation import Seed, label_map, load_seed, save_seed, seeds
+from captum_regioncam.evaluation.score_maps import score_map
 from captum_regioncam.evaluation.seeds import FORMATS
 from captum_regioncam.evaluation.seeds.npy import decode_npy, encode_npy
 from captum_regioncam.evaluation.seeds.seed import Parts
@@ -89,11 +90,11 @@ def test_files_that_are_no_seed(tmp_path, seed):
         np.save(path, content, allow_pickle=True)
         with pytest.raises(ValueError, match=message):
             load_seed(path)
-    np.save(path, {"keys": np.zeros(1), "cam": np.zeros((1, 1, 1))}, allow_pickle=True)
-    with pytest.raises(ValueError, match="holds a dict of 'keys', 'cam', which is in none of the formats irn, psa"):
+    np.save(path, {"keys": np.zeros(1), "maps": np.zeros((1, 1, 1))}, allow_pickle=True)
+    with pytest.raises(ValueError, match="holds a dict of 'keys', 'maps', which is in none of the formats irn, psa"):
         load_seed(path)
-    np.save(path, {"keys": np.zeros(1), "high_res": np.zeros((1, 2, 2))}, allow_pickle=True)
-    with pytest.raises(ValueError, match="has no 'cam'"):
+    np.save(path, {"cam": np.zeros((1, 1, 1)), "high_res": np.zeros((1, 2, 2))}, allow_pickle=True)
+    with pytest.raises(ValueError, match="has no 'keys'"):
         load_seed(path)
     np.save(path, {"keys": np.zeros(2), "cam": np.zeros((1, 1, 1)), "high_res": np.zeros((1, 2, 2))}, allow_pickle=True)
     with pytest.raises(ValueError, match="has 2 keys"):
@@ -257,9 +258,12 @@ def test_a_seed_of_a_thousand_classes(tmp_path):
     assert load_seed(tmp_path / "photo.npy").high_res[:, 0, 0].tolist() == list(range(1000))
 
 
-@pytest.mark.parametrize("format", FORMATS)
-def test_every_format_names_only_what_all_versions_of_numpy_have(tmp_path, seed, format):
-    save_seed(tmp_path / "photo.npy", one_class(seed), format)
+@pytest.mark.parametrize(
+    ("format", "options"),
+    [*((format, {}) for format in FORMATS), ("irn", {"dtype": "float16"}), ("irn", {"high_res": False})],
+)
+def test_every_format_names_only_what_all_versions_of_numpy_have(tmp_path, seed, format, options):
+    save_seed(tmp_path / "photo.npy", one_class(seed), format, **options)
     with open(tmp_path / "photo.npy", "rb") as file:
         np.lib.format.read_magic(file)
         _, _, dtype = np.lib.format.read_array_header_1_0(file)
@@ -276,6 +280,12 @@ def test_round_trip_of_every_format(tmp_path, seed, format):
     save_seed(tmp_path / "photo.npy", seed, format)
     again = load_seed(tmp_path / "photo.npy", keys=seed.keys.tolist())
     assert torch.equal(again.keys, seed.keys)
+    if format == "wsol":
+        assert again.cam.shape == (1, 56, 56)
+        np.testing.assert_array_equal(again.high_res[0], score_map(torch.from_numpy(seed.high_res[0])))
+        save_seed(tmp_path / "photo.npy", again, format)  # what has the size stays as it is
+        np.testing.assert_array_equal(load_seed(tmp_path / "photo.npy").high_res, again.high_res)
+        return
     assert again.cam.shape == seed.cam.shape
     np.testing.assert_allclose(again.high_res, seed.high_res, rtol=0, atol=1e-3 if format == "clip-es" else 0)
 
@@ -326,7 +336,7 @@ assert content["attn_highres"].dtype == np.float16 and abs(content["attn_highres
 """,
     "wsol": """
 cam = np.load(path)
-assert cam.shape == (9, 14) and cam.dtype == np.float32 and 0 <= cam.min() and cam.max() <= 1
+assert cam.shape == (224, 224) and cam.dtype == np.float32 and cam.min() == 0 and cam.max() == 1
 """,
 }
 
