@@ -7,7 +7,16 @@ from captum_regioncam.evaluation.datasets import LAYOUTS
 from captum_regioncam.evaluation.protocol import DEFAULT_MODEL, PRECISIONS, RESIZES, Protocol
 from captum_regioncam.evaluation.titles import TITLES
 
-__all__ = ["add_maps", "add_methods", "add_network", "add_photos", "add_refine", "add_resume", "add_threshold"]
+__all__ = [
+    "add_maps",
+    "add_methods",
+    "add_network",
+    "add_photos",
+    "add_refine",
+    "add_resume",
+    "add_threshold",
+    "add_truth",
+]
 
 
 def add_photos(parser: argparse.ArgumentParser, dataset: str) -> None:
@@ -24,7 +33,22 @@ def add_photos(parser: argparse.ArgumentParser, dataset: str) -> None:
         )  # fmt: skip
     else:
         parser.set_defaults(labels_from=None)
+    if "masks" in LAYOUTS[dataset].options:
+        add_truth(parser)
+    else:
+        parser.set_defaults(masks=None, crowds=None)
     parser.add_argument("--limit", type=values.positive, metavar="N", help="only the first N photos")
+
+
+def add_truth(parser: argparse._ActionsContainer) -> None:
+    """Add the options for the masks of coco."""
+    parser.add_argument(
+        "--masks", metavar="DIR", help="score against the masks of this folder (PNG); default: drawn from --root's JSON"
+    )
+    parser.add_argument(
+        "--crowds", choices=("include", "ignore"),
+        help="draw crowd regions into the masks (default), or do not count their pixels",
+    )  # fmt: skip
 
 
 def add_network(parser: argparse.ArgumentParser, protocol: Protocol, of_maps: bool = True) -> None:

@@ -63,6 +63,8 @@ class DataOptions:
     root: str
     split: str | None
     labels_from: str | None
+    masks: str | None
+    crowds: str | None
     limit: int | None
 
 

@@ -16,6 +16,7 @@ from captum_regioncam.cli.groups import (
     add_refine,
     add_resume,
     add_threshold,
+    add_truth,
 )
 from captum_regioncam.cli.terminal import say
 from captum_regioncam.evaluation.datasets import LAYOUTS
@@ -176,6 +177,7 @@ def _add_label_maps(commands: "argparse._SubParsersAction[_Parser]") -> None:
     photos.add_argument("--dataset", choices=_WITH_MASKS, help="the layout of --root")
     photos.add_argument("--root", metavar="DIR", help="the data set's folder")
     photos.add_argument("--split", metavar="NAME", help="split of voc (default: train) or coco (default: val2014)")
+    add_truth(photos)
     crf = labels.add_argument_group("dense CRF", 'needs the extra "crf"')
     crf.add_argument(
         "--crf", choices=CRFS,

@@ -153,7 +153,9 @@ def index_of(data: PhotoData) -> str:
 def source_of(data: PhotoData) -> dict[str, object]:
     """Return where a data set comes from, under the names of :func:`open_dataset`; None for what it does not say.
 
-    The ``dataset`` of one without a source is its class, as ``package.module:Class``.
+    It has ``masks`` and ``crowds`` only if the data set says them, so that older records stay the same. The ``dataset``
+    of one without a source is its class, as ``package.module:Class``.
     """
     source = getattr(data, "source", None) or {"dataset": f"{type(data).__module__}:{type(data).__qualname__}"}
-    return {name: source.get(name) for name in ("dataset", "root", "split", "labels")}
+    truth = {name: source[name] for name in ("masks", "crowds") if source.get(name) is not None}
+    return {name: source.get(name) for name in ("dataset", "root", "split", "labels")} | truth

@@ -83,6 +83,8 @@ def test_a_layouts_defaults_are_its_class_s(name):
     defaults = {
         name: argument.default for name, argument in inspect.signature(kind).parameters.items() if name != "root"
     }
+    assert {"masks": None, "crowds": "include"}.items() >= {name: defaults.pop(name) for name in layout.options}.items()
+    assert not layout.optional_split or defaults.pop("split", 0) is None
     assert {argument: value for argument, value in given.items() if value is not None} == defaults
 
 
