@@ -24,6 +24,10 @@ def add_photos(parser: argparse.ArgumentParser, dataset: str) -> None:
     parser.add_argument("--root", required=True, metavar="DIR", help=LAYOUTS[dataset].description)
     if split := LAYOUTS[dataset].split:
         parser.add_argument("--split", default=split, metavar="NAME", help="default: %(default)s")
+    elif LAYOUTS[dataset].optional_split:
+        parser.add_argument(
+            "--split", metavar="NAME", help="of wsolevaluation's layout, metadata/ILSVRC/; default: test"
+        )
     else:
         parser.set_defaults(split=None)
     if LAYOUTS[dataset].labels_from:

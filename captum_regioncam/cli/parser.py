@@ -205,6 +205,7 @@ def _add_evaluate(commands: "argparse._SubParsersAction[_Parser]") -> None:
         add_methods(dataset)
         if name not in _WITH_MASKS:
             dataset.set_defaults(threshold=0.15, seeds=None)
+        if LAYOUTS[name].truth == "boxes":
             dataset.add_argument(
                 "--box", choices=("contour", "rectangle"), default="contour",
                 help="of several boxes, take that of the largest contour (default) or the largest bounding rectangle",
@@ -219,6 +220,7 @@ def _add_evaluate(commands: "argparse._SubParsersAction[_Parser]") -> None:
             )  # fmt: skip
         else:
             dataset.set_defaults(box="contour", box_threshold=None, step=0.01)
+        if name in _WITH_MASKS:
             add_threshold(dataset)
             dataset.add_argument("--seeds", type=Path, metavar="DIR", help="score these seed files; no network is run")
         dataset.add_argument("--json", type=Path, metavar="FILE", help="write the scores, in percent")

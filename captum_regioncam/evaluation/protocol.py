@@ -22,7 +22,7 @@ NORMALIZATIONS = {"max": "divided by its maximum", "minmax": "stretched from its
 UPSAMPLINGS = {
     "photo": "to the photo's size",
     "irn": "to the next multiples of 16, then cropped to the photo",
-    "boxes": "to 224 x 224, where boxes are compared",
+    "boxes": "to 224 x 224, where boxes and masks are compared",
 }
 
 
@@ -37,7 +37,7 @@ class Protocol:
             or "keep".
         normalize: "max" or "minmax"; see :func:`normalize`.
         upsample: "photo" upsamples maps to the photo's size; "irn" to the next multiples of 16, and crops them; "boxes"
-            to the 224 x 224 pixels on which :class:`LocalizationMetric` compares boxes.
+            to the 224 x 224 pixels on which boxes are compared, and masks for PxAP.
         batch: how many neighbouring photos with equal input sizes the network gets at once.
 
     Raises:
@@ -77,7 +77,7 @@ class Protocol:
 
     @classmethod
     def wsol(cls) -> "Protocol":
-        """Choe et al.'s (CVPR 2020): boxes on squashed photos."""
+        """Choe et al.'s (CVPR 2020): boxes, or masks for PxAP, on squashed photos."""
         return cls(upsample="boxes")
 
     @classmethod
@@ -93,5 +93,9 @@ class Protocol:
         )
 
 
-PROTOCOLS = {"voc": Protocol.irn(), "coco": Protocol.irn(), "ilsvrc": Protocol.wsol(), "folder": Protocol()}
+PROTOCOLS = {
+    **dict.fromkeys(("voc", "coco"), Protocol.irn()),
+    **dict.fromkeys(("ilsvrc", "cub", "openimages"), Protocol.wsol()),
+    "folder": Protocol(),
+}
 """By the layout of the data set."""

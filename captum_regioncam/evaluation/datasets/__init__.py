@@ -24,13 +24,16 @@ if TYPE_CHECKING:
     from captum_regioncam.evaluation.datasets.folder import PhotoFolder
     from captum_regioncam.evaluation.datasets.ilsvrc import Ilsvrc2012
     from captum_regioncam.evaluation.datasets.voc import VOC_CLASSES, Voc2012
+    from captum_regioncam.evaluation.datasets.wsol import Cub200, OpenImages30k
 
 __all__ = [
     "LAYOUTS",
     "VOC_CLASSES",
     "Coco",
+    "Cub200",
     "Ilsvrc2012",
     "Layout",
+    "OpenImages30k",
     "PhotoData",
     "PhotoDataset",
     "PhotoFolder",
@@ -87,6 +90,21 @@ LAYOUTS: Mapping[str, Layout] = {
         "ILSVRC2012's validation photos with boxes",
         optional_truth=False,
         truth="boxes",
+        optional_split=True,
+    ),
+    "cub": Layout(
+        f"{__name__}.wsol",
+        "Cub200",
+        "CUB-200-2011 as in wsolevaluation: metadata/CUB/SPLIT/ and dataset/CUB/",
+        split="test",
+        truth="boxes",
+    ),
+    "openimages": Layout(
+        f"{__name__}.wsol",
+        "OpenImages30k",
+        "OpenImages30k as in wsolevaluation: metadata/OpenImages/SPLIT/ and dataset/OpenImages/",
+        split="test",
+        truth="pixels",
     ),
     "folder": Layout(
         f"{__name__}.folder",
@@ -110,12 +128,13 @@ def open_dataset(
     """Open a data set by the name of its layout.
 
     Args:
-        name: "voc" (:class:`Voc2012`), "coco" (:class:`Coco`), "ilsvrc" (:class:`Ilsvrc2012`) or "folder"
-            (:class:`PhotoFolder`).
+        name: "voc" (:class:`Voc2012`), "coco" (:class:`Coco`), "ilsvrc" (:class:`Ilsvrc2012`), "cub"
+            (:class:`Cub200`), "openimages" (:class:`OpenImages30k`) or "folder" (:class:`PhotoFolder`).
         root: the data set's folder.
-        split: of "voc" (default: train) and "coco" (default: val2014); the others have no splits.
+        split: of "voc" (default: train), "coco" (default: val2014), and "cub" and "openimages" (default: test).
+            "ilsvrc" has splits in wsolevaluation's layout alone, and "folder" has none.
         labels_from: of "voc", where a photo's classes come from: "xml" (default) or "mask".
-        ground_truth: read the masks. "ilsvrc" always reads its boxes, which name the classes.
+        ground_truth: read the masks or boxes. "ilsvrc" always reads its boxes, which name the classes.
         masks: of "coco", a folder of finished masks; see :class:`Coco`. Default: they are drawn.
         crowds: of "coco", whether crowd regions are drawn ("include", default) or do not count ("ignore").
 
@@ -176,5 +195,6 @@ __getattr__, __dir__ = lazily(
         **dict.fromkeys(["PhotoData", "PhotoDataset", "Sample"], "base"),
         "PhotoFolder": "folder",
         **dict.fromkeys(["VOC_CLASSES", "Voc2012"], "voc"),
+        **dict.fromkeys(["Cub200", "OpenImages30k"], "wsol"),
     },
 )

@@ -54,9 +54,10 @@ class PhotoData(typing.Protocol):
 
     It may also have ``index_files``, the paths of the files that list its photos and classes, and ``source``, a mapping
     with the keys that :func:`open_dataset` gives it and JSON values. They are for the record of a run, so that no run
-    is resumed with other data. ``truth`` says what :func:`evaluate` scores against, "masks" (default) or "boxes", and
-    ``outputs`` how many classes the network must have, if its outputs are the classes of the data set. Processes that
-    read photos ahead need a data set that can be pickled.
+    is resumed with other data. ``truth`` says what :func:`evaluate` scores against: "masks" (default), "boxes",
+    or "pixels", which are masks whose ``labels`` are squashed to (224, 224), for PxAP. ``outputs`` says how many
+    classes the network must have, if its outputs are the classes of the data set. Processes that read photos ahead need
+    a data set that can be pickled.
 
     Attributes:
         names: one per photo, in the order of the samples.
@@ -96,7 +97,7 @@ class PhotoDataset(Dataset[Sample]):
         names: one per photo, in the order of the samples.
         classes: names of the keys.
         source: where the data set comes from; empty unless :func:`open_dataset` opened it.
-        truth: what it is scored against, "masks" or "boxes".
+        truth: what it is scored against: "masks", "boxes" or "pixels"; see :class:`PhotoData`.
 
     Raises:
         ValueError: on construction, if the layout is incomplete (the message says what is missing, and where); on

@@ -18,8 +18,10 @@ with extra("eval"):
     import cv2
     from torchmetrics import Metric
 
-__all__ = ["BOXES", "LocalizationMetric", "squash_boxes"]
+__all__ = ["BOXES", "SIDE", "LocalizationMetric", "score_map", "squash_boxes"]
 
+SIDE = 224
+"""Of the square on which maps and boxes are compared, in pixels."""
 BOXES = ("contour", "rectangle")
 _IOU_THRESHOLDS = (0.3, 0.5, 0.7)
 
@@ -65,7 +67,7 @@ class LocalizationMetric(Metric):
         step: float = 0.01,
         threshold: float | None = None,
         box: str = "contour",
-        side: int = 224,
+        side: int = SIDE,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -155,7 +157,7 @@ class LocalizationMetric(Metric):
         }
 
 
-def squash_boxes(boxes: npt.ArrayLike, size: tuple[int, int], side: int = 224) -> Boxes:
+def squash_boxes(boxes: npt.ArrayLike, size: tuple[int, int], side: int = SIDE) -> Boxes:
     """Scale boxes along with a photo that is squashed to a square.
 
     Args:
@@ -179,13 +181,22 @@ def squash_boxes(boxes: npt.ArrayLike, size: tuple[int, int], side: int = 224) -
     return scaled
 
 
-def _as_bytes(cam: Tensor, side: int) -> npt.NDArray[np.uint8]:
+def score_map(cam: Tensor, side: int = SIDE) -> npt.NDArray[np.float32]:
+    """Resize an (H, W) map (cubic) to (side, side), and stretch it onto 0 to 1, as wsolevaluation does.
+
+    A map that is constant, or has a value that is not finite, becomes zeros.
+    """
     if cam.dim() != 2:
         raise ValueError(f"cam of shape {tuple(cam.shape)}: expects (H, W).")
     if not cam.isfinite().all():
-        return np.zeros((side, side), dtype=np.uint8)
+        return np.zeros((side, side), dtype=np.float32)
     pixels = cv2.resize(cam.detach().float().cpu().numpy(), (side, side), interpolation=cv2.INTER_CUBIC)
-    as_bytes: npt.NDArray[np.uint8] = (stretched(torch.from_numpy(pixels)).numpy() * 255).astype(np.uint8)
+    scores: npt.NDArray[np.float32] = stretched(torch.from_numpy(pixels)).numpy()
+    return scores
+
+
+def _as_bytes(cam: Tensor, side: int) -> npt.NDArray[np.uint8]:
+    as_bytes: npt.NDArray[np.uint8] = (score_map(cam, side) * 255).astype(np.uint8)
     return as_bytes
 
 

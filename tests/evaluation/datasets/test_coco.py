@@ -91,7 +91,7 @@ def test_crowds_that_do_not_count(tmp_path):
     expected = DRAWN.copy()
     expected[:, :10] = 3  # the crowd is larger, and so below the red object, which is 18 x 22
     expected[8:30, 4:22] = 1
-    assert 440 > 18 * 22 and np.array_equal(included.labels, expected)
+    assert np.array_equal(included.labels, expected)
     assert np.array_equal(ignored.labels, np.where(expected == 3, 255, expected))
     content["annotations"][-1]["area"] = 1  # and now on top of it, unless it does not count
     path.write_text(json.dumps(content))
