@@ -38,6 +38,7 @@ def classifier_of(network: NetworkOptions, called: Called) -> Classifier:
         mean=network.mean,
         std=network.std,
         resize=network.resize,
+        interpolation=network.interpolation,
         device=usable_device(network.device),
     )
     if network.weights == "none":

@@ -4,7 +4,7 @@ import argparse
 
 from captum_regioncam.cli import values
 from captum_regioncam.evaluation.datasets import LAYOUTS
-from captum_regioncam.evaluation.protocol import DEFAULT_MODEL, PRECISIONS, RESIZES, Protocol
+from captum_regioncam.evaluation.protocol import DEFAULT_MODEL, INTERPOLATIONS, PRECISIONS, RESIZES, Protocol
 from captum_regioncam.evaluation.titles import TITLES
 
 __all__ = [
@@ -82,6 +82,11 @@ def add_network(parser: argparse.ArgumentParser, protocol: Protocol, of_maps: bo
         "--mean", type=values.numbers(3), metavar="R,G,B", help="of pixels in [0, 1]; default: the model's"
     )
     group.add_argument("--std", type=values.numbers(3, above_zero=True), metavar="R,G,B", help="likewise")
+    group.add_argument(
+        "--interpolation", choices=INTERPOLATIONS, metavar="NAME",
+        help=f"of every resize of the photo: {', '.join(INTERPOLATIONS)}; default: what a factory's network says, or "
+        "else the model's for --resize crop, and bicubic",
+    )  # fmt: skip
     group.add_argument(
         "--resize", choices=list(RESIZES), default=protocol.resize,
         help="squash the whole photo to N x N, bring its short side to N, crop its centre, or keep its size; default: "

@@ -49,6 +49,7 @@ class NetworkOptions:
     size: int | None
     mean: list[float] | None
     std: list[float] | None
+    interpolation: str | None
     resize: str
     contrast: float
     precision: str

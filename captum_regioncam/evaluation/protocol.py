@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from captum_regioncam.arguments import real, whole
 from captum_regioncam.errors import Argument, ArgumentError
 
-__all__ = ["DEFAULT_MODEL", "NORMALIZATIONS", "PRECISIONS", "PROTOCOLS", "RESIZES", "UPSAMPLINGS", "Protocol"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "INTERPOLATIONS",
+    "NORMALIZATIONS",
+    "PRECISIONS",
+    "PROTOCOLS",
+    "RESIZES",
+    "UPSAMPLINGS",
+    "Protocol",
+]
 
 DEFAULT_MODEL = "efficientnet-lite0"
 RESIZES = {
@@ -16,6 +25,8 @@ RESIZES = {
     "crop": "the centre crop",
     "keep": "photos at their own size",
 }
+INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
+"""How photos can be resized, as Pillow calls it."""
 PRECISIONS = ("float32", "bfloat16", "float16")
 """What a network's passes can be computed in."""
 NORMALIZATIONS = {"max": "divided by its maximum", "minmax": "stretched from its minimum to its maximum"}
