@@ -39,6 +39,8 @@ import sys
 sys.path.insert(0, {tests!r})
 from made_datasets import ColourNet as colour_net
 voc_net = lambda: colour_net(20)
+bird_net = lambda: colour_net(200)
+open_net = lambda: colour_net(100)
 """
 
 
@@ -140,6 +142,57 @@ def make_ilsvrc(root, photos=4):
             f"<annotation><size><width>60</width><height>44</height></size><object><name>{synsets[keys[0]]}</name>"
             f"<bndbox>{corners}</bndbox></object></annotation>"
         )
+    return root
+
+
+def make_wsol(root, title, split="test", photos=4):
+    """wsolevaluation's metadata/ and dataset/: boxes, or masks for OpenImages. Return the image ids."""
+    metadata = root / "metadata" / title / split
+    metadata.mkdir(parents=True)
+    lists = {"image_ids": [], "class_labels": [], "localization": [], "image_sizes": []}
+    for index in range(photos):
+        photo, labels, keys = shapes(index)
+        height, width = labels.shape
+        place = {
+            "CUB": f"{keys[0] + 1:03d}.{('Red', 'Green', 'Blue')[keys[0]]}_bird",
+            "OpenImages": f"{split}/0bt_c{keys[0] + 3}",
+            "ILSVRC": "val" if split == "test" else f"val2/{keys[0]}",
+        }[title]
+        name = f"{place}/{index}.jpg"
+        path = root / "dataset" / title / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(photo).save(path, quality=95, subsampling=0)
+        lists["image_ids"].append(name)
+        lists["class_labels"].append(f"{name},{keys[0]}")
+        lists["image_sizes"].append(f"{name},{width},{height}")
+        rows, columns = np.nonzero(labels == keys[0] + 1)
+        if title != "OpenImages":
+            corners = columns.min(), rows.min(), columns.max(), rows.max()
+            lists["localization"].append(",".join(map(str, (name, *corners))))
+            continue
+        upper, ignored = np.array(labels == keys[0] + 1), np.zeros(labels.shape, bool)
+        upper[rows.mean().astype(int) :] = False
+        ignored[rows.min() - 5 : rows.min() + 5, columns.min() - 3 :] = True  # also over a part of the object
+        masks = {"_m1": upper, "_m2": (labels == keys[0] + 1) & ~upper, "_ignore": ignored}
+        files = {mask: f"{place}/{index}{mask}.png" for mask in masks}
+        for mask, pixels in masks.items():
+            large = Image.fromarray(pixels.astype(np.uint8) * 255).resize((150, 110), Image.Resampling.NEAREST)
+            large.save(root / "dataset" / title / files[mask])
+        lists["localization"] += [f"{name},{files['_m1']},{files['_ignore']}", f"{name},{files['_m2']},"]
+    for file, lines in lists.items():
+        (metadata / f"{file}.txt").write_text("".join(f"{line}\n" for line in lines))
+    return lists["image_ids"]
+
+
+def make_cub(root, split="test", photos=4):
+    """CUB-200-2011, as wsolevaluation lays it out."""
+    make_wsol(root, "CUB", split, photos)
+    return root
+
+
+def make_openimages(root, split="test", photos=4):
+    """OpenImages30k, as wsolevaluation lays it out."""
+    make_wsol(root, "OpenImages", split, photos)
     return root
 
 

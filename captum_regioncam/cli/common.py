@@ -38,6 +38,7 @@ def classifier_of(network: NetworkOptions, called: Called) -> Classifier:
         mean=network.mean,
         std=network.std,
         resize=network.resize,
+        interpolation=network.interpolation,
         device=usable_device(network.device),
     )
     if network.weights == "none":
@@ -48,7 +49,13 @@ def classifier_of(network: NetworkOptions, called: Called) -> Classifier:
 def data_of(data: DataOptions, *, ground_truth: bool) -> PhotoDataset:
     """Open the data set."""
     return open_dataset(
-        data.dataset, data.root, split=data.split, labels_from=data.labels_from, ground_truth=ground_truth
+        data.dataset,
+        data.root,
+        split=data.split,
+        labels_from=data.labels_from,
+        ground_truth=ground_truth,
+        masks=data.masks,
+        crowds=data.crowds,
     )
 
 

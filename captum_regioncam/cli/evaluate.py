@@ -104,8 +104,10 @@ def _check(options: Options, called: Called) -> None:
         check_picture("plot", options.plot)
     check_size(options.network)
     check_contrast(called, options.method)
-    if LAYOUTS[options.data.dataset].truth == "boxes" and options.network.resize == "crop":
-        raise UsageError("--resize crop: the boxes are for whole photos; choose squash, short or keep.")
+    truth = LAYOUTS[options.data.dataset].truth
+    if truth != "masks" and options.network.resize == "crop":
+        what = "boxes" if truth == "boxes" else "masks"
+        raise UsageError(f"--resize crop: the {what} are for whole photos; choose squash, short or keep.")
     if options.seeds and not options.seeds.is_dir():
         raise UsageError(f"--seeds {options.seeds}: no such folder.")
     if options.seeds and (given := sorted(MAP_OPTIONS & called.given)):

@@ -4,10 +4,19 @@ import argparse
 
 from captum_regioncam.cli import values
 from captum_regioncam.evaluation.datasets import LAYOUTS
-from captum_regioncam.evaluation.protocol import DEFAULT_MODEL, PRECISIONS, RESIZES, Protocol
+from captum_regioncam.evaluation.protocol import DEFAULT_MODEL, INTERPOLATIONS, PRECISIONS, RESIZES, Protocol
 from captum_regioncam.evaluation.titles import TITLES
 
-__all__ = ["add_maps", "add_methods", "add_network", "add_photos", "add_refine", "add_resume", "add_threshold"]
+__all__ = [
+    "add_maps",
+    "add_methods",
+    "add_network",
+    "add_photos",
+    "add_refine",
+    "add_resume",
+    "add_threshold",
+    "add_truth",
+]
 
 
 def add_photos(parser: argparse.ArgumentParser, dataset: str) -> None:
@@ -15,6 +24,10 @@ def add_photos(parser: argparse.ArgumentParser, dataset: str) -> None:
     parser.add_argument("--root", required=True, metavar="DIR", help=LAYOUTS[dataset].description)
     if split := LAYOUTS[dataset].split:
         parser.add_argument("--split", default=split, metavar="NAME", help="default: %(default)s")
+    elif LAYOUTS[dataset].optional_split:
+        parser.add_argument(
+            "--split", metavar="NAME", help="of wsolevaluation's layout, metadata/ILSVRC/; default: test"
+        )
     else:
         parser.set_defaults(split=None)
     if LAYOUTS[dataset].labels_from:
@@ -24,7 +37,22 @@ def add_photos(parser: argparse.ArgumentParser, dataset: str) -> None:
         )  # fmt: skip
     else:
         parser.set_defaults(labels_from=None)
+    if "masks" in LAYOUTS[dataset].options:
+        add_truth(parser)
+    else:
+        parser.set_defaults(masks=None, crowds=None)
     parser.add_argument("--limit", type=values.positive, metavar="N", help="only the first N photos")
+
+
+def add_truth(parser: argparse._ActionsContainer) -> None:
+    """Add the options for the masks of coco."""
+    parser.add_argument(
+        "--masks", metavar="DIR", help="score against the masks of this folder (PNG); default: drawn from --root's JSON"
+    )
+    parser.add_argument(
+        "--crowds", choices=("include", "ignore"),
+        help="draw crowd regions into the masks (default), or do not count their pixels",
+    )  # fmt: skip
 
 
 def add_network(parser: argparse.ArgumentParser, protocol: Protocol, of_maps: bool = True) -> None:
@@ -54,6 +82,11 @@ def add_network(parser: argparse.ArgumentParser, protocol: Protocol, of_maps: bo
         "--mean", type=values.numbers(3), metavar="R,G,B", help="of pixels in [0, 1]; default: the model's"
     )
     group.add_argument("--std", type=values.numbers(3, above_zero=True), metavar="R,G,B", help="likewise")
+    group.add_argument(
+        "--interpolation", choices=INTERPOLATIONS, metavar="NAME",
+        help=f"of every resize of the photo: {', '.join(INTERPOLATIONS)}; default: what a factory's network says, or "
+        "else the model's for --resize crop, and bicubic",
+    )  # fmt: skip
     group.add_argument(
         "--resize", choices=list(RESIZES), default=protocol.resize,
         help="squash the whole photo to N x N, bring its short side to N, crop its centre, or keep its size; default: "

@@ -31,6 +31,8 @@ class Options:
     dataset: str | None
     root: str | None
     split: str | None
+    masks: str | None
+    crowds: str | None
     crf: str | None
     confident: list[float] | None
     alpha: list[float]
@@ -69,9 +71,18 @@ def run(options: Options, called: Called) -> int:
 def _data_of(options: Options) -> PhotoDataset | None:
     """Open the data set that the options name; without them, the library opens the recorded one if it needs it."""
     truth = options.threshold is None
-    if not (options.root or (options.split and (truth or options.overlay or options.refine or options.crf))):
+    needed = truth or options.overlay or options.refine or options.crf
+    if not (options.root or ((options.split or options.masks or options.crowds) and needed)):
         return None
-    return recorded_data(options.seeds, options.dataset, options.root, options.split, ground_truth=truth)
+    return recorded_data(
+        options.seeds,
+        options.dataset,
+        options.root,
+        options.split,
+        ground_truth=truth,
+        masks=options.masks,
+        crowds=options.crowds,
+    )
 
 
 def _check(options: Options, called: Called) -> None:
@@ -81,6 +92,9 @@ def _check(options: Options, called: Called) -> None:
     if "threshold" in called.given and (options.confident or options.crf == "psa"):
         other = "--confident" if options.confident else "--crf psa"
         raise UsageError(f"--threshold: cannot be used with {other}, which does not cut the maps there.")
+    for name in ("masks", "crowds"):
+        if getattr(options, name) and options.threshold is not None:
+            raise UsageError(f"--{name}: applies only to --threshold best, which scores against masks.")
     if options.split and options.dataset and not LAYOUTS[options.dataset].split:
         raise UsageError(f"--split: --dataset {options.dataset} has no splits.")
     if options.dataset and not options.root:

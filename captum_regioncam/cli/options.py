@@ -49,6 +49,7 @@ class NetworkOptions:
     size: int | None
     mean: list[float] | None
     std: list[float] | None
+    interpolation: str | None
     resize: str
     contrast: float
     precision: str
@@ -63,6 +64,8 @@ class DataOptions:
     root: str
     split: str | None
     labels_from: str | None
+    masks: str | None
+    crowds: str | None
     limit: int | None
 
 

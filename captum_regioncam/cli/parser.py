@@ -16,6 +16,7 @@ from captum_regioncam.cli.groups import (
     add_refine,
     add_resume,
     add_threshold,
+    add_truth,
 )
 from captum_regioncam.cli.terminal import say
 from captum_regioncam.evaluation.datasets import LAYOUTS
@@ -186,6 +187,7 @@ def _add_label_maps(commands: "argparse._SubParsersAction[_Parser]") -> None:
     photos.add_argument("--dataset", choices=_WITH_MASKS, help="the layout of --root")
     photos.add_argument("--root", metavar="DIR", help="the data set's folder")
     photos.add_argument("--split", metavar="NAME", help="split of voc (default: train) or coco (default: val2014)")
+    add_truth(photos)
     crf = labels.add_argument_group("dense CRF", 'needs the extra "crf"')
     crf.add_argument(
         "--crf", choices=CRFS,
@@ -213,6 +215,7 @@ def _add_evaluate(commands: "argparse._SubParsersAction[_Parser]") -> None:
         add_methods(dataset)
         if name not in _WITH_MASKS:
             dataset.set_defaults(threshold=0.15, seeds=None)
+        if LAYOUTS[name].truth == "boxes":
             dataset.add_argument(
                 "--box", choices=("contour", "rectangle"), default="contour",
                 help="of several boxes, take that of the largest contour (default) or the largest bounding rectangle",
@@ -227,6 +230,7 @@ def _add_evaluate(commands: "argparse._SubParsersAction[_Parser]") -> None:
             )  # fmt: skip
         else:
             dataset.set_defaults(box="contour", box_threshold=None, step=0.01)
+        if name in _WITH_MASKS:
             add_threshold(dataset)
             dataset.add_argument("--seeds", type=Path, metavar="DIR", help="score these seed files; no network is run")
         dataset.add_argument("--json", type=Path, metavar="FILE", help="write the scores, in percent")

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from captum_regioncam.evaluation.classifier import Classifier
     from captum_regioncam.evaluation.datasets import (
         Coco,
+        Cub200,
         Ilsvrc2012,
+        OpenImages30k,
         PhotoData,
         PhotoDataset,
         PhotoFolder,
@@ -41,7 +43,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "classifier": ["Classifier"],
     "datasets": [
-        "Coco", "Ilsvrc2012", "PhotoData", "PhotoDataset", "PhotoFolder", "Sample", "Voc2012", "open_dataset",
+        "Coco", "Cub200", "Ilsvrc2012", "OpenImages30k", "PhotoData", "PhotoDataset", "PhotoFolder", "Sample",
+        "Voc2012", "open_dataset",
     ],
     "explanations.writing": ["Explanations", "write_explanations"],
     "label_maps.irn_crf": ["confident_labels", "crf_labels"],
@@ -64,9 +67,11 @@ _HOMES = {
 __all__ = [
     "Classifier",
     "Coco",
+    "Cub200",
     "Explanations",
     "Ilsvrc2012",
     "LocalizationMetric",
+    "OpenImages30k",
     "PhotoData",
     "PhotoDataset",
     "PhotoFolder",

@@ -41,11 +41,15 @@ class Classifier:
             with the short side at size / crop_ratio; "keep" keeps the photo's own size. Default: as the
             :class:`Protocol` says, and "squash" without one.
         crop_ratio: for "crop", the side of the square that is taken, over the photo's short side.
-        interpolation: for "crop". The others are bicubic, as in IRN, whatever the network's own preprocessing is.
+        interpolation: for "crop".
+        resampling: the interpolation of all other resizes, those to the protocol's scales included. Default: bicubic,
+            as in IRN.
+        reshape: the layout of layers that are named, where none is given with them; see :func:`evaluate`.
         name: of the network, for records. Default: its class.
         weights: the checkpoint's file, "none" for random weights, or None for the network's own; for records.
         weights_key: which of the weights in the file, if that was given; for records.
         given: for ``size``, ``mean`` and ``std``, what :meth:`load` was given and what came of it; for records.
+        own: the preprocessing that the network brought along, and from where; for records.
 
     Raises:
         ArgumentError: an argument is something else.
@@ -65,10 +69,13 @@ class Classifier:
     resize: str | None = None
     crop_ratio: float = 224 / 256
     interpolation: Image.Resampling = Image.Resampling.BICUBIC
+    resampling: Image.Resampling = Image.Resampling.BICUBIC
+    reshape: str | None = None
     name: str = ""
     weights: str | None = None
     weights_key: str | None = None
     given: Mapping[str, tuple[object, object]] | None = None
+    own: Mapping[str, object] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, Module):
@@ -98,6 +105,7 @@ class Classifier:
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         resize: str | None = None,
+        interpolation: str | None = None,
         device: str | torch.device | None = None,
     ) -> "Classifier":
         """Build a network by its name.
@@ -119,14 +127,27 @@ class Classifier:
                 "pathlib.PosixPath". To make their objects may run code that the file chooses, so the file must be
                 one that you trust. A whole pickled network loads if all its classes are allowed.
             size: the side of the network's input. Default: the size that the model was made for, or 224.
-            mean: per channel. Default: the model's.
-            std: per channel. Default: the model's.
+            mean: per channel. Default: the model's, or ImageNet's.
+            std: per channel. Default: the model's, or ImageNet's.
             resize: as above.
+            interpolation: of every resize: "nearest", "bilinear", "bicubic", "lanczos", "box" or "hamming". Default:
+                what a factory's network says; else the model's for ``resize="crop"``, and bicubic for the others.
             device: where the network goes. Default: the CPU.
+
+        The network of a factory may bring its preprocessing along, for what is not given here. The factory returns it
+        beside the network, as (network, preprocessing), or the network has one of these attributes:
+
+        - ``preprocessing``, a mapping with any of ``size``, ``mean``, ``std``, ``interpolation``, ``crop_ratio`` and
+          ``reshape``;
+        - ``image_processor``, one of transformers;
+        - ``pretrained_cfg``, timm's.
+
+        A network of transformers that was loaded from a folder has what preprocessor_config.json says there, or else
+        its ``config.image_size``. Nothing is downloaded. A log message says what was taken from where.
 
         Raises:
             ArgumentError: there is no such model, package or file, the file is no checkpoint or does not fit, or an
-                argument is out of range.
+                argument, or what the network brings along, is out of range.
 
         Example::
 
@@ -138,7 +159,7 @@ class Classifier:
         path = None if weights is None else os.fspath(weights)
         return load_classifier(
             name, path, weights_key=weights_key, allow_classes=allow_classes, size=size, mean=mean, std=std,
-            resize=resize, device=device,
+            resize=resize, interpolation=interpolation, device=device,
         )  # fmt: skip
 
     @property
@@ -152,9 +173,12 @@ class Classifier:
             "mean": list(self.mean),
             "std": list(self.std),
             **({} if self.weights_key is None else {"weights_key": self.weights_key}),
+            **({} if self.own is None else {"preprocessing": dict(self.own)}),
+            **({"interpolation": self.interpolation.name.lower()} if "interpolation" in (self.given or ()) else {}),
         }
         if self.given is None:
             built = f"{self.model!r} {self.crop_ratio} {self.interpolation}"
+            built += "" if self.resampling == Image.Resampling.BICUBIC else f" {self.resampling}"
             return settings | {"network": hashlib.sha256(built.encode()).hexdigest()[:16]}
         unchanged = {name: given for name, (given, value) in self.given.items() if settings[name] == value}
         return settings | unchanged
@@ -215,7 +239,7 @@ class Classifier:
 
     def resized(self, seen: Image.Image, size: tuple[int, int]) -> Image.Image:
         """Resize what the network sees to a width and height."""
-        return resized(seen, size, self.interpolation if self.resize == "crop" else Image.Resampling.BICUBIC)
+        return resized(seen, size, self.interpolation if self.resize == "crop" else self.resampling)
 
     @property
     def device(self) -> torch.device:

@@ -28,7 +28,8 @@ def choose_layers(
         classifier: the network.
         layers: dotted names; None for the stages.
         x: an input to run the network on. Default: noise.
-        reshape: the layout of the named layers, as in :func:`reshape_of`. Default: it is measured.
+        reshape: the layout of the named layers, as in :func:`reshape_of`. Default: the classifier's ``reshape``; if it
+            has none, the layout is measured.
 
     Raises:
         ArgumentError: a layer has no such name, another layout, or positions that do not say what is where; or none is
@@ -37,6 +38,11 @@ def choose_layers(
     check_layers(classifier, layers)
     x = probe_of(classifier) if x is None else x
     transform = None if reshape is None else reshape_of(classifier, layers, reshape, x)
+    if reshape is None and classifier.reshape is not None and layers is not None:
+        try:
+            transform = reshape_of(classifier, layers, classifier.reshape, x)
+        except ArgumentError as error:
+            raise ArgumentError(Argument("model"), ": its preprocessing has ", *error.parts) from error
     if layers is None:
         try:
             return find_stages(classifier.model, x)

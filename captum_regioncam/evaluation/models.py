@@ -4,7 +4,7 @@ import importlib
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
@@ -17,6 +17,7 @@ from captum_regioncam.errors import Argument, ArgumentError
 from captum_regioncam.evaluation import checkpoints
 from captum_regioncam.evaluation.checkpoint_files import read_tensors
 from captum_regioncam.evaluation.classifier import MAX_SIDE, Classifier, nearest
+from captum_regioncam.evaluation.preprocessing import interpolation_named, preprocessing_of, with_preprocessing
 from captum_regioncam.evaluation.protocol import DEFAULT_MODEL
 from captum_regioncam.evaluation.runs.launcher import is_first
 from captum_regioncam.evaluation.user_code import current_folder_last, module_named
@@ -36,9 +37,11 @@ def load_classifier(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     resize: str | None = None,
+    interpolation: str | None = None,
     device: str | torch.device | None = None,
 ) -> Classifier:
     """Build a network by its name; see :meth:`Classifier.load`."""
+    resampling = None if interpolation is None else _resampling(interpolation)
     if size is not None and size > MAX_SIDE:
         raise ArgumentError(Argument("size", size), f": expects at most {MAX_SIDE} pixels.")
     if weights in (None, "none") and (weights_key is not None or allow_classes):
@@ -49,6 +52,9 @@ def load_classifier(
         classifier = _classifier(name, pretrained=weights is None)
         if weights is not None and weights != "none":
             classifier = _load_weights(classifier, name, weights, weights_key, allow_classes)
+    if name != DEFAULT_MODEL and not name.startswith(("torchvision:", "timm:")):
+        options = {"size": size, "mean": mean, "std": std, "interpolation": interpolation}
+        classifier = _as_it_says(classifier, name, {key: value for key, value in options.items() if value is not None})
     classifier.model.eval()
     for module in classifier.model.modules():  # which the network's own train() may not reach, as IRN's
         module.training = False
@@ -60,6 +66,8 @@ def load_classifier(
         mean=classifier.mean if mean is None else mean,
         std=classifier.std if std is None else std,
         resize=resize,
+        interpolation=classifier.interpolation if resampling is None else resampling,
+        resampling=classifier.resampling if resampling is None else resampling,
         name=name,
         weights=weights,
         weights_key=weights_key,
@@ -68,8 +76,33 @@ def load_classifier(
         "size": (size and chosen.size, chosen.size),
         "mean": (None if mean is None else list(chosen.mean), list(chosen.mean)),
         "std": (None if std is None else list(chosen.std), list(chosen.std)),
+        **({} if resampling is None else {"interpolation": (resampling.name.lower(), resampling.name.lower())}),
     }
     return replace(chosen, given=given)
+
+
+def _resampling(interpolation: str) -> Image.Resampling:
+    try:
+        return interpolation_named(interpolation)
+    except ValueError as error:
+        raise ArgumentError(Argument("interpolation", interpolation), f": expects {error}.") from error
+
+
+def _as_it_says(classifier: Classifier, name: str, given: Mapping[str, object]) -> Classifier:
+    """Give a factory's network the preprocessing that it brings along, but for what the caller gives."""
+    try:
+        own = preprocessing_of(classifier.model, given)
+    except ValueError as error:
+        raise _no_model(name, f"{error}.") from error
+    if not own.values:
+        return classifier
+    if is_first():
+        instead = f"; given instead: {', '.join(given)}" if given else ""
+        _log.info("%s: preprocessing of the network: %s%s.", name, own, instead)
+    values = dict(own.values)
+    if "interpolation" in values:
+        values["resampling"] = values["interpolation"]
+    return replace(classifier, **values, own=own.recorded)
 
 
 def usable_device(name: str | torch.device | None = None) -> torch.device:
@@ -183,7 +216,7 @@ def _factory(module: str, function: str) -> Classifier:
         if not callable(factory := getattr(imported, function, None)):
             where = getattr(imported, "__file__", None) or module
             raise _no_model(name, f"{where} has no such function. {nearest(function, dir(imported))}")
-        model = _build(name, factory)
+        model = _build(name, lambda: with_preprocessing(factory()))
     if not isinstance(model, Module):
         raise _no_model(name, f"the factory returned {type(model).__name__}, not a torch.nn.Module.")
     return Classifier(model)

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from captum_regioncam.arguments import real, whole
 from captum_regioncam.errors import Argument, ArgumentError
 
-__all__ = ["DEFAULT_MODEL", "NORMALIZATIONS", "PRECISIONS", "PROTOCOLS", "RESIZES", "UPSAMPLINGS", "Protocol"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "INTERPOLATIONS",
+    "NORMALIZATIONS",
+    "PRECISIONS",
+    "PROTOCOLS",
+    "RESIZES",
+    "UPSAMPLINGS",
+    "Protocol",
+]
 
 DEFAULT_MODEL = "efficientnet-lite0"
 RESIZES = {
@@ -16,13 +25,15 @@ RESIZES = {
     "crop": "the centre crop",
     "keep": "photos at their own size",
 }
+INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
+"""How photos can be resized, as Pillow calls it."""
 PRECISIONS = ("float32", "bfloat16", "float16")
 """What a network's passes can be computed in."""
 NORMALIZATIONS = {"max": "divided by its maximum", "minmax": "stretched from its minimum to its maximum"}
 UPSAMPLINGS = {
     "photo": "to the photo's size",
     "irn": "to the next multiples of 16, then cropped to the photo",
-    "boxes": "to 224 x 224, where boxes are compared",
+    "boxes": "to 224 x 224, where boxes and masks are compared",
 }
 
 
@@ -37,7 +48,7 @@ class Protocol:
             or "keep".
         normalize: "max" or "minmax"; see :func:`normalize`.
         upsample: "photo" upsamples maps to the photo's size; "irn" to the next multiples of 16, and crops them; "boxes"
-            to the 224 x 224 pixels on which :class:`LocalizationMetric` compares boxes.
+            to the 224 x 224 pixels on which boxes are compared, and masks for PxAP.
         batch: how many neighbouring photos with equal input sizes the network gets at once.
 
     Raises:
@@ -77,7 +88,7 @@ class Protocol:
 
     @classmethod
     def wsol(cls) -> "Protocol":
-        """Choe et al.'s (CVPR 2020): boxes on squashed photos."""
+        """Choe et al.'s (CVPR 2020): boxes, or masks for PxAP, on squashed photos."""
         return cls(upsample="boxes")
 
     @classmethod
@@ -93,5 +104,9 @@ class Protocol:
         )
 
 
-PROTOCOLS = {"voc": Protocol.irn(), "coco": Protocol.irn(), "ilsvrc": Protocol.wsol(), "folder": Protocol()}
+PROTOCOLS = {
+    **dict.fromkeys(("voc", "coco"), Protocol.irn()),
+    **dict.fromkeys(("ilsvrc", "cub", "openimages"), Protocol.wsol()),
+    "folder": Protocol(),
+}
 """By the layout of the data set."""

@@ -137,7 +137,7 @@ def test_ilsvrc_equals_the_metric_by_hand(capsys):
     result = figures("ilsvrc", "--root", root, *MODEL, "--size", "32", "--method", "region-cam,grad-cam")
     printed = "".join(capsys.readouterr())
     assert "MaxBoxAccV2" in printed
-    assert "maps upsampled to 224 x 224, where boxes are compared; each stretched" in printed
+    assert "maps upsampled to 224 x 224, where boxes and masks are compared; each stretched" in printed
     model, score = ColourNet().eval(), LocalizationMetric()
     classifier = Classifier(model, size=32)
     for index in range(4):

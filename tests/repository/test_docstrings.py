@@ -11,7 +11,7 @@ import pytest
 import torch
 import torchvision
 from captum.attr import LayerAttribution
-from made_datasets import make_coco, make_folder, make_ilsvrc, make_voc
+from made_datasets import make_coco, make_cub, make_folder, make_ilsvrc, make_openimages, make_voc
 from PIL import Image
 from torchvision.models.resnet import BasicBlock, ResNet
 
@@ -38,6 +38,7 @@ def names(folder):
     make_voc(folder)
     make_coco(folder / "coco")
     make_ilsvrc(folder / "ILSVRC2012")
+    make_openimages(make_cub(folder / "wsolevaluation"))
     make_folder(folder / "photos")
     for sample in captum_regioncam.evaluation.open_dataset("voc", folder):
         height, width = sample.labels.shape

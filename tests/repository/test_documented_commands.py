@@ -14,12 +14,13 @@ import timm
 import torch
 import torchvision
 from commands import run
-from made_datasets import NAMES, make_coco, make_folder, make_ilsvrc, make_voc
+from made_datasets import NAMES, make_coco, make_cub, make_folder, make_ilsvrc, make_openimages, make_voc
 from narrow_networks import narrow_networks
 from PIL import Image
 from places import ROOT
 from skimage import data
 
+from captum_regioncam.evaluation import Coco
 from examples.irn_resnet50 import coco_network, network
 
 NEEDS_TORCH_CAM = pytest.mark.skipif(sys.version_info < (3, 11), reason="torch-cam 0.5 needs Python 3.11")
@@ -36,8 +37,10 @@ PAGES = {
 PAGES["README.md"] = re.findall(r"`(captum-regioncam [^`]+)`", (ROOT / "README.md").read_text())
 FACTORY = """
 from torch import nn
-def factory():
-    return nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+def factory(classes=3):
+    layers = nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, classes)
+    return nn.Sequential(*layers)
+birds, things = (lambda: factory(200)), (lambda: factory(100))
 """
 
 
@@ -55,6 +58,11 @@ def work(tmp_path, monkeypatch):
     annotations.write_text(json.dumps(content))
     synsets = make_ilsvrc(tmp_path / "ILSVRC2012", photos=2) / "synset_words.txt"
     synsets.write_text("".join(f"n{number:02d} a thing\n" for number in range(1, 1001)))
+    masks = tmp_path / "coco_seg_anno"
+    masks.mkdir()
+    for sample, image in zip(Coco(tmp_path / "coco"), content["images"][-1:] + content["images"], strict=False):
+        Image.fromarray(sample.labels).save(masks / f"{image['id']:012d}.png")
+    make_openimages(make_cub(tmp_path / "wsolevaluation", photos=2), photos=2)
     make_folder(tmp_path / "photos", photos=2)
     Image.fromarray(data.chelsea()).save("photos/cat.jpg")
     Image.fromarray(data.chelsea()).save("cat.jpg")

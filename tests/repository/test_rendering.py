@@ -2,6 +2,7 @@
 
 import re
 from functools import cache
+from itertools import pairwise
 
 import pytest
 from markdown_it import MarkdownIt
@@ -30,7 +31,7 @@ def inside(page, kind):
 def anchors(page):
     """The names that GitHub gives to a page's headings."""
     parsed = tokens(page)
-    titles = [after.content for token, after in zip(parsed, parsed[1:], strict=False) if token.type == "heading_open"]
+    titles = [after.content for token, after in pairwise(parsed) if token.type == "heading_open"]
     return {re.sub(r"[^\w\- ]", "", re.sub(r"[`*_]", "", title).lower()).replace(" ", "-") for title in titles}
 
 

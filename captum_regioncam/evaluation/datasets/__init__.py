@@ -25,13 +25,16 @@ if TYPE_CHECKING:
     from captum_regioncam.evaluation.datasets.folder import PhotoFolder
     from captum_regioncam.evaluation.datasets.ilsvrc import Ilsvrc2012
     from captum_regioncam.evaluation.datasets.voc import VOC_CLASSES, Voc2012
+    from captum_regioncam.evaluation.datasets.wsol import Cub200, OpenImages30k
 
 __all__ = [
     "LAYOUTS",
     "VOC_CLASSES",
     "Coco",
+    "Cub200",
     "Ilsvrc2012",
     "Layout",
+    "OpenImages30k",
     "PhotoData",
     "PhotoDataset",
     "PhotoFolder",
@@ -51,7 +54,9 @@ class Layout(NamedTuple):
         split: the class's default split; None if the layout has no splits.
         labels_from: the class's default of ``labels_from``; None if the classes have only one place to come from.
         optional_truth: whether the class takes ``ground_truth``.
-        truth: what it is scored against, "masks" or "boxes".
+        truth: what it is scored against, "masks", "boxes" or "pixels"; see :class:`PhotoData`.
+        optional_split: whether the class takes a split, but needs none.
+        options: what else the class takes of "masks" and "crowds".
     """
 
     module: str
@@ -61,6 +66,8 @@ class Layout(NamedTuple):
     labels_from: str | None = None
     optional_truth: bool = True
     truth: str = "masks"
+    optional_split: bool = False
+    options: tuple[str, ...] = ()
 
 
 LAYOUTS: Mapping[str, Layout] = {
@@ -76,6 +83,7 @@ LAYOUTS: Mapping[str, Layout] = {
         "Coco",
         "MS COCO: SPLIT/ and annotations/instances_SPLIT.json",
         split="val2014",
+        options=("masks", "crowds"),
     ),
     "ilsvrc": Layout(
         f"{__name__}.ilsvrc",
@@ -83,6 +91,21 @@ LAYOUTS: Mapping[str, Layout] = {
         "ILSVRC2012's validation photos with boxes",
         optional_truth=False,
         truth="boxes",
+        optional_split=True,
+    ),
+    "cub": Layout(
+        f"{__name__}.wsol",
+        "Cub200",
+        "CUB-200-2011 as in wsolevaluation: metadata/CUB/SPLIT/ and dataset/CUB/",
+        split="test",
+        truth="boxes",
+    ),
+    "openimages": Layout(
+        f"{__name__}.wsol",
+        "OpenImages30k",
+        "OpenImages30k as in wsolevaluation: metadata/OpenImages/SPLIT/ and dataset/OpenImages/",
+        split="test",
+        truth="pixels",
     ),
     "folder": Layout(
         f"{__name__}.folder",
@@ -100,23 +123,29 @@ def open_dataset(
     split: str | None = None,
     labels_from: str | None = None,
     ground_truth: bool = True,
+    masks: str | os.PathLike[str] | None = None,
+    crowds: str | None = None,
 ) -> "PhotoDataset":
     """Open a data set by the name of its layout.
 
     Args:
-        name: "voc" (:class:`Voc2012`), "coco" (:class:`Coco`), "ilsvrc" (:class:`Ilsvrc2012`) or "folder"
-            (:class:`PhotoFolder`).
+        name: "voc" (:class:`Voc2012`), "coco" (:class:`Coco`), "ilsvrc" (:class:`Ilsvrc2012`), "cub"
+            (:class:`Cub200`), "openimages" (:class:`OpenImages30k`) or "folder" (:class:`PhotoFolder`).
         root: the data set's folder.
-        split: of "voc" (default: train) and "coco" (default: val2014); the others have no splits.
+        split: of "voc" (default: train), "coco" (default: val2014), and "cub" and "openimages" (default: test).
+            "ilsvrc" has splits in wsolevaluation's layout alone, and "folder" has none.
         labels_from: of "voc", where a photo's classes come from: "xml" (default) or "mask".
-        ground_truth: read the masks. "ilsvrc" always reads its boxes, which name the classes.
+        ground_truth: read the masks or boxes. "ilsvrc" always reads its boxes, which name the classes.
+        masks: of "coco", a folder of finished masks; see :class:`Coco`. Default: they are drawn.
+        crowds: of "coco", whether crowd regions are drawn ("include", default) or do not count ("ignore").
 
     Returns:
         The data set. Its ``source`` holds the ``dataset`` (the layout's name), the ``root`` (the absolute path), the
-        ``split`` and the ``labels`` (``labels_from``); the last two are None if the layout has none.
+        ``split`` and the ``labels`` (``labels_from``); the last two are None if the layout has none. It also holds
+        ``masks`` (the absolute path) and ``crowds`` where they are not the default.
 
     Raises:
-        ArgumentError: there is no such layout, it has no splits or no choice of labels, or ``root`` is not in it.
+        ArgumentError: there is no such layout, it does not take an argument that was given, or ``root`` is not in it.
 
     Example::
 
@@ -127,12 +156,16 @@ def open_dataset(
     if name not in LAYOUTS:
         raise ArgumentError(Argument("name", name), f": expects one of {', '.join(LAYOUTS)}.")
     layout = LAYOUTS[name]
-    if split is not None and layout.split is None:
+    if split is not None and layout.split is None and not layout.optional_split:
         raise ArgumentError(Argument("split", split), f": the layout {name} has no splits.")
     if labels_from is not None and layout.labels_from is None:
         raise ArgumentError(Argument("labels_from", labels_from), f": the layout {name} has no choice of labels.")
+    for option, value in (("masks", masks), ("crowds", crowds)):
+        if value is not None and option not in layout.options:
+            takers = [other for other, its in LAYOUTS.items() if option in its.options]
+            raise ArgumentError(Argument(option, value), f": applies only to the layout {', '.join(takers)}.")
     split, labels_from = split or layout.split, labels_from or layout.labels_from
-    given: dict[str, Any] = {"split": split, "labels_from": labels_from}
+    given: dict[str, Any] = {"split": split, "labels_from": labels_from, "masks": masks, "crowds": crowds}
     arguments = {argument: value for argument, value in given.items() if value is not None}
     if layout.optional_truth:
         arguments["ground_truth"] = ground_truth
@@ -147,7 +180,11 @@ def open_dataset(
         raise ArgumentError(Argument("split"), f": {error}") from error
     except ValueError as error:
         raise ArgumentError(Argument("root"), f": {error}") from error
-    dataset.source = {"dataset": name, "root": str(Path(root).resolve()), "split": split, "labels": labels_from}
+    dataset.source = {
+        "dataset": name, "root": str(Path(root).resolve()), "split": split, "labels": labels_from,
+        **({} if masks is None else {"masks": str(Path(masks).resolve())}),
+        **({} if crowds in (None, "include") else {"crowds": crowds}),
+    }  # fmt: skip
     return dataset
 
 
@@ -159,5 +196,6 @@ __getattr__, __dir__ = lazily(
         **dict.fromkeys(["PhotoData", "PhotoDataset", "Sample"], "base"),
         "PhotoFolder": "folder",
         **dict.fromkeys(["VOC_CLASSES", "Voc2012"], "voc"),
+        **dict.fromkeys(["Cub200", "OpenImages30k"], "wsol"),
     },
 )

@@ -55,10 +55,10 @@ class PhotoData(typing.Protocol):
 
     It may also have ``index_files``, the paths of the files that list its photos and classes, and ``source``, a mapping
     with the keys that :func:`open_dataset` gives it and JSON values. They are for the record of a run, so that no run
-    is resumed with other data. ``truth`` says what :func:`evaluate` scores against, "masks" (default) or "boxes",
-    ``outputs`` how many classes the network must have, if its outputs are the classes of the data set, and
-    ``image_ids`` what wsolevaluation calls the photos, if that is not their names. Processes that read photos ahead
-    need a data set that can be pickled.
+    is resumed with other data. ``truth`` says what :func:`evaluate` scores against: "masks" (default), "boxes", or
+    "pixels", which are masks whose ``labels`` are squashed to (224, 224), for PxAP. ``outputs`` says how many classes
+    the network must have, if its outputs are the classes of the data set, and ``image_ids`` what wsolevaluation calls
+    the photos, if that is not their names. Processes that read photos ahead need a data set that can be pickled.
 
     Attributes:
         names: one per photo, in the order of the samples.
@@ -98,7 +98,7 @@ class PhotoDataset(Dataset[Sample]):
         names: one per photo, in the order of the samples.
         classes: names of the keys.
         source: where the data set comes from; empty unless :func:`open_dataset` opened it.
-        truth: what it is scored against, "masks" or "boxes".
+        truth: what it is scored against: "masks", "boxes" or "pixels"; see :class:`PhotoData`.
 
     Raises:
         ValueError: on construction, if the layout is incomplete (the message says what is missing, and where); on
@@ -166,7 +166,9 @@ def image_ids_of(data: PhotoData) -> Sequence[str]:
 def source_of(data: PhotoData) -> dict[str, object]:
     """Return where a data set comes from, under the names of :func:`open_dataset`; None for what it does not say.
 
-    The ``dataset`` of one without a source is its class, as ``package.module:Class``.
+    It has ``masks`` and ``crowds`` only if the data set says them, so that older records stay the same. The ``dataset``
+    of one without a source is its class, as ``package.module:Class``.
     """
     source = getattr(data, "source", None) or {"dataset": f"{type(data).__module__}:{type(data).__qualname__}"}
-    return {name: source.get(name) for name in ("dataset", "root", "split", "labels")}
+    truth = {name: source[name] for name in ("masks", "crowds") if source.get(name) is not None}
+    return {name: source.get(name) for name in ("dataset", "root", "split", "labels")} | truth

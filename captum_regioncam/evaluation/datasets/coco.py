@@ -10,17 +10,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from captum_regioncam.errors import Argument, ArgumentError
 from captum_regioncam.evaluation.datasets.base import PhotoDataset, Sample
 from captum_regioncam.evaluation.datasets.reading import (
+    IGNORED,
     MOST_CLASSES,
+    check_readable,
     checked_names,
     data_root,
     photo_of_size,
+    read_labels,
     whole_number,
 )
 from captum_regioncam.files.inputs import read_json
 
-__all__ = ["Coco"]
+__all__ = ["CROWDS", "Coco"]
+
+CROWDS = ("include", "ignore")
 
 _LONGEST_OUTLINE = 1_000_000  # in pixels; pycocotools takes about 100 bytes for each
 
@@ -29,15 +35,30 @@ class Coco(PhotoDataset):
     """MS COCO 2014 or 2017: SPLIT/ and annotations/instances_SPLIT.json.
 
     The semantic mask is drawn by pycocotools from all instances, including crowds. Larger instances are drawn first, so
-    that objects on top of others stay visible.
+    that objects on top of others stay visible. ``masks`` names finished masks instead, in the layouts that WSSS
+    repositories distribute:
+
+    - ``NAME.png``, named after the photo, such as COCO_train2014_000000000009.png (CLIP-ES, ToCo);
+    - ``000000000009.png``, the photo's id with 12 digits (MCTformer's and others' coco_seg_anno/);
+    - ``9.png``, the photo's id (ReCAM, LPCAM).
+
+    They are in the folder itself, or below it in SPLIT/, or in SPLIT/ without the year, such as train/. They number the
+    classes from 1 in the order of COCO's category ids, so 1 to 80; 255 does not count.
 
     Args:
         root: the folder that contains both.
         split: such as train2014 or val2017.
-        ground_truth: draw the masks, of at most 254 classes.
+        ground_truth: draw or read the masks, of at most 254 classes.
+        masks: a folder of finished masks. Default: the masks are drawn.
+        crowds: what a crowd region is in a mask that is drawn: "include" draws it like an instance, as the masks that
+            WSSS repositories distribute do; "ignore" gives 255 to its pixels, unless another instance is there. The
+            photo's classes include those of its crowds either way.
 
     Raises:
-        ValueError: as in :class:`PhotoDataset`. An annotation that is broken is an error of its photo alone.
+        ArgumentError: ``crowds`` is something else, or "ignore" for finished masks; or ``masks`` has none for the
+            split.
+        ValueError: as in :class:`PhotoDataset`. An annotation that is broken is an error of its photo alone, and so is
+            a mask that is missing or that has a class which the photo's annotations do not have.
 
     Example::
 
@@ -46,10 +67,25 @@ class Coco(PhotoDataset):
         ['red', 'green']
     """
 
-    def __init__(self, root: str | os.PathLike[str], split: str = "val2014", ground_truth: bool = True) -> None:
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        split: str = "val2014",
+        ground_truth: bool = True,
+        masks: str | os.PathLike[str] | None = None,
+        crowds: str = "include",
+    ) -> None:
+        if crowds not in CROWDS:
+            raise ArgumentError(Argument("crowds", crowds), f": expects one of {', '.join(CROWDS)}.")
+        if masks is not None and crowds != "include":
+            raise ArgumentError(
+                Argument("crowds", crowds), ": applies to masks that are drawn; leave out ", Argument("masks"), "."
+            )
         annotations = f"annotations/instances_{split}.json"
         self.root = data_root(root, ["", "coco"], [split, annotations], "COCO", of_split=[split, annotations])
-        self.split, self.ground_truth, self._path = split, ground_truth, self.root / annotations
+        self.split, self.ground_truth, self.crowds = split, ground_truth, crowds
+        self._path = self.root / annotations
+        self._masks = None if masks is None else Path(masks)
         self.index_files = [self._path]
         content = read_json(self._path)
         with _errors_in(f"{self._path}: cannot be read"):
@@ -66,6 +102,8 @@ class Coco(PhotoDataset):
                 f"{self._path}: has {len(self.classes)} categories, but 8-bit masks hold {MOST_CLASSES} classes. With "
                 "ground_truth=False, its photos can be read."
             )
+        if ground_truth and self._masks is not None:
+            self._check_masks(self._masks)
 
     def __getitem__(self, index: int) -> Sample:
         image, name = self._images[index], self.names[index]
@@ -75,12 +113,55 @@ class Coco(PhotoDataset):
             keys = sorted(set(map(self._key, instances)))
         photo = photo_of_size(self.root / self.split / image["file_name"], (width, height))
         labels = None
-        if self.ground_truth:
-            labels = np.zeros((height, width), dtype=np.uint8)
+        if self.ground_truth and self._masks is not None:
+            labels = self._read(self._masks, index, keys, (height, width))
+        elif self.ground_truth:
             with _errors_in(f"{self._path}: has a broken annotation of {name}"):
-                for instance in sorted(instances, key=_area, reverse=True):
-                    labels[_mask(instance["segmentation"], height, width)] = self._key(instance) + 1
+                labels = self._drawn(instances, height, width)
         return Sample(name, photo, keys, keys, labels)
+
+    def _drawn(self, instances: list[dict[str, Any]], height: int, width: int) -> npt.NDArray[np.uint8]:
+        def turn(instance: dict[str, Any]) -> tuple[bool, float]:
+            return ignored(instance), _area(instance)
+
+        def ignored(instance: dict[str, Any]) -> bool:
+            return self.crowds == "ignore" and bool(instance.get("iscrowd"))
+
+        labels = np.zeros((height, width), dtype=np.uint8)
+        for instance in sorted(instances, key=turn, reverse=True):
+            label = IGNORED if ignored(instance) else self._key(instance) + 1
+            labels[_mask(instance["segmentation"], height, width)] = label
+        return labels
+
+    def _read(self, folder: Path, index: int, keys: list[int], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+        """Read a photo's finished mask, which must be one of this photo."""
+        candidates = list(self._candidates(folder, index))
+        path = next(filter(os.path.exists, candidates), candidates[0])
+        labels = read_labels(path, len(self.classes))
+        if labels.shape != size:
+            raise ValueError(f"{path}: has {labels.shape} pixels (height, width); its photo has {size}.")
+        found = np.unique(labels)
+        if unknown := [int(label) for label in found if 0 < label < IGNORED and label - 1 not in keys]:
+            raise ValueError(
+                f"{path}: has label {unknown[0]} ({self.classes[unknown[0] - 1]}), which {self._path.name} does not "
+                "have in this photo. Masks must number the classes from 1 in the order of the category ids."
+            )
+        return labels
+
+    def _candidates(self, folder: Path, index: int) -> Iterator[Path]:
+        """Yield where a photo's finished mask may be."""
+        name, identity = self.names[index], self._images[index]["id"]
+        numbers = [f"{identity:012d}", f"{identity}"] if isinstance(identity, int) else []
+        for place in dict.fromkeys((".", self.split, self.split.rstrip("0123456789"))):
+            yield from (folder / place / f"{file}.png" for file in (name, *numbers))
+
+    def _check_masks(self, folder: Path) -> None:
+        """Check before the first photo that the folder is one of this split's masks."""
+        if any(os.path.exists(path) for index in range(len(self.names)) for path in self._candidates(folder, index)):
+            return
+        check_readable(folder)
+        names = ", ".join(path.relative_to(folder).as_posix() for path in self._candidates(folder, 0))
+        raise ArgumentError(Argument("masks", folder), f": has no mask of {self.split}, such as {names}.")
 
     def _key(self, instance: dict[str, Any]) -> int:
         category = _id(instance["category_id"])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from captum_regioncam.errors import Argument, ArgumentError
 from captum_regioncam.evaluation.datasets.base import PhotoDataset, Sample
 from captum_regioncam.evaluation.datasets.reading import (
     check_readable,
@@ -14,6 +15,7 @@ from captum_regioncam.evaluation.datasets.reading import (
     text_of,
     whole_number,
 )
+from captum_regioncam.evaluation.datasets.wsol import WsolIlsvrc, has_metadata
 from captum_regioncam.files.inputs import read_text
 
 __all__ = ["Ilsvrc2012"]
@@ -28,10 +30,16 @@ class Ilsvrc2012(PhotoDataset):
     or synsets.txt, or else in the names of the photos' folders. The classes' sorted WordNet ids number the network's
     outputs.
 
+    They are also read as wsolevaluation lays them out, from metadata/ILSVRC/SPLIT/ and dataset/ILSVRC/. Photos are then
+    named by their image ids, and classes by their numbers.
+
     Args:
-        root: the folder that contains these, or an ILSVRC/ folder with them.
+        root: the folder that contains these, or an ILSVRC/ folder with them; or one with metadata/ILSVRC/.
+        split: of wsolevaluation's layout: "test" (default), which is ILSVRC2012's validation set, or "val", which is
+            ImageNetV2.
 
     Raises:
+        ArgumentError: ``split`` is given, but there is no metadata/ILSVRC/.
         ValueError: as in :class:`PhotoDataset`.
 
     Example::
@@ -46,8 +54,18 @@ class Ilsvrc2012(PhotoDataset):
     _BOXES = ("Annotations/CLS-LOC/val", "ILSVRC2012_bbox_val_v3/val", "bbox/val", "bbox", "val")
     _SYNSETS = ("LOC_synset_mapping.txt", "synset_words.txt", "synsets.txt")
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
+    def __init__(self, root: str | os.PathLike[str], split: str | None = None) -> None:
         check_readable(Path(root))
+        self._wsol = WsolIlsvrc(root, split or "test") if has_metadata(root, "ILSVRC") else None
+        if self._wsol is not None:
+            self.names, self.classes = self._wsol.names, self._wsol.classes
+            self.index_files = self._wsol.index_files
+            return
+        if split is not None:
+            raise ArgumentError(
+                Argument("split", split), ": only wsolevaluation's layout has splits, and ",
+                Argument("root", root), " has no metadata/ILSVRC/.",
+            )  # fmt: skip
         roots = [Path(root), Path(root) / "ILSVRC"]
         photos = {path.stem: path for path in first_files(roots, self._PHOTOS, ("*.JPEG", "*/*.JPEG"))}
         self._boxes = {path.stem: path for path in first_files(roots, self._BOXES, ("*.xml", "*/*.xml"))}
@@ -73,6 +91,8 @@ class Ilsvrc2012(PhotoDataset):
         return [f"val/{path.name}" for path in self._photos]
 
     def __getitem__(self, index: int) -> Sample:
+        if self._wsol is not None:
+            return self._wsol[index]
         name = self.names[index]
         if name not in self._boxes:
             raise ValueError(f"{name}: has no {name}.xml among the boxes.")

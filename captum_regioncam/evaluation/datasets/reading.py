@@ -16,6 +16,7 @@ from captum_regioncam.files.inputs import read_bytes
 from captum_regioncam.files.photos import read_image, read_photo
 
 __all__ = [
+    "IGNORED",
     "MOST_CLASSES",
     "MissingSplitError",
     "check_readable",
@@ -29,6 +30,8 @@ __all__ = [
     "whole_number",
 ]
 
+IGNORED = 255
+"""The label of pixels that do not count."""
 MOST_CLASSES = 254
 """Of an 8-bit label map: 0 is the background, and 255 marks pixels that do not count."""
 

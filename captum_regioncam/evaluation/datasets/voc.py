@@ -28,10 +28,15 @@ VOC_CLASSES = (
 class Voc2012(PhotoDataset):
     """PASCAL VOC 2012: JPEGImages/, SegmentationClass/, Annotations/ and ImageSets/Segmentation/SPLIT.txt.
 
+    A list whose name contains "aug", such as train_aug (10,582 photos), is of the augmented set (Hariharan et al., ICCV
+    2011). Its masks are in SegmentationClassAug/, which WSSS repositories distribute. Its lines name photos, or the
+    paths of photo and mask, as in "/JPEGImages/2007_000032.jpg /SegmentationClassAug/2007_000032.png".
+
     Args:
         root: VOCdevkit/VOC2012, or a folder above it.
-        split: train, val, or any other list there; a list of the augmented set (train_aug) names each photo's mask.
-        labels_from: take the photo's classes from its "xml" or its "mask".
+        split: train, val, train_aug, or any other list there.
+        labels_from: take the photo's classes from its "xml" or its "mask". In the augmented set, a photo without an XML
+            has the classes of its mask.
         ground_truth: read the masks.
 
     Raises:
@@ -52,26 +57,30 @@ class Voc2012(PhotoDataset):
         if labels_from not in ("xml", "mask"):
             raise ArgumentError(Argument("labels_from", labels_from), ": expects 'xml' or 'mask'.")
         wanted = ["JPEGImages", f"ImageSets/Segmentation/{split}.txt"]
-        wanted += ["Annotations"] if labels_from == "xml" else []
-        wanted += ["SegmentationClass"] if (ground_truth or labels_from == "mask") and "aug" not in split else []
+        self._augmented = "aug" in split
+        folder = "SegmentationClassAug" if self._augmented else "SegmentationClass"
+        if not self._augmented:
+            wanted += ["Annotations"] if labels_from == "xml" else []
+            wanted += [folder] if ground_truth or labels_from == "mask" else []
         self.root = data_root(root, ["", "VOC2012", "VOCdevkit/VOC2012"], wanted, "VOC 2012", of_split=wanted[1:2])
         self.labels_from, self.ground_truth = labels_from, ground_truth
         self.index_files = [self.root / wanted[1]]
         lines = [line.split() for line in read_text(self.root / wanted[1]).splitlines() if line.strip()]
         self.names = checked_names([Path(line[0]).stem for line in lines], self.root / wanted[1])
-        # Lists of the augmented set hold the paths of photo and mask.
-        masks = [
-            line[1].lstrip("/") if len(line) > 1 else f"SegmentationClass/{Path(line[0]).stem}.png" for line in lines
-        ]
+        # Lists of the augmented set may hold the paths of photo and mask.
+        masks = [line[1].lstrip("/") if len(line) > 1 else f"{folder}/{Path(line[0]).stem}.png" for line in lines]
         self._masks = [self.root / mask for mask in checked_names(masks, self.root / wanted[1])]
+        if self._augmented:
+            self._check_augmented(split)
 
     def __getitem__(self, index: int) -> Sample:
         name = self.names[index]
+        path = self.root / "Annotations" / f"{name}.xml"
+        of_xml = self.labels_from == "xml" and (not self._augmented or os.path.lexists(path))
         labels = None
-        if self.ground_truth or self.labels_from == "mask":
+        if self.ground_truth or not of_xml:
             labels = read_labels(self._masks[index], len(self.classes))
-        if self.labels_from == "xml":
-            path = self.root / "Annotations" / f"{name}.xml"
+        if of_xml:
             found = {text_of(item, "name", path) for item in read_xml(path).iter("object")}
             if unknown := found - set(self.classes):
                 raise ValueError(f"{path}: {', '.join(sorted(unknown))}: not among the classes of VOC 2012.")
@@ -81,3 +90,14 @@ class Voc2012(PhotoDataset):
         size = None if labels is None else (labels.shape[1], labels.shape[0])
         photo = photo_of_size(self.root / "JPEGImages" / f"{name}.jpg", size)
         return Sample(name, photo, keys, keys, labels if self.ground_truth else None)
+
+    def _check_augmented(self, split: str) -> None:
+        """Check before the first photo that the folders of the augmented set's masks are there, if they are needed."""
+        if not self.ground_truth and self.labels_from == "xml" and os.path.isdir(self.root / "Annotations"):
+            return
+        for folder in dict.fromkeys(mask.parent for mask in self._masks):
+            if not os.path.isdir(folder):
+                raise ValueError(
+                    f"{self.root}: has no {folder.relative_to(self.root).as_posix()}, the masks of {split}. WSSS "
+                    "repositories distribute them as SegmentationClassAug."
+                )

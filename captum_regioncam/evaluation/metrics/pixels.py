@@ -18,29 +18,11 @@ from captum_regioncam.extras import extra
 with extra("eval"):
     from torchmetrics import Metric
 
-__all__ = ["PixelMetric"]
+__all__ = ["PixelCurves", "PixelMetric"]
 
 
-class PixelMetric(Metric):
-    """PxAP: the average precision of a map's values as a detector of the object's pixels, pooled over all photos.
-
-    The maps are min-max normalised; precision and recall are taken at the thresholds 0, 1 / bins, ... 1, and the
-    average precision is the sum of precision times the step in recall.
-
-    Args:
-        bins: the number of threshold steps.
-        kwargs: passed to torchmetrics' Metric.
-
-    Raises:
-        ValueError: ``bins`` is not a whole number above 0.
-
-    Example::
-
-        >>> metric = PixelMetric()
-        >>> metric.update(torch.tensor([[0.0, 0.4], [0.6, 1.0]]), torch.tensor([[0, 0], [1, 1]]))
-        >>> float(metric.compute())
-        1.0
-    """
+class _PixelCounts(Metric):
+    """Histograms of a map's values, inside and outside of the objects, pooled over all photos."""
 
     full_state_update = False
     inside: Tensor
@@ -79,8 +61,60 @@ class PixelMetric(Metric):
         self.outside += counts[0]
         self.inside += counts[1]
 
-    def compute(self) -> Tensor:
-        """Return the average precision in [0, 1]; NaN if no pixel belonged to an object."""
-        true, false = self.inside.flip(0).cumsum(0).double(), self.outside.flip(0).cumsum(0).double()
+    def _true_and_false(self) -> tuple[Tensor, Tensor]:
+        """Return how many pixels are at or above each threshold, from 1 down to 0: true and false ones."""
+        return self.inside.flip(0).cumsum(0).double(), self.outside.flip(0).cumsum(0).double()
+
+    def _average_precision(self) -> Tensor:
+        true, false = self._true_and_false()
         precision, recall = true / (true + false).clamp_min(1), true / self.inside.sum()
         return (precision * recall.diff(prepend=recall.new_zeros(1))).sum()
+
+
+class PixelMetric(_PixelCounts):
+    """PxAP: the average precision of a map's values as a detector of the object's pixels, pooled over all photos.
+
+    The maps are min-max normalised; precision and recall are taken at the thresholds 0, 1 / bins, ... 1, and the
+    average precision is the sum of precision times the step in recall.
+
+    Args:
+        bins: the number of threshold steps.
+        kwargs: passed to torchmetrics' Metric.
+
+    Raises:
+        ValueError: ``bins`` is not a whole number above 0.
+
+    Example::
+
+        >>> metric = PixelMetric()
+        >>> metric.update(torch.tensor([[0.0, 0.4], [0.6, 1.0]]), torch.tensor([[0, 0], [1, 1]]))
+        >>> float(metric.compute())
+        1.0
+    """
+
+    def compute(self) -> Tensor:
+        """Return the average precision in [0, 1]; NaN if no pixel belonged to an object."""
+        return self._average_precision()
+
+
+class PixelCurves(_PixelCounts):
+    """PxAP, and the IoU of the pixels at or above each threshold with those of the objects."""
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the scores of all photos counted, in [0, 1]; NaN if no pixel belonged to an object.
+
+        Returns:
+            ``pxap``; the highest IoU, ``piou``, and the ``best_threshold`` that gives it; the ``thresholds``
+            (bins + 1,) and the ``curve`` of the IoU, (bins + 1,).
+        """
+        true, false = (counts.flip(0) for counts in self._true_and_false())
+        iou = true / (self.inside.sum() + false)
+        iou[self.inside.sum() == 0] = torch.nan
+        thresholds = torch.arange(self.bins + 1, dtype=torch.float64) / self.bins
+        return {
+            "pxap": self._average_precision(),
+            "piou": iou.max(),
+            "best_threshold": thresholds[int(iou.nan_to_num(-1).argmax())],
+            "thresholds": thresholds,
+            "curve": iou,
+        }

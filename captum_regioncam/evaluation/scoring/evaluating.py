@@ -25,6 +25,7 @@ from captum_regioncam.evaluation.runs.written import check_named
 from captum_regioncam.evaluation.scoring.boxes import BoxJob
 from captum_regioncam.evaluation.scoring.job import ScoreJob
 from captum_regioncam.evaluation.scoring.masks import MaskJob, SeedJob
+from captum_regioncam.evaluation.scoring.pixels import PixelJob
 from captum_regioncam.evaluation.seeds.reading import check_are_seeds, check_refine
 from captum_regioncam.evaluation.titles import TITLES
 from captum_regioncam.files.outputs import check_picture
@@ -59,19 +60,20 @@ def evaluate(
     show_progress: bool = True,
     about: Mapping[str, object] | None = None,
 ) -> Report:
-    """Score methods side by side: mIoU of label maps on photos with masks, or boxes on photos with boxes.
+    """Score methods side by side: mIoU of label maps on photos with masks, boxes on photos with boxes, or PxAP.
 
     A photo that fails does not stop the others. Processes that torchrun started share the photos; each returns the
     scores of all.
 
     Args:
         classifier: the network.
-        data: the photos, their classes, and their masks; or boxes, if its ``truth`` is "boxes".
+        data: the photos, their classes, and their masks; or boxes, if its ``truth`` is "boxes"; or masks on squares, if
+            it is "pixels".
         methods: each the name of a method ("region-cam", "layer-cam", "grad-cam" or "cam"), an attribution of this
             package or of Captum, or a function of (x, targets) that returns (N, K, h, w) maps; or a dict that names
             them.
         protocol: scales, flips, normalisation and upsampling. Default: IRN's for the layouts "voc" and "coco", Choe et
-            al.'s for "ilsvrc", and otherwise one scale.
+            al.'s for "ilsvrc", "cub" and "openimages", and otherwise one scale.
         layers: dotted names of the layers that methods given by name read. Default: the stages found.
         reshape: the layout of these layers: "tokens:1", with the number of tokens before the patches, "tokens:1:100",
             with that of the tokens after them, too, or "channels-last". Default: it is measured.
@@ -108,10 +110,11 @@ def evaluate(
     """
     named = named_methods(methods)
     protocol = Protocol.of(data) if protocol is None else protocol
-    of_boxes = getattr(data, "truth", "masks") == "boxes"
-    if of_boxes and (classifier.resize or protocol.resize) == "crop":
+    truth = getattr(data, "truth", "masks")
+    if truth != "masks" and (classifier.resize or protocol.resize) == "crop":
+        what = "boxes" if truth == "boxes" else "masks"
         raise ArgumentError(
-            Argument("resize", "crop"), ": the boxes are for whole photos; choose squash, short or keep."
+            Argument("resize", "crop"), f": the {what} are for whole photos; choose squash, short or keep."
         )
 
     def make_maps() -> PhotoMaps:
@@ -132,7 +135,9 @@ def evaluate(
     with workers() as worker:
         worker.together(partial(counting.check, data))
         maps = worker.together(make_maps)
-        if of_boxes:
+        if truth == "pixels":
+            return counting.of(worker.together(lambda: PixelJob(data, maps, contrast)), worker)
+        if truth == "boxes":
             return counting.of(worker.together(lambda: BoxJob(data, maps, contrast, step, box_threshold, box)), worker)
         return counting.of(worker.together(lambda: MaskJob(data, maps, contrast, threshold)), worker)
 
@@ -181,6 +186,8 @@ def evaluate_seeds(
         >>> 0 <= report.scores["seeds in seeds"]["best_miou"] <= 100
         True
     """
+    if getattr(data, "truth", "masks") == "pixels":
+        raise ArgumentError(Argument("data"), ": has masks on squares, for PxAP; seeds are scored against whole masks.")
     folder = Path(seeds)
 
     def make_job() -> SeedJob:

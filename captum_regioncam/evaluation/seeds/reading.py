@@ -41,9 +41,18 @@ def _cannot_be_read(error: OSError) -> None:
 
 
 def recorded_data(
-    seeds: Path, name: str | None = None, root: str | None = None, split: str | None = None, *, ground_truth: bool
+    seeds: Path,
+    name: str | None = None,
+    root: str | None = None,
+    split: str | None = None,
+    *,
+    ground_truth: bool,
+    masks: str | None = None,
+    crowds: str | None = None,
 ) -> PhotoDataset:
     """Open the data set that seeds were made from, as their record says, or the one that is named.
+
+    Its masks are those of the record too, if it names the same layout and neither ``masks`` nor ``crowds`` is given.
 
     Raises:
         ArgumentError: there is no such record, or the data set cannot be opened.
@@ -54,9 +63,11 @@ def recorded_data(
         raise ArgumentError(f"{seeds}: has no record that names the photos of the seeds; give ", Argument("data"), ".")
     split = split or (str(settings["split"]) if settings.get("split") and dataset == settings.get("dataset") else None)
     labels = settings.get("labels")
+    if masks is None and crowds is None and dataset == settings.get("dataset"):
+        masks, crowds = (str(settings[one]) if settings.get(one) else None for one in ("masks", "crowds"))
     return open_dataset(
         dataset, place, split=split, labels_from=str(labels) if labels and LAYOUTS[dataset].labels_from else None,
-        ground_truth=ground_truth,
+        ground_truth=ground_truth, masks=masks, crowds=crowds,
     )  # fmt: skip
 
 

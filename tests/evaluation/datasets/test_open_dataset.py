@@ -8,14 +8,31 @@ import sys
 
 import numpy as np
 import pytest
-from made_datasets import NAMES, make_coco, make_folder, make_ilsvrc, make_voc, shapes
+from made_datasets import NAMES, make_coco, make_cub, make_folder, make_ilsvrc, make_openimages, make_voc, shapes
 from PIL import Image
 
-from captum_regioncam.evaluation import Coco, Ilsvrc2012, PhotoFolder, Sample, Voc2012, datasets, open_dataset
+from captum_regioncam.evaluation import (
+    Coco,
+    Cub200,
+    Ilsvrc2012,
+    OpenImages30k,
+    PhotoFolder,
+    Sample,
+    Voc2012,
+    datasets,
+    open_dataset,
+)
 from captum_regioncam.evaluation.datasets import LAYOUTS
 from captum_regioncam.evaluation.datasets.base import fingerprint_of, source_of
 
-MAKE = {"voc": make_voc, "coco": make_coco, "ilsvrc": make_ilsvrc, "folder": make_folder}
+MAKE = {
+    "voc": make_voc,
+    "coco": make_coco,
+    "ilsvrc": make_ilsvrc,
+    "cub": make_cub,
+    "openimages": make_openimages,
+    "folder": make_folder,
+}
 
 
 @pytest.mark.parametrize(
@@ -24,6 +41,8 @@ MAKE = {"voc": make_voc, "coco": make_coco, "ilsvrc": make_ilsvrc, "folder": mak
         ("voc", Voc2012, "train", "xml"),
         ("coco", Coco, "val2014", None),
         ("ilsvrc", Ilsvrc2012, None, None),
+        ("cub", Cub200, "test", None),
+        ("openimages", OpenImages30k, "test", None),
         ("folder", PhotoFolder, None, None),
     ],
 )
@@ -39,7 +58,11 @@ def test_every_layout_with_its_defaults(tmp_path, monkeypatch, name, kind, split
     assert again.source == dataset.source
     for found in (dataset[1], again[1]):
         assert (found.name, found.keys, found.targets) == (direct[1].name, direct[1].keys, direct[1].targets)
-        assert np.array_equal(found.labels, direct[1].labels) if name != "ilsvrc" else found.boxes.shape == (1, 4)
+        assert (
+            np.array_equal(found.labels, direct[1].labels)
+            if LAYOUTS[name].truth != "boxes"
+            else found.boxes.shape == (1, 4)
+        )
     truth = open_dataset(name, root, ground_truth=False)[1]
     assert truth.labels is None
     assert (truth.boxes is None) == (name != "ilsvrc")
@@ -62,9 +85,8 @@ def test_splits_and_labels(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "imagenet"}, "name='imagenet': expects one of voc, coco, ilsvrc, folder."),
+        ({"name": "imagenet"}, "name='imagenet': expects one of voc, coco, ilsvrc, cub, openimages, folder."),
         ({"name": "folder", "split": "val"}, "split='val': the layout folder has no splits."),
-        ({"name": "ilsvrc", "split": "val"}, "split='val': the layout ilsvrc has no splits."),
         ({"name": "coco", "labels_from": "xml"}, "labels_from='xml': the layout coco has no choice of labels."),
         ({"name": "voc", "labels_from": "png"}, "labels_from='png': expects 'xml' or 'mask'."),
     ],
@@ -83,12 +105,14 @@ def test_a_layouts_defaults_are_its_class_s(name):
     defaults = {
         name: argument.default for name, argument in inspect.signature(kind).parameters.items() if name != "root"
     }
+    assert {"masks": None, "crowds": "include"}.items() >= {name: defaults.pop(name) for name in layout.options}.items()
+    assert not layout.optional_split or defaults.pop("split", 0) is None
     assert {argument: value for argument, value in given.items() if value is not None} == defaults
 
 
 def test_the_list_of_layouts_imports_neither_torch_nor_numpy_nor_pillow():
     program = (
-        "import sys; from captum_regioncam.evaluation.datasets import LAYOUTS; assert len(LAYOUTS) == 4; "
+        "import sys; from captum_regioncam.evaluation.datasets import LAYOUTS; assert len(LAYOUTS) == 6; "
         "print({'torch', 'numpy', 'PIL', *(layout.module for layout in LAYOUTS.values())} & {*sys.modules})"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
