@@ -18,10 +18,8 @@ with extra("eval"):
     import cv2
     from torchmetrics import Metric
 
-__all__ = ["BOXES", "SIDE", "LocalizationMetric", "score_map", "squash_boxes"]
+__all__ = ["BOXES", "LocalizationMetric", "squash_boxes"]
 
-SIDE = 224
-"""Of the square on which maps and boxes are compared, in pixels."""
 BOXES = ("contour", "rectangle")
 _IOU_THRESHOLDS = (0.3, 0.5, 0.7)
 

@@ -124,7 +124,7 @@ def write_seeds(
         raise ArgumentError(Argument("method"), f": expects one method, got {', '.join(named)}.")
     [name] = named
     if format is None:
-        format = "wsol" if getattr(data, "truth", "masks") == "boxes" else "irn"
+        format = "irn" if getattr(data, "truth", "masks") == "masks" else "wsol"
     check_format(format, dtype, high_res)
     protocol = _protocol_of(format, Protocol.of(data) if protocol is None else protocol)
     if (classifier.resize or protocol.resize) == "crop":
