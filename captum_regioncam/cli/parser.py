@@ -9,6 +9,7 @@ from typing import NoReturn
 from captum_regioncam import __version__
 from captum_regioncam.cli import texts, values
 from captum_regioncam.cli.groups import (
+    add_label_map_scores,
     add_maps,
     add_methods,
     add_network,
@@ -202,7 +203,7 @@ def _add_evaluate(commands: "argparse._SubParsersAction[_Parser]") -> None:
         add_maps(dataset, PROTOCOLS[name], of_masks=name in _WITH_MASKS)
         add_methods(dataset)
         if name not in _WITH_MASKS:
-            dataset.set_defaults(threshold=0.15, seeds=None)
+            dataset.set_defaults(threshold=0.15, seeds=None, label_maps=None, absent="ignore", unlabelled="background")
             dataset.add_argument(
                 "--box", choices=("contour", "rectangle"), default="contour",
                 help="of several boxes, take that of the largest contour (default) or the largest bounding rectangle",
@@ -219,6 +220,7 @@ def _add_evaluate(commands: "argparse._SubParsersAction[_Parser]") -> None:
             dataset.set_defaults(box="contour", box_threshold=None, step=0.01)
             add_threshold(dataset)
             dataset.add_argument("--seeds", type=Path, metavar="DIR", help="score these seed files; no network is run")
+            add_label_map_scores(dataset)
         dataset.add_argument("--json", type=Path, metavar="FILE", help="write the scores, in percent")
         dataset.add_argument(
             "--plot", type=Path, metavar="FILE", help="draw the score over the threshold, one curve per method"
