@@ -12,7 +12,7 @@ from captum_regioncam.evaluation.label_maps.dense_crf import Kernels, import_crf
 
 __all__ = ["ClipEsCrf"]
 
-_MEAN = np.array([122.675, 116.669, 104.008], dtype=np.float32)  # RGB
+_MEAN = np.array([104.008, 116.669, 122.675], dtype=np.float32)  # BGR
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class ClipEsCrf(CrfLabelling):
         return energies
 
     def pixels(self, photo: Image.Image) -> npt.NDArray[np.uint8]:
-        """Return the pixels less their mean; negative values wrap around, as they do in CLIP-ES's script."""
-        centred = np.asarray(photo.convert("RGB"), dtype=np.float32) - _MEAN
-        return centred.astype(np.int64).astype(np.uint8)
+        """Return BGR pixels less their mean; negative values wrap around, as they do in CLIP-ES's script."""
+        centred = np.asarray(photo.convert("RGB"), dtype=np.float32)[:, :, ::-1] - _MEAN
+        return np.ascontiguousarray(centred.astype(np.int64).astype(np.uint8))
 
     def cut(self, scores: npt.NDArray[np.float32], named: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Return the likeliest labels, and 255 where they are not likely enough."""

@@ -58,7 +58,7 @@ def inference(
     """Return the (count, height, width) scores of the labels, after 10 steps.
 
     Args:
-        pixels: (height, width, 3) RGB.
+        pixels: (height, width, 3), which can be written to; the order of the colours changes the scores a little.
         unary: the labels' energies, as pydensecrf makes them.
         count: of the labels.
         kernels: what makes neighbours likely to have the same label.
