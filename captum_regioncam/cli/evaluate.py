@@ -1,4 +1,4 @@
-"""``captum-regioncam evaluate``: methods, or finished seeds, scored on photos with masks or boxes."""
+"""``captum-regioncam evaluate``: methods, seeds or label maps, scored on photos with masks or boxes."""
 
 import shutil
 import sys
@@ -19,7 +19,7 @@ from captum_regioncam.cli.terminal import say
 from captum_regioncam.cli.usage import UsageError
 from captum_regioncam.evaluation.datasets import LAYOUTS
 from captum_regioncam.evaluation.runs.workers import workers
-from captum_regioncam.evaluation.scoring.evaluating import evaluate, evaluate_seeds
+from captum_regioncam.evaluation.scoring.evaluating import evaluate, evaluate_label_maps, evaluate_seeds
 from captum_regioncam.files.outputs import check_picture, is_stream
 
 __all__ = ["Options", "run"]
@@ -38,6 +38,9 @@ class Options:
     method: list[str]
     threshold: float
     seeds: Path | None
+    label_maps: Path | None
+    absent: str
+    unlabelled: str
     box: str
     box_threshold: float | None
     step: float
@@ -47,7 +50,7 @@ class Options:
 
 
 def run(options: Options, called: Called) -> int:
-    """Score methods or seeds; return the exit status."""
+    """Score methods, seeds or label maps; return the exit status."""
     _check(options, called)
     with workers() as worker:
         data = worker.together(partial(data_of, options.data, ground_truth=True))
@@ -57,10 +60,24 @@ def run(options: Options, called: Called) -> int:
                 data,
                 refine=options.maps.refine,
                 threshold=options.threshold,
+                absent=options.absent,
                 limit=options.data.limit,
                 readers=readers_of(options.maps, options.network),
                 json=options.json,
                 plot=options.plot,
+                progress=PROGRESS,
+                resume=options.resume,
+                about=called.about,
+            )
+        elif options.label_maps:
+            report = evaluate_label_maps(
+                options.label_maps,
+                data,
+                absent=options.absent,
+                unlabelled=options.unlabelled,
+                limit=options.data.limit,
+                readers=readers_of(options.maps, options.network),
+                json=options.json,
                 progress=PROGRESS,
                 resume=options.resume,
                 about=called.about,
@@ -78,6 +95,7 @@ def run(options: Options, called: Called) -> int:
                 refine=options.maps.refine,
                 precision=options.network.precision,
                 threshold=options.threshold,
+                absent=options.absent,
                 box=options.box,
                 box_threshold=options.box_threshold,
                 step=options.step,
@@ -112,3 +130,20 @@ def _check(options: Options, called: Called) -> None:
         raise UsageError(f"--seeds {options.seeds}: no such folder.")
     if options.seeds and (given := sorted(MAP_OPTIONS & called.given)):
         raise UsageError(f"--{given[0].replace('_', '-')}: cannot be used with --seeds, which are scored as they are.")
+    _check_label_maps(options, called)
+
+
+def _check_label_maps(options: Options, called: Called) -> None:
+    """Reject what has no meaning for label maps, which have neither scores nor thresholds."""
+    if options.label_maps is None:
+        if "unlabelled" in called.given:
+            raise UsageError("--unlabelled: requires --label-maps; no other map has pixels without a label.")
+        return
+    if not options.label_maps.is_dir():
+        raise UsageError(f"--label-maps {options.label_maps}: no such folder.")
+    if given := sorted(called.given & {*MAP_OPTIONS, "refine", "seeds", "threshold"}):
+        raise UsageError(
+            f"--{given[0].replace('_', '-')}: cannot be used with --label-maps, which are scored as they are."
+        )
+    if options.plot:
+        raise UsageError("--plot: cannot be used with --label-maps, which have no threshold to draw scores over.")

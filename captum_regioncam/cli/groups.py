@@ -1,13 +1,16 @@
 """Groups of options that several commands have."""
 
 import argparse
+from pathlib import Path
 
 from captum_regioncam.cli import values
 from captum_regioncam.evaluation.datasets import LAYOUTS
+from captum_regioncam.evaluation.metrics import ABSENT, UNLABELLED
 from captum_regioncam.evaluation.protocol import DEFAULT_MODEL, INTERPOLATIONS, PRECISIONS, RESIZES, Protocol
 from captum_regioncam.evaluation.titles import TITLES
 
 __all__ = [
+    "add_label_map_scores",
     "add_maps",
     "add_methods",
     "add_network",
@@ -164,6 +167,25 @@ def add_threshold(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threshold", type=values.fraction, default=0.15, metavar="T",
         help="background threshold; default: %(default)s",
+    )  # fmt: skip
+
+
+def add_label_map_scores(parser: argparse.ArgumentParser) -> None:
+    """Add the options for finished label maps, and for the classes that a mean counts."""
+    parser.add_argument(
+        "--label-maps", type=Path, metavar="DIR",
+        help="score these label maps, NAME.png, indexed or grey: also precision, recall, FP and FN; no network is run",
+    )  # fmt: skip
+    parser.add_argument(
+        "--unlabelled", choices=UNLABELLED, default="background",
+        help="what 255 in --label-maps counts as: background, as IRN's reader has it (default); missed, as SEAM's; or "
+        "ignored, as if it were not in the masks either",
+    )  # fmt: skip
+    parser.add_argument(
+        "--absent", choices=ABSENT, default="ignore",
+        help="classes that the photos lack: ignore leaves out what is neither in the masks nor predicted, as IRN "
+        "(default); zero counts it as 0, as SEAM and MCTformer; ignore-predicted leaves out all that is not in the "
+        "masks, as CLIP-ES and ToCo",
     )  # fmt: skip
 
 

@@ -10,7 +10,8 @@ from captum_regioncam.cli.terminal import say
 from captum_regioncam.cli.usage import UsageError
 from captum_regioncam.evaluation.datasets import LAYOUTS
 from captum_regioncam.evaluation.datasets.base import PhotoDataset
-from captum_regioncam.evaluation.label_maps.writing import write_label_maps
+from captum_regioncam.evaluation.label_maps.choice import Confidence
+from captum_regioncam.evaluation.label_maps.writing import WrittenLabelMaps, write_label_maps
 from captum_regioncam.evaluation.runs.workers import workers
 from captum_regioncam.evaluation.seeds.reading import recorded_data
 
@@ -34,14 +35,16 @@ class Options:
     masks: str | None
     crowds: str | None
     crf: str | None
-    confident: list[float] | None
+    background: str | None
+    power: float
+    confident: list[float] | str | bool | None
     alpha: list[float]
+    best_photos: int | None
 
 
 def run(options: Options, called: Called) -> int:
     """Write label maps; return the exit status."""
     _check(options, called)
-    background, foreground = options.confident or (0, 0)
     with workers() as worker:
         data = worker.together(partial(_data_of, options))
         written = write_label_maps(
@@ -50,8 +53,11 @@ def run(options: Options, called: Called) -> int:
             refine=options.refine,
             threshold="best" if options.threshold is None else options.threshold,
             crf=options.crf,
-            confident=(background, foreground) if options.confident else None,
+            background=options.background,
+            power=options.power,
+            confident=_confident(options),
             alphas=options.alpha,
+            best_photos=options.best_photos,
             overlay=options.overlay,
             data=data,
             limit=options.limit,
@@ -61,16 +67,32 @@ def run(options: Options, called: Called) -> int:
     if worker.is_first:
         total = len(written.names)
         report_failures(written.unscored, total, "seeds failed and do not count towards the threshold")
-        best = "" if written.best_miou is None else f" (the best: mIoU {100 * written.best_miou:.2f})"
-        at = "" if written.threshold is None else f" at {written.threshold:g}{best}"
-        say(f"{total - len(written.failures)} label maps{at} in {options.output}")
+        say(f"{total - len(written.failures)} label maps{_at(written, options.crf)} in {options.output}")
         report_failures(written.failures, total, "seeds failed")
     return int(bool(written.failures))
 
 
+def _at(written: WrittenLabelMaps, crf: str | None) -> str:
+    """Say at which threshold the label maps are, and how good it is."""
+    if written.best_miou is None:
+        return "" if written.threshold is None else f" at {written.threshold:g}"
+    miou = f"mIoU {100 * written.best_miou:.2f}"
+    if written.threshold is not None:
+        return f" at {written.threshold:g} (the best{' after the CRF' if crf else ''}: {miou})"
+    thresholds = ",".join(f"{one:g}" for one in written.confident) if isinstance(written.confident, tuple) else ""
+    return f", confident at {thresholds} (around {written.best_threshold:g}, the best before the CRF: {miou}),"
+
+
+def _confident(options: Options) -> Confidence:
+    """Return what the library calls confident: one number, two, True or "best"."""
+    if isinstance(options.confident, list):
+        return options.confident[0] if len(options.confident) == 1 else (options.confident[0], options.confident[1])
+    return "best" if options.confident == "best" else options.confident is True or None
+
+
 def _data_of(options: Options) -> PhotoDataset | None:
     """Open the data set that the options name; without them, the library opens the recorded one if it needs it."""
-    truth = options.threshold is None
+    truth = options.threshold is None or options.confident == "best"
     needed = truth or options.overlay or options.refine or options.crf
     if not (options.root or ((options.split or options.masks or options.crowds) and needed)):
         return None
@@ -89,13 +111,22 @@ def _check(options: Options, called: Called) -> None:
     """Before anything is read, reject options that do not go together."""
     if "alpha" in called.given and options.crf != "psa":
         raise UsageError("--alpha: requires --crf psa.")
-    if "threshold" in called.given and (options.confident or options.crf == "psa"):
-        other = "--confident" if options.confident else "--crf psa"
+    thresholds = options.confident if options.crf != "clip-es" else None
+    if "threshold" in called.given and (thresholds or options.crf == "psa"):
+        other = "--confident" if thresholds else "--crf psa"
         raise UsageError(f"--threshold: cannot be used with {other}, which does not cut the maps there.")
+    if "threshold" in called.given and _background(options) == "clip-es":
+        raise UsageError("--threshold: cannot be used with CLIP-ES's background; also pass --background constant.")
+    if "power" in called.given and _background(options) != "clip-es":
+        raise UsageError("--power: requires --background clip-es.")
     for name in ("masks", "crowds"):
-        if getattr(options, name) and options.threshold is not None:
-            raise UsageError(f"--{name}: applies only to --threshold best, which scores against masks.")
+        if getattr(options, name) and options.threshold is not None and options.confident != "best":
+            raise UsageError(f"--{name}: applies only to the best threshold, which is scored against masks.")
     if options.split and options.dataset and not LAYOUTS[options.dataset].split:
         raise UsageError(f"--split: --dataset {options.dataset} has no splits.")
     if options.dataset and not options.root:
         raise UsageError("--dataset: requires --root.")
+
+
+def _background(options: Options) -> str:
+    return options.background or ("clip-es" if options.crf == "clip-es" else "constant")

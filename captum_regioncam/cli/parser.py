@@ -9,6 +9,7 @@ from typing import NoReturn
 from captum_regioncam import __version__
 from captum_regioncam.cli import texts, values
 from captum_regioncam.cli.groups import (
+    add_label_map_scores,
     add_maps,
     add_methods,
     add_network,
@@ -20,7 +21,7 @@ from captum_regioncam.cli.groups import (
 )
 from captum_regioncam.cli.terminal import say
 from captum_regioncam.evaluation.datasets import LAYOUTS
-from captum_regioncam.evaluation.label_maps import CRFS
+from captum_regioncam.evaluation.label_maps import BACKGROUNDS, CRFS
 from captum_regioncam.evaluation.protocol import DEFAULT_MODEL, PROTOCOLS, Protocol
 from captum_regioncam.evaluation.seeds import DTYPES, FORMATS
 from captum_regioncam.evaluation.titles import TITLES
@@ -173,8 +174,8 @@ def _add_label_maps(commands: "argparse._SubParsersAction[_Parser]") -> None:
     add_refine(labels)
     labels.add_argument(
         "--threshold", type=values.threshold, default=0.15, metavar="T",
-        help="background threshold, or 'best': the one with the highest mIoU against the data set's masks; default: "
-        "%(default)s",
+        help="background threshold, or 'best': the one with the highest mIoU against the data set's masks, after --crf "
+        "if that is given, at the cost of about 9 CRFs of each photo; default: %(default)s",
     )  # fmt: skip
     labels.add_argument(
         "--overlay", type=values.folder, metavar="DIR", help="folder for NAME.png over the photo, half transparent"
@@ -188,16 +189,31 @@ def _add_label_maps(commands: "argparse._SubParsersAction[_Parser]") -> None:
     photos.add_argument("--root", metavar="DIR", help="the data set's folder")
     photos.add_argument("--split", metavar="NAME", help="split of voc (default: train) or coco (default: val2014)")
     add_truth(photos)
+    labels.add_argument(
+        "--background", choices=BACKGROUNDS,
+        help="the background's map: constant, the threshold, or clip-es, (1 - the highest map) ** --power; default: "
+        "constant, and clip-es with --crf clip-es",
+    )  # fmt: skip
+    labels.add_argument(
+        "--power", type=values.above_zero, default=1.0, metavar="P",
+        help="of --background clip-es; default: %(default)g",
+    )  # fmt: skip
+    labels.add_argument(
+        "--best-photos", type=values.positive, metavar="N",
+        help="choose the best threshold on N photos, evenly spread, instead of on all",
+    )  # fmt: skip
     crf = labels.add_argument_group("dense CRF", 'needs the extra "crf"')
     crf.add_argument(
         "--crf", choices=CRFS,
-        help="irn: refine each label map at --threshold as IRN does; psa: write the maps themselves, {0: background, "
-        "class + 1: map}, for training PSA and SEAM, to a folder alpha-A for each --alpha",
+        help="refine as IRN (the label map), ToCo (the softmax of the maps and the background) or CLIP-ES (the maps as "
+        "probabilities) does; psa: write the maps themselves, {0: background, class + 1: map}, for training PSA and "
+        "SEAM, to a folder alpha-A for each --alpha",
     )  # fmt: skip
     crf.add_argument(
-        "--confident", type=values.fractions, metavar="B,F", nargs="?", const=[0.05, 0.3],
-        help="with --crf irn: instead of one threshold, label background below B, classes above F and 255 in between, "
-        "as for IRN's training; default of B,F: 0.05,0.3",
+        "--confident", type=values.confident, metavar="B,F", nargs="?", const=True,
+        help="for training, label only what is certain, and 255 the rest. With --crf irn or toco: background below B "
+        "and classes above F (default: 0.05,0.3 and 0.25,0.7), or 'best': 0.1 below and 0.15 above the threshold that "
+        "is best before the CRF. With --crf clip-es: the least probability (default: 0.95)",
     )  # fmt: skip
     crf.add_argument(
         "--alpha", type=values.numbers(None, above_zero=True), default=[4.0, 24.0], metavar="A,A",
@@ -214,7 +230,7 @@ def _add_evaluate(commands: "argparse._SubParsersAction[_Parser]") -> None:
         add_maps(dataset, PROTOCOLS[name], of_masks=name in _WITH_MASKS)
         add_methods(dataset)
         if name not in _WITH_MASKS:
-            dataset.set_defaults(threshold=0.15, seeds=None)
+            dataset.set_defaults(threshold=0.15, seeds=None, label_maps=None, absent="ignore", unlabelled="background")
         if LAYOUTS[name].truth == "boxes":
             dataset.add_argument(
                 "--box", choices=("contour", "rectangle"), default="contour",
@@ -233,6 +249,7 @@ def _add_evaluate(commands: "argparse._SubParsersAction[_Parser]") -> None:
         if name in _WITH_MASKS:
             add_threshold(dataset)
             dataset.add_argument("--seeds", type=Path, metavar="DIR", help="score these seed files; no network is run")
+            add_label_map_scores(dataset)
         dataset.add_argument("--json", type=Path, metavar="FILE", help="write the scores, in percent")
         dataset.add_argument(
             "--plot", type=Path, metavar="FILE", help="draw the score over the threshold, one curve per method"

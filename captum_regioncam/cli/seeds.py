@@ -18,8 +18,9 @@ from captum_regioncam.cli.options import Called, DataOptions, MapOptions, Networ
 from captum_regioncam.cli.terminal import say
 from captum_regioncam.cli.usage import UsageError
 from captum_regioncam.errors import Argument, ArgumentError
+from captum_regioncam.evaluation.label_maps.backgrounds import Constant
 from captum_regioncam.evaluation.label_maps.job import LabelMaps
-from captum_regioncam.evaluation.label_maps.threshold import Threshold
+from captum_regioncam.evaluation.label_maps.threshold import BestClass
 from captum_regioncam.evaluation.label_maps.writing import check_class_count, write_label_maps
 from captum_regioncam.evaluation.runs.workers import workers
 from captum_regioncam.evaluation.seeds.files import check_format
@@ -56,7 +57,7 @@ def run(options: Options, called: Called) -> int:
         classifier = worker.together(partial(classifier_of, options.network, called))
         if options.label_maps:
             labels = LabelMaps(
-                options.output, options.label_maps, None, Threshold(options.threshold), None, "label_maps"
+                options.output, options.label_maps, None, BestClass(Constant(options.threshold)), None, "label_maps"
             )
             names = seed_names(data, options.format)[: options.data.limit]
             worker.from_first(partial(labels.check, names, resume=options.resume))

@@ -9,6 +9,7 @@ from pathlib import Path
 __all__ = [
     "above_zero",
     "comma",
+    "confident",
     "folder",
     "fraction",
     "fractions",
@@ -107,6 +108,13 @@ def fractions(value: str) -> list[float]:
     if found[0] > found[1]:
         raise argparse.ArgumentTypeError(f"{value!r}: the first must not be greater than the second")
     return found
+
+
+def confident(value: str) -> list[float] | str:
+    """Parse "best", one number in [0, 1), or two, of which the first must not be greater than the second."""
+    if value == "best":
+        return value
+    return fractions(value) if "," in value else [fraction(value)]
 
 
 def _fractions(value: str, count: int) -> list[float]:

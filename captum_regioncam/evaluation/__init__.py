@@ -27,13 +27,14 @@ if TYPE_CHECKING:
     from captum_regioncam.evaluation.label_maps.psa_crf import crf_scores
     from captum_regioncam.evaluation.label_maps.threshold import label_map
     from captum_regioncam.evaluation.label_maps.writing import WrittenLabelMaps, write_label_maps
+    from captum_regioncam.evaluation.metrics.label_maps import LabelMapMetric
     from captum_regioncam.evaluation.metrics.localization import LocalizationMetric, squash_boxes
     from captum_regioncam.evaluation.metrics.pixels import PixelMetric
     from captum_regioncam.evaluation.metrics.segmentation import SegmentationMetric
     from captum_regioncam.evaluation.multiscale import multiscale_maps, normalize
     from captum_regioncam.evaluation.protocol import Protocol
     from captum_regioncam.evaluation.runs.report import Report
-    from captum_regioncam.evaluation.scoring.evaluating import evaluate, evaluate_seeds
+    from captum_regioncam.evaluation.scoring.evaluating import evaluate, evaluate_label_maps, evaluate_seeds
     from captum_regioncam.evaluation.seeds.files import load_seed, save_seed
     from captum_regioncam.evaluation.seeds.seed import Seed
     from captum_regioncam.evaluation.seeds.writing import WrittenSeeds, write_seeds
@@ -52,13 +53,14 @@ _HOMES = {
     "label_maps.psa_crf": ["crf_scores"],
     "label_maps.threshold": ["label_map"],
     "label_maps.writing": ["WrittenLabelMaps", "write_label_maps"],
+    "metrics.label_maps": ["LabelMapMetric"],
     "metrics.localization": ["LocalizationMetric", "squash_boxes"],
     "metrics.pixels": ["PixelMetric"],
     "metrics.segmentation": ["SegmentationMetric"],
     "multiscale": ["multiscale_maps", "normalize"],
     "protocol": ["Protocol"],
     "runs.report": ["Report"],
-    "scoring.evaluating": ["evaluate", "evaluate_seeds"],
+    "scoring.evaluating": ["evaluate", "evaluate_label_maps", "evaluate_seeds"],
     "seeds.files": ["load_seed", "save_seed"],
     "seeds.seed": ["Seed"],
     "seeds.writing": ["WrittenSeeds", "write_seeds"],
@@ -70,6 +72,7 @@ __all__ = [
     "Cub200",
     "Explanations",
     "Ilsvrc2012",
+    "LabelMapMetric",
     "LocalizationMetric",
     "OpenImages30k",
     "PhotoData",
@@ -88,6 +91,7 @@ __all__ = [
     "crf_labels",
     "crf_scores",
     "evaluate",
+    "evaluate_label_maps",
     "evaluate_seeds",
     "label_map",
     "load_seed",

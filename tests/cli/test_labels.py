@@ -1,5 +1,6 @@
 """The command ``labels``: label maps of finished seeds."""
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -11,8 +12,19 @@ from commands import MODEL, VOC_MODEL, run, scores_in
 from made_datasets import NAMES, make_folder, make_voc, shapes
 from PIL import Image
 
-from captum_regioncam.evaluation import Seed, confident_labels, crf_labels, crf_scores, label_map, load_seed, save_seed
+from captum_regioncam.evaluation import (
+    Seed,
+    confident_labels,
+    crf_labels,
+    crf_scores,
+    label_map,
+    load_seed,
+    save_seed,
+    write_label_maps,
+)
 from captum_regioncam.evaluation.label_maps import strategy
+from captum_regioncam.evaluation.label_maps.choice import confident_around
+from captum_regioncam.evaluation.runs.record import Record
 
 VOC_SCALES = [*VOC_MODEL, "--scales", "1,0.5"]
 
@@ -205,6 +217,48 @@ def test_crf(voc, capsys):
     assert Path(f"psa/alpha-4/{NAMES[0]}.npy").stat().st_mtime_ns == time
 
 
+def test_the_best_threshold_after_crf(voc, capsys):
+    pytest.importorskip("pydensecrf", reason="pydensecrf2 could not be built here")
+    command = ["labels", "seeds", "--crf", "irn", "--limit", "3", "--output"]
+    assert run(*command, "after", "--threshold", "best", "--best-photos", "2") == 0
+    out = capsys.readouterr().out
+    [(threshold, miou)] = re.findall(r"3 label maps at (\S+) \(the best after the CRF: mIoU (\S+)\) in after", out)
+    assert f"{miou} at {threshold}" in out  # of the rounds
+    assert run("evaluate", "voc", "--root", voc, "--limit", "1", "--label-maps", "after", "--json", "out.json") == 0
+    assert run(*command, "fixed", "--threshold", threshold) == 0
+    for name in NAMES[:3]:
+        assert np.array_equal(opened("after", name), opened("fixed", name))
+    capsys.readouterr()
+    assert run(*command, "confident", "--confident", "best", "--root", voc, "--dataset", "voc") == 0
+    assert run("labels", "seeds", "--limit", "3", "--threshold", "best", "--output", "before") == 0
+    out = capsys.readouterr().out
+    pattern = r"confident at (\S+),(\S+) \(around (\S+), the best before the CRF: mIoU (\S+)\), in confident"
+    [(low, high, around, miou)] = re.findall(pattern, out)
+    assert f"3 label maps at {around} (the best: mIoU {miou}) in before" in out
+    assert (float(low), float(high)) == confident_around(float(around))
+
+
+@pytest.mark.usefixtures("voc")
+def test_backgrounds_and_confidence(capsys):
+    pytest.importorskip("pydensecrf", reason="pydensecrf2 could not be built here")
+    for folder, arguments, options in (
+        ("power", ["--background", "clip-es", "--power", "2"], {"background": "clip-es", "power": 2}),
+        ("clip", ["--crf", "clip-es"], {"crf": "clip-es"}),
+        ("likely", ["--crf", "clip-es", "--confident"], {"crf": "clip-es", "confident": 0.95}),
+        ("less", ["--crf", "clip-es", "--confident", "0.6"], {"crf": "clip-es", "confident": 0.6}),
+        ("toco", ["--crf", "toco", "--threshold", "0.4"], {"crf": "toco", "threshold": 0.4}),
+        ("sure", ["--crf", "toco", "--confident", "0.3,0.6"], {"crf": "toco", "confident": (0.3, 0.6)}),
+    ):
+        assert run("labels", "seeds", "--output", folder, "--limit", "1", *arguments) == 0
+        write_label_maps("seeds", f"{folder}2", limit=1, show_progress=False, **options)
+        assert Path(f"{folder}/{NAMES[0]}.png").read_bytes() == Path(f"{folder}2/{NAMES[0]}.png").read_bytes()
+        settings = [Record.read(Path(one)).runs[0].settings for one in (folder, f"{folder}2")]
+        assert settings[0] == settings[1]
+    out = capsys.readouterr().out
+    assert "1 label maps in power" in out
+    assert "1 label maps at 0.4 in toco" in out
+
+
 def test_score_maps_of_wsolevaluation(voc):
     root = make_folder(Path("photos"))
     assert run("seeds", "folder", "--root", root, *MODEL, "--size", "32", "--format", "wsol", "--output", "wsol") == 0
@@ -235,6 +289,10 @@ def test_score_maps_of_wsolevaluation(voc):
             ["seeds", "--output", "labels", "--overlay", "o", "--split", "nonsense"],
             "has no ImageSets/Segmentation/nonsense",
         ),
+        (["seeds", "--output", "labels", "--power", "2"], "--power: requires --background clip-es"),
+        (["seeds", "--output", "labels", "--background", "clip-es", "--threshold", "0.2"], "--background constant"),
+        (["seeds", "--output", "labels", "--crf", "irn", "--confident", "0.9"], "--confident 0.9: expects two numbers"),
+        (["seeds", "--output", "labels", "--best-photos", "9"], "--best-photos 9: expects a whole number above 0, and"),
         (["seeds", "--output", "labels", "--threshold", "worst"], "'worst' is not a number in [0, 1)"),
         (["seeds", "--output", "labels", "--threshold", "best", "--root", "nowhere"], "--root: nowhere"),
     ],

@@ -119,7 +119,7 @@ PAGES = [
     ("docs/how-to/two-halves.md", resnet, 4),
     ("docs/how-to/masks.md", small, 2),
     ("docs/how-to/seeds.md", voc, 2),
-    ("docs/how-to/python.md", library, 3),
+    ("docs/how-to/python.md", library, 4),
     ("docs/how-to/files.md", scores, 1),
     ("docs/how-to/torchrun.md", sharded, 1),
     ("docs/how-to/compare.md", small, 1),

@@ -129,7 +129,10 @@ def read_labels(path: Path, classes: int) -> npt.NDArray[np.uint8]:
     """Read a label map: (height, width), 0 to ``classes`` and 255."""
     image = read_image(path)
     if image.mode not in ("P", "L"):
-        raise ValueError(f"{path}: a label map has one number per pixel; this is {image.mode}.")
+        raise ValueError(
+            f"{path}: a label map has one number per pixel; this is {image.mode}. Save the labels as an indexed or "
+            "8-bit grey PNG (mode P or L), not as colours."
+        )
     labels: npt.NDArray[np.uint8] = np.array(image)
     if (unknown := labels[(labels > classes) & (labels < 255)]).size:
         raise ValueError(f"{path}: label {unknown[0]} is none of 0 to {classes} and 255.")

@@ -5,13 +5,13 @@ The model is that of Krähenbühl and Koltun, "Efficient inference in fully conn
 """
 
 import importlib
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-__all__ = ["import_crf", "inference"]
+__all__ = ["Kernels", "import_crf", "inference"]
 
 _STEPS = 10
 
@@ -33,25 +33,43 @@ def import_crf() -> Any:
     return importlib.import_module("pydensecrf")
 
 
-def inference(
-    photo: Image.Image, unary: npt.NDArray[np.float32], count: int, sxy: float, srgb: float
-) -> npt.NDArray[np.float32]:
-    """Return the (count, height, width) scores of the labels.
+@dataclass(frozen=True)
+class Kernels:
+    """What makes neighbours likely to have the same label.
 
-    Args:
-        photo: RGB.
-        unary: the labels' energies, as pydensecrf makes them.
-        count: of the labels.
+    Attributes:
         sxy: how far the photo's colours reach, in pixels.
         srgb: how far apart colours count as alike.
+        weight: of the colours.
+        smooth_sxy: how far smoothness reaches, whatever the colours, in pixels.
+        smooth_weight: of smoothness.
+    """
+
+    sxy: float
+    srgb: float
+    weight: float = 10
+    smooth_sxy: float = 3
+    smooth_weight: float = 3
+
+
+def inference(
+    pixels: npt.NDArray[np.uint8], unary: npt.NDArray[np.float32], count: int, kernels: Kernels
+) -> npt.NDArray[np.float32]:
+    """Return the (count, height, width) scores of the labels, after 10 steps.
+
+    Args:
+        pixels: (height, width, 3), which can be written to; the order of the colours changes the scores a little.
+        unary: the labels' energies, as pydensecrf makes them.
+        count: of the labels.
+        kernels: what makes neighbours likely to have the same label.
 
     Raises:
         ImportError: pydensecrf2 is not installed.
     """
-    model = import_crf().densecrf.DenseCRF2D(photo.width, photo.height, count)
+    height, width = pixels.shape[:2]
+    model = import_crf().densecrf.DenseCRF2D(width, height, count)
     model.setUnaryEnergy(np.ascontiguousarray(unary))
-    model.addPairwiseGaussian(sxy=3, compat=3)
-    pixels = np.array(photo.convert("RGB"), dtype=np.uint8)
-    model.addPairwiseBilateral(sxy=sxy, srgb=srgb, rgbim=pixels, compat=10)
+    model.addPairwiseGaussian(sxy=kernels.smooth_sxy, compat=kernels.smooth_weight)
+    model.addPairwiseBilateral(sxy=kernels.sxy, srgb=kernels.srgb, rgbim=pixels, compat=kernels.weight)
     scores: npt.NDArray[np.float32] = np.array(model.inference(_STEPS), dtype=np.float32)
-    return scores.reshape(count, photo.height, photo.width)
+    return scores.reshape(count, height, width)

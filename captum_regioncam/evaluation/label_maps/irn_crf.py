@@ -7,45 +7,30 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from captum_regioncam.evaluation.label_maps.dense_crf import import_crf, inference
-from captum_regioncam.evaluation.label_maps.strategy import Labelling, needed
-from captum_regioncam.evaluation.label_maps.threshold import class_labels, label_map
-from captum_regioncam.evaluation.seeds.seed import Seed
+from captum_regioncam.evaluation.label_maps.backgrounds import Constant
+from captum_regioncam.evaluation.label_maps.crf_labelling import Confident, CrfLabelling
+from captum_regioncam.evaluation.label_maps.dense_crf import Kernels, import_crf
 
-__all__ = ["ConfidentCrf", "IrnCrf", "confident_labels", "crf_labels"]
+__all__ = ["IrnCrf", "confident_labels", "crf_labels"]
 
 _CERTAINTY = 0.7  # of a label map's labels, in IRN
 
 
 @dataclass(frozen=True)
-class IrnCrf(Labelling):
-    """The label map at one background threshold, refined."""
+class IrnCrf(CrfLabelling):
+    """The label map of the maps and the background, refined."""
 
-    threshold: float = 0.15
+    name = "irn"
+    kernels = Kernels(sxy=50, srgb=5)
+    thresholds = (0.05, 0.3)
 
-    def settings(self) -> dict[str, object]:
-        """Return what the files depend on."""
-        return {"threshold": self.threshold, "crf": "irn", "confident": None}
-
-    def labels(self, seed: Seed, photo: Image.Image | None) -> npt.NDArray[np.uint8]:
-        """Return (height, width) labels."""
-        return crf_labels(needed(photo), seed.high_res, seed.keys.numpy(), self.threshold)
-
-
-@dataclass(frozen=True)
-class ConfidentCrf(Labelling):
-    """Labels where they are certain, and 255 elsewhere, for IRN's training."""
-
-    background: float = 0.05
-    foreground: float = 0.3
-
-    def settings(self) -> dict[str, object]:
-        """Return what the files depend on."""
-        return {"crf": "irn", "confident": [self.background, self.foreground]}
-
-    def labels(self, seed: Seed, photo: Image.Image | None) -> npt.NDArray[np.uint8]:
-        """Return (height, width) labels."""
-        return confident_labels(needed(photo), seed.high_res, seed.keys.numpy(), self.background, self.foreground)
+    def unary(self, planes: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Return the energies of the best labels, all equally certain."""
+        labels = planes.argmax(0).astype(np.int64)
+        energies: npt.NDArray[np.float32] = import_crf().utils.unary_from_labels(
+            labels, len(planes), _CERTAINTY, zero_unsure=False
+        )
+        return energies
 
 
 def crf_labels(
@@ -73,13 +58,7 @@ def crf_labels(
         >>> labels.shape, labels.dtype
         ((375, 500), dtype('uint8'))
     """
-    named, planes = class_labels(keys), np.arange(len(high_res))
-    labels = label_map(np.asarray(high_res), planes, threshold)
-    crf = import_crf()
-    unary = crf.utils.unary_from_labels(labels.astype(np.int64), len(planes) + 1, _CERTAINTY, zero_unsure=False)
-    scores = inference(photo, unary, len(planes) + 1, sxy=50, srgb=5)
-    refined: npt.NDArray[np.uint8] = named[scores.argmax(0)]
-    return refined
+    return IrnCrf(Constant(threshold)).refined(photo, high_res, keys)
 
 
 def confident_labels(
@@ -111,7 +90,4 @@ def confident_labels(
         >>> np.unique(confident_labels(photo, seed, keys=[7]))
         array([255], dtype=uint8)
     """
-    sure = crf_labels(photo, high_res, keys, foreground)
-    perhaps = crf_labels(photo, high_res, keys, background)
-    labels: npt.NDArray[np.uint8] = np.where(sure > 0, sure, np.where(perhaps > 0, 255, 0)).astype(np.uint8)
-    return labels
+    return Confident(IrnCrf(Constant()), background, foreground).refined(photo, high_res, keys)

@@ -8,12 +8,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from captum_regioncam.evaluation.label_maps.dense_crf import import_crf, inference
+from captum_regioncam.evaluation.label_maps.backgrounds import Power
+from captum_regioncam.evaluation.label_maps.dense_crf import Kernels, import_crf, inference
 from captum_regioncam.evaluation.label_maps.strategy import Strategy, needed
 from captum_regioncam.evaluation.seeds.files import encode_arrays
 from captum_regioncam.evaluation.seeds.seed import Seed
 
 __all__ = ["PsaCrf", "crf_scores"]
+
+_KERNELS = Kernels(sxy=80, srgb=13)
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,6 @@ def crf_scores(photo: Image.Image, high_res: npt.NDArray[Any], alpha: float) -> 
         >>> crf_scores(photo, np.random.rand(1, 375, 500), alpha=4).shape
         (2, 375, 500)
     """
-    maps = np.asarray(high_res, dtype=np.float32)
-    background = (1 - maps.max(0, keepdims=True)) ** alpha
-    unary = import_crf().utils.unary_from_softmax(np.concatenate([background, maps]))
-    return inference(photo, unary, len(maps) + 1, sxy=80, srgb=13)
+    planes = Power(alpha).planes(np.asarray(high_res, dtype=np.float32))
+    unary = import_crf().utils.unary_from_softmax(planes)
+    return inference(np.array(photo.convert("RGB"), dtype=np.uint8), unary, len(planes), _KERNELS)

@@ -54,14 +54,17 @@ class Labelling(Strategy):
             (height, width): 0 for the background, otherwise key + 1; 255 for pixels that do not count.
         """
 
+    def labels_of(self, seed: Seed, photo: Image.Image | None) -> npt.NDArray[np.uint8]:
+        """Return the labels of any seed; without classes, all is background."""
+        return self.labels(seed, photo) if len(seed.keys) else np.zeros(seed.high_res.shape[1:], dtype=np.uint8)
+
     def files(self, name: str) -> list[str]:
         """Return the path of the label map: NAME.png."""
         return [f"{name}.png"]
 
     def contents(self, seed: Seed, photo: Image.Image | None, *, overlay: bool) -> list[bytes]:
         """Return the label map, and the overlay if it is wanted."""
-        nothing = np.zeros(seed.high_res.shape[1:], dtype=np.uint8)  # without classes, all is background
-        labels = self.labels(seed, photo) if len(seed.keys) else nothing
+        labels = self.labels_of(seed, photo)
         contents = [encode_label_map(labels)]
         if overlay and photo is not None:
             contents.append(encode_overlay(photo, labels))

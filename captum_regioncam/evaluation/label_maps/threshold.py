@@ -1,4 +1,4 @@
-"""Label maps at a threshold: each pixel's best class, or the background where no map is above it."""
+"""Label maps of maps alone: each pixel's best class, or the background where no map is above it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,27 +8,29 @@ import numpy.typing as npt
 from PIL import Image
 
 from captum_regioncam.evaluation.datasets.reading import MOST_CLASSES
+from captum_regioncam.evaluation.label_maps.backgrounds import Background, Constant
 from captum_regioncam.evaluation.label_maps.strategy import Labelling
 from captum_regioncam.evaluation.seeds.seed import Seed
 
-__all__ = ["Threshold", "class_labels", "label_map"]
+__all__ = ["BestClass", "class_labels", "label_map"]
 
 
 @dataclass(frozen=True)
-class Threshold(Labelling):
-    """The label map at one background threshold, as it is."""
+class BestClass(Labelling):
+    """The best class or the background, as it is."""
 
-    threshold: float = 0.15
+    background: Background
 
     needs_photo = False
 
     def settings(self) -> dict[str, object]:
         """Return what the files depend on."""
-        return {"threshold": self.threshold}
+        return self.background.settings()
 
     def labels(self, seed: Seed, photo: Image.Image | None) -> npt.NDArray[np.uint8]:
         """Return (height, width) labels."""
-        return label_map(seed.high_res, seed.keys.numpy(), self.threshold)
+        labels: npt.NDArray[np.uint8] = class_labels(seed.keys.numpy())[self.background.planes(seed.high_res).argmax(0)]
+        return labels
 
 
 def class_labels(keys: npt.ArrayLike) -> npt.NDArray[np.uint8]:
@@ -64,9 +66,5 @@ def label_map(
         >>> label_map(np.array([[[0.1, 0.2, 0.9]], [[0.0, 0.3, 0.5]]]), keys=[7, 14])
         array([[ 0, 15,  8]], dtype=uint8)
     """
-    labels = class_labels(keys)
-    if np.isnan(high_res).any():
-        raise ValueError("high_res: some scores are NaN.")
-    planes = np.concatenate([np.full((1, *high_res.shape[1:]), threshold, dtype=high_res.dtype), high_res])
-    best: npt.NDArray[np.uint8] = labels[planes.argmax(0)]
+    best: npt.NDArray[np.uint8] = class_labels(keys)[Constant(threshold).planes(high_res).argmax(0)]
     return best

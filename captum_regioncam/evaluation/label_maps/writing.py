@@ -1,25 +1,20 @@
 """``write_label_maps``: the strategy that its arguments name, for each seed of a folder."""
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
-from captum_regioncam.arguments import real
+from captum_regioncam.arguments import whole
 from captum_regioncam.errors import Argument, ArgumentError
 from captum_regioncam.evaluation.datasets.base import PhotoData
 from captum_regioncam.evaluation.datasets.reading import MOST_CLASSES, checked_names
-from captum_regioncam.evaluation.label_maps import CRFS
-from captum_regioncam.evaluation.label_maps.best_threshold import best_threshold
-from captum_regioncam.evaluation.label_maps.dense_crf import import_crf
-from captum_regioncam.evaluation.label_maps.irn_crf import ConfidentCrf, IrnCrf
+from captum_regioncam.evaluation.label_maps.best_threshold import Best, best_after, best_threshold
+from captum_regioncam.evaluation.label_maps.choice import Confidence, confident_around, strategy_of
 from captum_regioncam.evaluation.label_maps.job import LabelMaps
-from captum_regioncam.evaluation.label_maps.psa_crf import PsaCrf
-from captum_regioncam.evaluation.label_maps.strategy import Strategy
-from captum_regioncam.evaluation.label_maps.threshold import Threshold
+from captum_regioncam.evaluation.label_maps.strategy import Labelling, Strategy
 from captum_regioncam.evaluation.runs.folder import recorded
 from captum_regioncam.evaluation.runs.job import first
 from captum_regioncam.evaluation.runs.provenance import provenance
@@ -35,7 +30,7 @@ from captum_regioncam.evaluation.seeds.reading import (
     seeds_in,
 )
 
-__all__ = ["WrittenLabelMaps", "check_class_count", "strategy_of", "write_label_maps"]
+__all__ = ["WrittenLabelMaps", "check_class_count", "write_label_maps"]
 
 
 @dataclass(frozen=True)
@@ -47,8 +42,11 @@ class WrittenLabelMaps(Written):
         names: of all seeds.
         failures: {name: reason} of the seeds that failed.
         threshold: the background threshold; None if none was used.
-        best_miou: with ``threshold="best"``, the mIoU at the best threshold, in [0, 1].
+        best_miou: the mIoU at the best threshold, in [0, 1]: with ``threshold="best"``, that of the label maps, after
+            the CRF if there is one; with ``confident="best"``, that of the maps before the CRF.
         unscored: {name: reason} of the seeds that failed while the best threshold was sought.
+        best_threshold: the best threshold, if one was sought.
+        confident: the two thresholds of confident labels, or the confidence of CLIP-ES's; None if none was used.
 
     Example::
 
@@ -61,6 +59,8 @@ class WrittenLabelMaps(Written):
     threshold: float | None = None
     best_miou: float | None = None
     unscored: Mapping[str, str] = field(default_factory=dict)
+    best_threshold: float | None = None
+    confident: tuple[float, float] | float | None = None
 
 
 def write_label_maps(
@@ -70,8 +70,11 @@ def write_label_maps(
     refine: bool = False,
     threshold: float | Literal["best"] = 0.15,
     crf: str | None = None,
-    confident: tuple[float, float] | None = None,
+    background: str | None = None,
+    power: float = 1.0,
+    confident: Confidence = None,
     alphas: Sequence[float] = (4.0, 24.0),
+    best_photos: int | None = None,
     overlay: str | os.PathLike[str] | None = None,
     data: PhotoData | None = None,
     names: Sequence[str] | None = None,
@@ -90,14 +93,24 @@ def write_label_maps(
         refine: first refine the maps with the photo, so that they follow its edges; see
             :func:`~captum_regioncam.refine`.
         threshold: no map is above it where the background is; in [0, 1]. "best" takes the one with the highest mIoU
-            against the masks of ``data``.
-        crf: "irn" refines each label map as IRN does; "psa" writes the refined maps themselves, {0: background,
-            class + 1: map}, for training PSA and SEAM, to a folder for each of ``alphas``. Needs the extra "crf".
-        confident: with ``crf="irn"``: instead of one threshold, two. Pixels below the first are background, those above
-            the second have a class, and 255 marks the rest, as for IRN's training, which uses (0.05, 0.3).
+            against the masks of ``data``: of the label maps that are written, so after the CRF if there is one. It then
+            takes about 9 CRFs of each photo.
+        crf: whose dense CRF. "irn" refines the label map, "toco" the softmax of the maps and the background, and
+            "clip-es" the maps and CLIP-ES's background as probabilities. "psa" writes the refined maps themselves,
+            {0: background, class + 1: map}, for training PSA and SEAM, to a folder for each of ``alphas``. Needs the
+            extra "crf".
+        background: "constant", the threshold, or "clip-es", (1 - the highest map) ** ``power``. Default: "clip-es" with
+            ``crf="clip-es"``, otherwise "constant".
+        power: of the background "clip-es".
+        confident: label only pixels that are certain, and 255 the rest, for training. With ``crf="irn"`` or "toco", two
+            thresholds: pixels below the first are background, and those above the second have a class; True stands for
+            (0.05, 0.3) and (0.25, 0.7), which IRN and ToCo use, and "best" for 0.1 below and 0.15 above the threshold
+            that is best before the CRF. With ``crf="clip-es"``, the least probability after the CRF; True stands for
+            CLIP-ES's 0.95.
         alphas: with ``crf="psa"``: powers of the background.
+        best_photos: choose the best threshold on this many seeds, evenly spread over all, instead of on all.
         overlay: a folder for pictures of the labels over the photos.
-        data: the photos, with masks if ``threshold`` is "best". Default: what the seeds' record names.
+        data: the photos, with masks if the best threshold is sought. Default: what the seeds' record names.
         names: of the seeds. Default: all in and below the folder, except what another run wrote into a folder inside.
         limit: only the first so many seeds.
         resume: continue where the same call was interrupted.
@@ -117,17 +130,28 @@ def write_label_maps(
         >>> len(written.failures), sorted(path.name for path in written.folder.glob("*.png"))[0]
         (0, '2007_000001.png')
     """
-    folder, best = Path(seeds), threshold == "best"
+    folder, best = Path(seeds), "best" in (threshold, confident)
+    fixed = 0.15 if threshold == "best" else threshold
+
+    def at(threshold: float, confident: Confidence) -> Strategy:
+        return strategy_of(threshold, crf, confident, alphas, background, power)
 
     def prepare() -> tuple[Strategy, tuple[Path, Path | None]]:
         if not folder.is_dir():
             raise ArgumentError(Argument("seeds", folder), ": no such folder of seeds.")
         check_refine(folder, refine)
-        if best and (confident or crf == "psa"):
+        strategy = at(fixed, True if confident == "best" and crf != "clip-es" else confident)
+        if threshold == "best" and "threshold" not in strategy.settings():
             raise ArgumentError(
-                Argument("threshold", threshold), ": is used neither for confident labels nor by PSA's CRF."
+                Argument("threshold", threshold),
+                ": is used neither for confident labels, nor by PSA's CRF, nor for CLIP-ES's background.",
             )
-        strategy = strategy_of(0.15 if threshold == "best" else threshold, crf, confident, alphas)
+        if best_photos is not None and not (best and whole(best_photos)):
+            raise ArgumentError(
+                Argument("best_photos", best_photos),
+                ": expects a whole number above 0, and ", Argument("threshold", "best"), " or ",
+                Argument("confident", "best"), ".",
+            )  # fmt: skip
         return strategy, _checked_places(folder, Path(output), None if overlay is None else Path(overlay), strategy)
 
     with workers() as worker:
@@ -140,17 +164,35 @@ def write_label_maps(
             data = worker.together(partial(recorded_data, folder, ground_truth=best))
         if data is not None and strategy.has_overlays:
             check_class_count(data)
-        at: float | None = None if threshold == "best" else threshold
-        miou: float | None = None
-        unscored: dict[str, str] = {}
-        if best:
-            at, miou, unscored = best_threshold(SeedReader(folder, names, data, refine), worker, show_progress)
-            strategy = strategy_of(at, crf, confident, alphas)
+        found: Best | None = None
+        reader = SeedReader(folder, _spread(names, best_photos), data, refine)
+        if confident == "best":
+            found = best_threshold(reader, worker, show_progress)
+            strategy = at(fixed, confident_around(found.threshold))
+        elif threshold == "best":
+            found = (
+                best_after(lambda one: cast(Labelling, at(one, None)), reader, worker, show_progress)
+                if crf is not None
+                else best_threshold(reader, worker, show_progress)
+            )
+            strategy = at(found.threshold, confident)
         labels = LabelMaps(folder, *places, strategy, data, refine=bool(refine))
-        session = provenance({**_origin(data), "refine": bool(refine), "made_of": settings or None, **(about or {})})
+        of_best = _of_best(found, len(reader.names)) if found else {}
+        session = provenance(
+            {**_origin(data), "refine": bool(refine), "made_of": settings or None, **of_best, **(about or {})}
+        )
         failures = labels.write(names, worker, session, resume=resume, show_progress=show_progress)
-    used = at if "threshold" in strategy.settings() else None
-    return WrittenLabelMaps(places[0], names, failures, used, miou, unscored)
+    used = strategy.settings()
+    return WrittenLabelMaps(
+        places[0],
+        names,
+        failures,
+        cast(float | None, used.get("threshold")),
+        found.miou if found else None,
+        found.failures if found else {},
+        found.threshold if found else None,
+        _confidence(used.get("confident")),
+    )
 
 
 def check_class_count(data: PhotoData, argument: str = "data") -> None:
@@ -165,37 +207,24 @@ def check_class_count(data: PhotoData, argument: str = "data") -> None:
         )
 
 
-def strategy_of(
-    threshold: float = 0.15,
-    crf: str | None = None,
-    confident: tuple[float, float] | None = None,
-    alphas: Sequence[float] = (4.0, 24.0),
-) -> Strategy:
-    """Return the strategy that arguments name; see :func:`write_label_maps`.
+def _spread(names: Sequence[str], count: int | None) -> list[str]:
+    """Return so many of the names, evenly spread; all for None."""
+    count = len(names) if count is None else min(whole(count), len(names))
+    return [names[index * len(names) // count] for index in range(count)]
 
-    Raises:
-        ArgumentError: they do not go together.
-        ImportError: pydensecrf2 is needed, and not installed.
-    """
-    if not 0 <= real(threshold) <= 1:
-        raise ArgumentError(Argument("threshold", threshold), ": expects a number from 0 to 1.")
-    threshold, alphas = real(threshold), list(map(real, alphas))
-    if not alphas or not all(0 < alpha < math.inf for alpha in alphas):
-        raise ArgumentError(Argument("alphas", alphas), ": expects at least one number, each above 0.")
-    if confident and not 0 <= real(confident[0]) <= real(confident[1]) < 1:
-        raise ArgumentError(
-            Argument("confident", confident), ": expects two numbers in [0, 1), the first not greater than the second."
-        )
-    if confident and crf != "irn":
-        raise ArgumentError(Argument("confident"), ": requires ", Argument("crf", "irn"), ".")
-    if crf is None:
-        return Threshold(threshold)
-    if crf not in CRFS:
-        raise ArgumentError(Argument("crf", crf), f": expects one of {', '.join(CRFS)}.")
-    import_crf()
-    if crf == "psa":
-        return PsaCrf(alphas)
-    return ConfidentCrf(*map(real, confident)) if confident else IrnCrf(threshold)
+
+def _confidence(recorded: object) -> tuple[float, float] | float | None:
+    """Return the thresholds that the settings of a strategy hold, or its confidence."""
+    return (recorded[0], recorded[1]) if isinstance(recorded, list) else cast(float | None, recorded)
+
+
+def _of_best(best: Best, seeds: int) -> dict[str, object]:
+    """Return what the record says of how the threshold was chosen."""
+    chosen: dict[str, object] = {"threshold": best.threshold, "miou": best.miou, "seeds": seeds - len(best.failures)}
+    chosen["after_crf"] = best.curve is not None
+    if best.curve:
+        chosen["tried"] = {f"{threshold:g}": miou for threshold, miou in best.curve.items()}
+    return {"best": chosen}
 
 
 def _names(folder: Path, names: Sequence[str] | None, limit: int | None) -> list[str]:

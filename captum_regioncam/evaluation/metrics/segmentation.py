@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_regioncam.arguments import real, whole
+from captum_regioncam.evaluation.metrics.absent_classes import check_absent, over_classes
 from captum_regioncam.extras import extra
 
 with extra("eval"):
@@ -40,10 +41,14 @@ class SegmentationMetric(Metric):
         num_classes: C, without the background.
         threshold: the fixed threshold, in [0, 1]; it is swept as well.
         thresholds: the thresholds to sweep, in [0, 1]. Default: 0, 0.01, ... 1.
+        absent: what classes count as that the photos lack: "ignore" leaves out of the means what is in neither ground
+            truth nor prediction (IRN), "zero" counts it as 0 (SEAM, MCTformer), and "ignore-predicted" also leaves out
+            classes that are only predicted (CLIP-ES, ToCo).
         kwargs: passed to torchmetrics' Metric.
 
     Raises:
-        ValueError: ``num_classes`` is not a whole number above 0, or a threshold is not a number in [0, 1].
+        ValueError: ``num_classes`` is not a whole number above 0, a threshold is not a number in [0, 1], or ``absent``
+            is none of these.
 
     Example::
 
@@ -62,6 +67,8 @@ class SegmentationMetric(Metric):
         num_classes: int,
         threshold: float = 0.15,
         thresholds: Sequence[float] = tuple(np.arange(101) / 100),
+        *,
+        absent: str = "ignore",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -72,6 +79,7 @@ class SegmentationMetric(Metric):
                 raise ValueError(f"{name}: expects numbers from 0 to 1, got {value!r}.")
         self.num_classes = whole(num_classes)
         self.threshold = real(threshold)
+        self.absent = check_absent(absent)
         self.thresholds = torch.tensor(sorted({self.threshold, *map(real, thresholds)}), dtype=torch.float64)
         bins = len(self.thresholds) + 1
         counts = torch.zeros(num_classes + 1, num_classes, bins, dtype=torch.int64)
@@ -135,8 +143,8 @@ class SegmentationMetric(Metric):
         Returns:
             ``miou`` at the fixed threshold; ``best_miou`` and ``best_threshold``, the lowest of several;
             ``per_class`` (C + 1,) at the fixed threshold and ``best_per_class`` at the best, background first;
-            ``thresholds`` (T,) and ``curve`` (T,), the mIoU at each. All in [0, 1]. A class that occurs in neither
-            ground truth nor prediction is NaN and left out of the means.
+            ``thresholds`` (T,) and ``curve`` (T,), the mIoU at each. All of these are in [0, 1]. A class that is left
+            out of the means is NaN. ``absent``: how many classes have no pixel in the ground truth.
         """
         counts = self.histogram.double()
         labels = counts.sum((1, 2))  # (C + 1,)
@@ -146,6 +154,7 @@ class SegmentationMetric(Metric):
         right_background = labels[0] - above[:, 0].sum(1, keepdim=True)
         right = torch.cat([right_background, above[:, 1:].diagonal(dim1=1, dim2=2)], dim=1)
         iou = right / (labels + torch.cat([background, predicted], dim=1) - right)
+        iou = over_classes(iou, labels, self.absent)
         curve = iou.nanmean(1)
         fixed = int((self.thresholds == self.threshold).nonzero())
         best = int(curve.nan_to_num(-1).argmax())
@@ -157,4 +166,5 @@ class SegmentationMetric(Metric):
             "best_per_class": iou[best],
             "thresholds": self.thresholds,
             "curve": curve,
+            "absent": (labels == 0).sum(),
         }

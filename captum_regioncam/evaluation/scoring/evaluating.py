@@ -1,4 +1,4 @@
-"""``evaluate`` and ``evaluate_seeds``: photos counted, and their scores computed and written."""
+"""``evaluate``, ``evaluate_seeds`` and ``evaluate_label_maps``: photos counted, and scores computed and written."""
 
 import logging
 import os
@@ -24,13 +24,14 @@ from captum_regioncam.evaluation.runs.workers import Worker, workers
 from captum_regioncam.evaluation.runs.written import check_named
 from captum_regioncam.evaluation.scoring.boxes import BoxJob
 from captum_regioncam.evaluation.scoring.job import ScoreJob
+from captum_regioncam.evaluation.scoring.label_maps import LabelMapJob
 from captum_regioncam.evaluation.scoring.masks import MaskJob, SeedJob
 from captum_regioncam.evaluation.scoring.pixels import PixelJob
 from captum_regioncam.evaluation.seeds.reading import check_are_seeds, check_refine
 from captum_regioncam.evaluation.titles import TITLES
 from captum_regioncam.files.outputs import check_picture
 
-__all__ = ["evaluate", "evaluate_seeds"]
+__all__ = ["evaluate", "evaluate_label_maps", "evaluate_seeds"]
 
 _log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -48,6 +49,7 @@ def evaluate(
     refine: bool = False,
     precision: str = "float32",
     threshold: float = 0.15,
+    absent: str = "ignore",
     box: str = "contour",
     box_threshold: float | None = None,
     step: float = 0.01,
@@ -82,6 +84,8 @@ def evaluate(
             This is for masks; boxes are better without.
         precision: of the network's passes: "float32", or "bfloat16" or "float16" under autocast. Maps are float32.
         threshold: the background threshold of ``miou``, in [0, 1]; all are swept as well.
+        absent: what classes count as in ``miou`` that the photos lack: "ignore", "zero" or "ignore-predicted"; see
+            :class:`SegmentationMetric`.
         box: which box of several counts; see :class:`LocalizationMetric`.
         box_threshold: the threshold of GT-known, Loc1 and Loc5. Default: the best one.
         step: between the thresholds of boxes.
@@ -139,7 +143,7 @@ def evaluate(
             return counting.of(worker.together(lambda: PixelJob(data, maps, contrast)), worker)
         if truth == "boxes":
             return counting.of(worker.together(lambda: BoxJob(data, maps, contrast, step, box_threshold, box)), worker)
-        return counting.of(worker.together(lambda: MaskJob(data, maps, contrast, threshold)), worker)
+        return counting.of(worker.together(lambda: MaskJob(data, maps, contrast, threshold, absent)), worker)
 
 
 def evaluate_seeds(
@@ -148,6 +152,7 @@ def evaluate_seeds(
     *,
     refine: bool = False,
     threshold: float = 0.15,
+    absent: str = "ignore",
     limit: int | None = None,
     readers: int = 0,
     json: str | os.PathLike[str] | None = None,
@@ -164,6 +169,8 @@ def evaluate_seeds(
         data: the photos and their masks.
         refine: first refine the maps with the photo; see :func:`~captum_regioncam.refine`.
         threshold: the background threshold of ``miou``, in [0, 1]; all are swept as well.
+        absent: what classes count as in ``miou`` that the photos lack: "ignore", "zero" or "ignore-predicted"; see
+            :class:`SegmentationMetric`.
         limit: only the first so many photos.
         readers: how many processes read photos ahead.
         json: a file for what :meth:`Report.to_dict` returns.
@@ -197,9 +204,73 @@ def evaluate_seeds(
         if getattr(data, "truth", "masks") == "boxes":
             raise ArgumentError(Argument("data"), ": has boxes; seeds are scored against masks.")
         check_are_seeds(folder, data.names)
-        return SeedJob(data, folder, threshold, refine)
+        return SeedJob(data, folder, threshold, refine, absent)
 
     counting = _Run(limit, readers, json, plot, progress, resume, show_progress, about)
+    with workers() as worker:
+        worker.together(partial(counting.check, data))
+        return counting.of(worker.together(make_job), worker)
+
+
+def evaluate_label_maps(
+    label_maps: str | os.PathLike[str],
+    data: PhotoData,
+    *,
+    absent: str = "ignore",
+    unlabelled: str = "background",
+    limit: int | None = None,
+    readers: int = 0,
+    json: str | os.PathLike[str] | None = None,
+    progress: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    show_progress: bool = True,
+    about: Mapping[str, object] | None = None,
+) -> Report:
+    """Score finished label maps against masks: those of a CRF, of IRN or of a trained network. No network is run.
+
+    A label map that is missing, of another size or with other labels fails, and does not stop the others.
+
+    Args:
+        label_maps: the folder of NAME.png for each photo: indexed or 8-bit grey, 0 for the background, class + 1, and
+            255 for pixels without a label.
+        data: the photos and their masks, whose 255 does not count.
+        absent: what classes count as that the photos lack: "ignore", "zero" or "ignore-predicted"; see
+            :class:`LabelMapMetric`.
+        unlabelled: what a predicted 255 counts as: "background" (default), "missed" or "ignored"; see
+            :class:`LabelMapMetric`.
+        limit: only the first so many photos.
+        readers: how many processes read photos ahead.
+        json: a file for what :meth:`Report.to_dict` returns.
+        progress: as in :func:`evaluate`.
+        resume: as in :func:`evaluate`.
+        show_progress: show a bar.
+        about: more for the report to say of where the scores come from, as JSON values.
+
+    Returns:
+        The scores of :meth:`LabelMapMetric.compute`, in percent, with ``per_class``, the IoU by the class's name;
+        ``classes``, with ``iou``, ``precision``, ``recall``, ``fp`` and ``fn`` of each; and ``confusion``, in pixels.
+
+    Raises:
+        ArgumentError: there is no such folder, or a run was interrupted and ``resume`` is False.
+        ValueError: all label maps failed.
+        OSError: a file cannot be written.
+
+    Example::
+
+        >>> data = Voc2012("VOCdevkit/VOC2012")
+        >>> report = evaluate_label_maps("VOCdevkit/VOC2012/SegmentationClass", data, show_progress=False)
+        >>> [scores] = report.scores.values()
+        >>> scores["miou"], scores["fp"], scores["classes"]["bicycle"]["recall"]
+        (100.0, 0.0, 100.0)
+    """
+    folder = Path(label_maps)
+
+    def make_job() -> LabelMapJob:
+        if not folder.is_dir():
+            raise ArgumentError(Argument("label_maps", folder), ": no such folder.")
+        return LabelMapJob(data, folder, absent, unlabelled)
+
+    counting = _Run(limit, readers, json, None, progress, resume, show_progress, about)
     with workers() as worker:
         worker.together(partial(counting.check, data))
         return counting.of(worker.together(make_job), worker)

@@ -1,0 +1,33 @@
+"""What a mean over classes does with classes that the photos lack; the readers of label maps differ."""
+
+import torch
+from torch import Tensor
+
+from captum_regioncam.errors import Argument, ArgumentError
+from captum_regioncam.evaluation.metrics import ABSENT
+
+__all__ = ["check_absent", "over_classes"]
+
+
+def check_absent(absent: str) -> str:
+    """Return the way if it is known.
+
+    Raises:
+        ArgumentError: it is not.
+    """
+    if absent not in ABSENT:
+        raise ArgumentError(Argument("absent", absent), f": expects one of {', '.join(ABSENT)}.")
+    return absent
+
+
+def over_classes(values: Tensor, truth: Tensor, absent: str) -> Tensor:
+    """Return values with NaN for the classes that do not count, so that ``nanmean`` averages over the others.
+
+    Args:
+        values: (..., C), NaN where a class has none.
+        truth: (C,) pixels of each class in the ground truth.
+        absent: one of ``ABSENT``.
+    """
+    if absent == "zero":
+        return values.nan_to_num(0)
+    return values.masked_fill(truth == 0, torch.nan) if absent == "ignore-predicted" else values
