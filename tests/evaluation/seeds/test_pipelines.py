@@ -177,7 +177,7 @@ def test_wsolevaluation_scores_boxes_as_evaluate_does(colour_factory, refine, ca
     root = make_ilsvrc(Path("data"))
     command = [BOXES[0], "--root", root, *BOXES[1:], *refine]
     assert run("seeds", *command, "--output", "scoremaps") == 0
-    assert "maps upsampled to 224 x 224, where boxes are compared; each stretched" in capsys.readouterr().out
+    assert "maps upsampled to 224 x 224, where boxes and masks are compared; each stretched" in capsys.readouterr().out
     assert run("evaluate", *command, "--json", "out.json") == 0
     data = open_dataset("ilsvrc", root)
     assert data.image_ids[0] == "val/ILSVRC2012_val_00000001.JPEG"
