@@ -37,6 +37,7 @@ from captum_regioncam.evaluation import (
 )
 from captum_regioncam.evaluation.datasets import LAYOUTS
 from captum_regioncam.evaluation.seeds.files import encode_arrays
+from captum_regioncam.evaluation.seeds.reading import is_whole_scores, is_whole_seed
 
 SIZE = (37, 50)  # neither is a multiple of 4
 
@@ -372,6 +373,16 @@ def test_scores_after_a_crf_are_no_seed(path, count, dtype):
     np.save(path, scores)
     with pytest.raises(ValueError, match=rf"photo.npy: {SAYS} .* Give the seeds that they were made from"):
         load_seed(path)
+
+
+def test_whether_scores_are_whole(path):
+    path.write_bytes(encode_arrays(dict(zip([0, 3], crf_scores(1), strict=True))))
+    assert is_whole_scores(path)
+    assert not is_whole_seed(path)
+    path.write_bytes(encode_arrays({0: np.ones(SIZE, np.float32)}))  # of a photo without classes
+    assert is_whole_scores(path)
+    path.write_bytes(path.read_bytes()[:-9])
+    assert not is_whole_scores(path)
 
 
 def test_a_seed_of_the_first_class_is_one(path, seed):
