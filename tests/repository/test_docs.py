@@ -97,6 +97,10 @@ def library():
     return {"model": ColourNet(20).eval(), "np": np}
 
 
+def factories():
+    return {"MyNetwork": ColourNet}
+
+
 def voc():
     make_voc(Path())
     model = ColourNet().eval()
@@ -112,6 +116,7 @@ def scores():
 PAGES = [
     ("README.md", resnet, 3),
     ("docs/how-to/choose-layers.md", stages, 4),
+    ("docs/how-to/command-line.md", factories, 1),
     ("docs/how-to/captum.md", captum, 7),
     ("docs/how-to/transformers.md", transformer, 3),
     ("docs/how-to/outputs.md", outputs, 3),

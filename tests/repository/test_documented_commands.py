@@ -20,7 +20,6 @@ from PIL import Image
 from places import ROOT
 from skimage import data
 
-from captum_regioncam.evaluation import Coco
 from examples.irn_resnet50 import coco_network, network
 
 NEEDS_TORCH_CAM = pytest.mark.skipif(sys.version_info < (3, 11), reason="torch-cam 0.5 needs Python 3.11")
@@ -58,10 +57,6 @@ def work(tmp_path, monkeypatch):
     annotations.write_text(json.dumps(content))
     synsets = make_ilsvrc(tmp_path / "ILSVRC2012", photos=2) / "synset_words.txt"
     synsets.write_text("".join(f"n{number:02d} a thing\n" for number in range(1, 1001)))
-    masks = tmp_path / "coco_seg_anno"
-    masks.mkdir()
-    for sample, image in zip(Coco(tmp_path / "coco"), content["images"][-1:] + content["images"], strict=False):
-        Image.fromarray(sample.labels).save(masks / f"{image['id']:012d}.png")
     make_openimages(make_cub(tmp_path / "wsolevaluation", photos=2), photos=2)
     make_folder(tmp_path / "photos", photos=2)
     Image.fromarray(data.chelsea()).save("photos/cat.jpg")
