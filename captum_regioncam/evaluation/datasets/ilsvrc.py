@@ -88,6 +88,8 @@ class Ilsvrc2012(PhotoDataset):
     @property
     def image_ids(self) -> list[str]:
         """What wsolevaluation calls the photos: ``val/NAME.JPEG``, whichever folders they are in."""
+        if self._wsol is not None:
+            return list(self._wsol.names)
         return [f"val/{path.name}" for path in self._photos]
 
     def __getitem__(self, index: int) -> Sample:
