@@ -15,7 +15,7 @@ from torch import Tensor
 
 from captum_regioncam.errors import Argument, ArgumentError
 from captum_regioncam.evaluation.runs.locks import LOCK, locked
-from captum_regioncam.evaluation.runs.per_photo import PhotoCounts
+from captum_regioncam.evaluation.runs.per_photo import Packed, PhotoCounts, pack, unpack
 from captum_regioncam.evaluation.runs.record import Record, Run
 from captum_regioncam.evaluation.runs.workers import Worker
 from captum_regioncam.evaluation.runs.writer import Writer
@@ -37,7 +37,7 @@ class _Counts(TypedDict):
 
     names: list[str]
     states: dict[str, dict[str, Tensor]]
-    photos: dict[str, PhotoCounts]
+    photos: Packed
 
 
 class Progress:
@@ -125,7 +125,7 @@ class Progress:
             start = time.monotonic()
             states = {key: metric.metric_state for key, metric in self.metrics.items()}
             content = io.BytesIO()
-            kept = {} if self.photos is None else {"photos": self.photos}
+            kept = {} if self.photos is None else {"photos": pack(self.photos)}
             torch.save({"names": self._names, "states": states, **kept}, content)
             try:
                 self._writer.write(self._file, content.getvalue())
@@ -139,7 +139,7 @@ class Progress:
         """Add what earlier sessions counted, in the first worker, before all workers compute."""
         for content in self._before:
             if self.photos is not None:
-                self.photos.update(content.get("photos", {}))
+                self.photos.update(unpack(content["photos"]))
             for key, states in content["states"].items():
                 metric = self.metrics[key]
                 for name, value in states.items():

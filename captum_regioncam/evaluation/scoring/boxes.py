@@ -39,7 +39,7 @@ class BoxCounts(Counts):
     }
     axis = "GT-known (%)"
     photo_columns = ("threshold", "gt_known", "iou", *_CORNERS)
-    ranking = "iou"
+    ranking, ranking_title, at = "iou", "IoU (%) of each photo's box", "threshold"
 
     def __init__(
         self, methods: Iterable[str], step: float, threshold: float | None, box: str, unranked: Collection[str] = ()
@@ -70,7 +70,7 @@ class BoxCounts(Counts):
         found = at_threshold(curves, list(thresholds).index(threshold))  # type: ignore[call-overload]  # of floats
         iou = found["iou"]
         corners = {corner: int(found[corner]) for corner in _CORNERS}
-        return {"threshold": threshold, "gt_known": int(iou >= 0.5), "iou": 100 * iou, **corners}
+        return {"threshold": threshold, "gt_known": int(iou >= 0.5), "iou": round(100 * iou, 4), **corners}
 
 
 class BoxJob(MapJob[tuple[Maps, int]]):

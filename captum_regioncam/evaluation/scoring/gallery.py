@@ -156,6 +156,7 @@ class Gallery(Generic[Result]):
     ) -> Iterator[tuple[str, bytes]]:
         """Yield the name and the content of each file, one after the other."""
         ranking = self.job.counts.ranking
+        titles = {method: report.titles.get(method, method) for method in report.scores}
         places: dict[tuple[str, str], str] = {}
         for method, of in sections.items():
             for section, names in of.items():
@@ -165,9 +166,8 @@ class Gallery(Generic[Result]):
                     shared, own = drawn[name]
                     row = of_photos[name][method]
                     entries.append(Entry(name, str(row["classes"]), _score(row[ranking]), shared | own[method]))
-                title = (
-                    f"{report.titles.get(method, method)}: the {section} {len(entries)} of {len(of_photos):,} photos"
-                )
+                count = f"the {section} {len(entries)} of {len(of_photos):,} photos"
+                title = f"{titles[method]}: {count}{self._threshold(report.scores[method])}"
                 yield self._sheets[method, section], encode_image(sheet(title, entries))
         lines = [
             Line(
@@ -185,8 +185,11 @@ class Gallery(Generic[Result]):
             )
             for name, (shared, own) in drawn.items()
         ]
-        titles = {method: report.titles.get(method, method) for method in report.scores}
-        yield PAGE, page(lines, titles, report.title, str(report.provenance.get("written_by", "")))
+        yield PAGE, page(lines, titles, self.job.counts.ranking_title, str(report.provenance.get("written_by", "")))
+
+    def _threshold(self, scores: Mapping[str, object]) -> str:
+        at = self.job.counts.at
+        return "" if at is None else f", threshold {scores[at]:.3g}"
 
     @property
     def _results(self) -> ResultFolder:

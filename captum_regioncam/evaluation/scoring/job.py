@@ -38,6 +38,8 @@ class Counts(ABC):
         metrics: what is counted, by name; its states are sums.
         photo_columns: the scores of one photo.
         ranking: the one of them that says which photos are the best.
+        ranking_title: what it is, in words.
+        at: the score of all photos that is the threshold of ``ranking``; None if there is no threshold.
     """
 
     title: str
@@ -47,6 +49,8 @@ class Counts(ABC):
     metrics: Mapping[str, Metric]
     photo_columns: Sequence[str] = ()
     ranking: str = ""
+    ranking_title: str = ""
+    at: str | None = None
 
     @abstractmethod
     def scores(self) -> Figures:

@@ -42,7 +42,8 @@ class MaskCounts(Counts):
 
     columns = {"miou": "mIoU", "best_miou": "best mIoU", "best_threshold": "at", "pxap": "PxAP"}  # noqa: RUF012
     axis = "mIoU (%)"
-    ranking = "best_mean_iou"
+    ranking, ranking_title = "best_mean_iou", "Mean IoU (%) of each photo, at the best threshold for all"
+    at = "best_threshold"
 
     def __init__(self, methods: Iterable[str], classes: Sequence[str], threshold: float) -> None:
         self.title = f"mIoU (%) at threshold {threshold:g} and at the best"
@@ -103,8 +104,8 @@ class MaskCounts(Counts):
             iou = {name: 100 * value for name, value in at_threshold(curves, index).items() if value == value}
             found |= {
                 f"{prefix}threshold": threshold,
-                f"{prefix}mean_iou": sum(iou.values()) / len(iou) if iou else None,
-                **{f"{prefix}iou {name}": value for name, value in iou.items()},
+                f"{prefix}mean_iou": round(sum(iou.values()) / len(iou), 4) if iou else None,
+                **{f"{prefix}iou {name}": round(value, 4) for name, value in iou.items()},
             }
         return found
 

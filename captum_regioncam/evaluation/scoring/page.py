@@ -36,11 +36,12 @@ script-src 'unsafe-inline'">
 <title>{title}</title>
 <style>
 :root {{ color-scheme: light; --line: #ddd; --soft: #666; }}
-body {{ font: 14px/1.4 system-ui, sans-serif; margin: 0; color: #111; background: #fff; }}
+body {{ font: 14px/1.4 system-ui, sans-serif; margin: 0; color: #111; background: #fff; display: flex; \
+flex-direction: column; height: 100vh; }}
 header {{ padding: 12px 16px; }}
 h1 {{ font-size: 18px; margin: 0; }}
 p {{ margin: 4px 0 0; color: var(--soft); }}
-.scroll {{ overflow: auto; max-height: calc(100vh - 84px); }}
+.scroll {{ overflow: auto; flex: 1; }}
 table {{ border-collapse: separate; border-spacing: 0; }}
 th, td {{ padding: 6px 8px; border-bottom: 1px solid var(--line); text-align: left; vertical-align: middle; }}
 thead th {{ position: sticky; top: 0; background: #f4f4f4; z-index: 2; white-space: nowrap; }}
@@ -107,17 +108,15 @@ def page(lines: Sequence[Line], methods: Mapping[str, str], title: str, generato
     shared = list(ranked[0].shared) if ranked else []
     header = ['<th data-kind="text"><button>name</button></th>', *(f"<th>{_text(what)}</th>" for what in shared)]
     for place, (method, called) in enumerate(methods.items()):
-        for number, what in enumerate(ranked[0].methods[method][0] if ranked else ()):
-            named = f"{_text(called)}: {_text(what)}" if number == 0 else _text(what)
-            header.append(f'<th class="first">{named}</th>' if number == 0 else f"<th>{named}</th>")
         is_sorted = ' aria-sort="descending"' if place == 0 else ""
-        header.append(f'<th{is_sorted}><button aria-label="IoU of {_text(called)}">IoU</button></th>')
+        header.append(f'<th class="first"{is_sorted}><button>{_text(called)}: IoU</button></th>')
+        header += [f"<th>{_text(what)}</th>" for what in (ranked[0].methods[method][0] if ranked else ())]
     side = 190 if len(methods) == 1 else 150
     content = _PAGE.format(
         title=_text(title),
         generator=_text(generator),
         subtitle=f"{len(ranked):,} photos: the best, the median and the worst of "
-        f"{_text(', '.join(methods.values()))}. Click on IoU or name to sort by it.",
+        f"{_text(', '.join(methods.values()))}. Click on the title of a column to sort by it.",
         header="".join(header),
         lines="\n".join(_line(line, methods) for line in ranked),
         side=side,
@@ -131,15 +130,13 @@ def _line(line: Line, methods: Mapping[str, str]) -> str:
     cells += [_picture(address, f"{what} of {line.name}") for what, address in line.shared.items()]
     for method, called in methods.items():
         pictures, score, section = line.methods[method]
-        for number, (what, address) in enumerate(pictures.items()):
-            cells.append(_picture(address, f"{what} of {called}, {line.name}", is_first=number == 0))
-        cells.append(f'<td class="score" data-value="{score:.4f}">{score:.1f}<small>{section}</small></td>')
+        cells.append(f'<td class="first score" data-value="{score:.4f}">{score:.1f}<small>{section}</small></td>')
+        cells += [_picture(address, f"{what} of {called}, {line.name}") for what, address in pictures.items()]
     return f"<tr>{''.join(cells)}</tr>"
 
 
-def _picture(address: str, alternative: str, *, is_first: bool = False) -> str:
-    kind = ' class="first"' if is_first else ""
-    return f'<td{kind}><img alt="{_text(alternative)}" src="{address}"></td>'
+def _picture(address: str, alternative: str) -> str:
+    return f'<td><img alt="{_text(alternative)}" src="{address}"></td>'
 
 
 def _text(text: str) -> str:
