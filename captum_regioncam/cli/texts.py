@@ -28,9 +28,11 @@ LABEL_MAPS_EXAMPLES = """  captum-regioncam label-maps seeds --output labels --t
   captum-regioncam label-maps seeds --output labels --refine --threshold 0.3
   captum-regioncam label-maps seeds --output ir_label --crf irn --confident
   captum-regioncam label-maps seeds --output crf --crf psa --alpha 4,24"""
-EVALUATE = """Score methods side by side: mIoU of label maps (voc, coco, folder) or boxes (ilsvrc). Under torchrun,
-processes share the photos."""
+EVALUATE = """Score methods, finished seeds, or both, side by side: mIoU of label maps (voc, coco, folder) or boxes
+(ilsvrc). Under torchrun, processes share the photos."""
 EVALUATE_EXAMPLES = """  captum-regioncam evaluate voc --root VOCdevkit/VOC2012 --seeds seeds --plot miou.png
+  captum-regioncam evaluate voc --root VOCdevkit/VOC2012 --seeds ours theirs --per-class --latex scores.tex
+  captum-regioncam evaluate voc --root VOCdevkit/VOC2012 --seeds ours --per-photo photos.csv --gallery gallery
   captum-regioncam evaluate ilsvrc --root ILSVRC --model torchvision:vgg16 --method region-cam,layer-cam
   captum-regioncam evaluate folder --root photos --method region-cam,grad-cam --resize crop --json out.json
   captum-regioncam evaluate voc --help   the options and defaults of voc"""
