@@ -48,12 +48,13 @@ thead th {{ position: sticky; top: 0; background: #f4f4f4; z-index: 2; white-spa
 tbody th {{ position: sticky; left: 0; background: #fff; z-index: 1; font-weight: 600; width: 150px; min-width: 120px; \
 max-width: 180px; overflow-wrap: anywhere; }}
 thead th:first-child {{ left: 0; z-index: 3; }}
+thead th.first {{ white-space: normal; max-width: 96px; overflow-wrap: anywhere; }}
 tbody th small, td small {{ display: block; font-weight: 400; color: var(--soft); }}
 .first {{ border-left: 1px solid var(--line); }}
 img {{ display: block; max-width: {side}px; max-height: {side}px; }}
 td.score {{ font-variant-numeric: tabular-nums; font-size: 16px; white-space: nowrap; }}
 button {{ font: inherit; font-weight: 600; border: 0; background: none; padding: 2px 0; cursor: pointer; \
-color: inherit; }}
+color: inherit; text-align: left; }}
 button:hover, button:focus-visible {{ text-decoration: underline; }}
 th[aria-sort=descending] button::after {{ content: " \\2193"; }}
 th[aria-sort=ascending] button::after {{ content: " \\2191"; }}

@@ -8,12 +8,14 @@ from pathlib import Path
 import made_datasets
 import numpy as np
 import pytest
+import torch
 from made_datasets import colour_classifier, everything, make_ilsvrc
 from PIL import Image
 
 from captum_regioncam.errors import ArgumentError
 from captum_regioncam.evaluation import evaluate, evaluate_seeds, label_map, load_seed, open_dataset, write_seeds
 from captum_regioncam.evaluation.scoring.gallery import sections_of
+from captum_regioncam.evaluation.scoring.pictures import SIDE, map_picture, small
 from captum_regioncam.evaluation.scoring.sheet import Entry, sheet
 
 QUIET = {"layers": ["relu1", "relu2"], "show_progress": False}
@@ -170,3 +172,20 @@ def test_sheets_of_long_names_and_photos_of_nothing():
     red = (image == (255, 0, 0)).all(2)
     assert red.sum() == 3 * 30 * 60  # small pictures are not enlarged
     assert sheet("nothing", []).size == (232, 56)
+
+
+def test_large_photos_become_small():
+    labels = Image.fromarray(np.repeat(np.array([[3], [200]], np.uint8), 300, axis=0).repeat(1200, axis=1))
+    labels.putpalette(list(range(256)) * 3)
+    assert small(labels).size == (SIDE, SIDE // 2)
+    assert np.unique(small(labels)).tolist() == [3, 200]  # no label in between
+    photo = Image.new("RGB", (300, 600), "gray")
+    maps = torch.zeros(2, 600, 300)
+    maps[1, 300:] = 1
+    drawn = np.asarray(map_picture(photo, maps)).astype(int)
+    assert drawn.shape == (SIDE, SIDE // 2, 3)
+    assert drawn[-9, 9, 0] > drawn[-9, 9, 2]  # red where the second map is high
+    assert drawn[9, 9, 2] > drawn[9, 9, 0]
+    assert small(Image.new("L", (9000, 1))).size == (SIDE, 1)
+    nothing = np.asarray(map_picture(photo, torch.zeros(0, 600, 300)))
+    assert (nothing == nothing[0, 0]).all()
