@@ -37,7 +37,7 @@ class Options:
     maps: MapOptions
     method: list[str]
     threshold: float
-    seeds: Path | None
+    seeds: list[Path] | None
     label_maps: Path | None
     absent: str
     unlabelled: str
@@ -46,7 +46,18 @@ class Options:
     step: float
     json: Path | None
     plot: Path | None
+    csv: Path | None
+    latex: Path | None
+    per_class: bool
+    per_photo: Path | None
+    gallery: Path | None
     resume: bool
+
+    @property
+    def files(self) -> list[Path]:
+        """What is written."""
+        named = (self.json, self.plot, self.csv, self.latex, self.per_photo, self.gallery)
+        return [path for path in named if path is not None]
 
 
 def run(options: Options, called: Called) -> int:
@@ -54,17 +65,25 @@ def run(options: Options, called: Called) -> int:
     _check(options, called)
     with workers() as worker:
         data = worker.together(partial(data_of, options.data, ground_truth=True))
-        if options.seeds:
+        if options.seeds and "method" not in called.given:
             report = evaluate_seeds(
                 options.seeds,
                 data,
                 refine=options.maps.refine,
                 threshold=options.threshold,
                 absent=options.absent,
+                box=options.box,
+                box_threshold=options.box_threshold,
+                step=options.step,
                 limit=options.data.limit,
                 readers=readers_of(options.maps, options.network),
                 json=options.json,
                 plot=options.plot,
+                csv=options.csv,
+                latex=options.latex,
+                per_class=options.per_class,
+                per_photo=options.per_photo,
+                gallery=options.gallery,
                 progress=PROGRESS,
                 resume=options.resume,
                 about=called.about,
@@ -78,6 +97,11 @@ def run(options: Options, called: Called) -> int:
                 limit=options.data.limit,
                 readers=readers_of(options.maps, options.network),
                 json=options.json,
+                csv=options.csv,
+                latex=options.latex,
+                per_class=options.per_class,
+                per_photo=options.per_photo,
+                gallery=options.gallery,
                 progress=PROGRESS,
                 resume=options.resume,
                 about=called.about,
@@ -88,6 +112,7 @@ def run(options: Options, called: Called) -> int:
                 classifier,
                 data,
                 options.method,
+                seeds=options.seeds,
                 protocol=options.maps.protocol(options.network.resize),
                 layers=options.network.layers,
                 reshape=options.network.reshape,
@@ -103,6 +128,11 @@ def run(options: Options, called: Called) -> int:
                 readers=readers_of(options.maps, options.network),
                 json=options.json,
                 plot=options.plot,
+                csv=options.csv,
+                latex=options.latex,
+                per_class=options.per_class,
+                per_photo=options.per_photo,
+                gallery=options.gallery,
                 progress=PROGRESS,
                 resume=options.resume,
                 about=called.about,
@@ -110,8 +140,9 @@ def run(options: Options, called: Called) -> int:
     if worker.is_first:
         report_failures(report.failures, len(data.names[: options.data.limit]), "photos failed and were left out")
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 120
-        say(report.table(width, ascii=not (sys.stdout.encoding or "utf-8").lower().startswith("utf")))
-        for path in filter(None, (options.json, options.plot)):
+        is_ascii = not (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+        say(report.table(width, ascii=is_ascii, per_class=options.per_class))
+        for path in options.files:
             say(f"Wrote {path}", error=is_stream(path))
     return int(bool(report.failures))
 
@@ -126,10 +157,14 @@ def _check(options: Options, called: Called) -> None:
     if truth != "masks" and options.network.resize == "crop":
         what = "boxes" if truth == "boxes" else "masks"
         raise UsageError(f"--resize crop: the {what} are for whole photos; choose squash, short or keep.")
-    if options.seeds and not options.seeds.is_dir():
-        raise UsageError(f"--seeds {options.seeds}: no such folder.")
-    if options.seeds and (given := sorted(MAP_OPTIONS & called.given)):
-        raise UsageError(f"--{given[0].replace('_', '-')}: cannot be used with --seeds, which are scored as they are.")
+    for folder in options.seeds or ():
+        if not folder.is_dir():
+            raise UsageError(f"--seeds {folder}: no such folder.")
+    if options.seeds and "method" not in called.given and (given := sorted(MAP_OPTIONS & called.given)):
+        raise UsageError(
+            f"--{given[0].replace('_', '-')}: cannot be used with --seeds, which are scored as they are; also pass "
+            "--method to score methods beside them."
+        )
     _check_label_maps(options, called)
 
 

@@ -11,7 +11,10 @@ from captum_regioncam.evaluation.protocol import Protocol
 __all__ = ["MAP_OPTIONS", "Called", "DataOptions", "MapOptions", "NetworkOptions", "called_of", "options_of"]
 
 Options = TypeVar("Options")
-_NOT_SETTINGS = ("command", "command_line", "parser", "json", "plot", "resume", "readers")
+_NOT_SETTINGS = (
+    "command", "command_line", "parser", "json", "plot", "csv", "latex", "per_class", "per_photo", "gallery", "resume",
+    "readers",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Called:
     Attributes:
         command: the command's name.
         command_line: the command and its arguments.
-        given: the options whose values are not the defaults.
+        given: the options whose values are not the defaults, and lists that were given, whatever is in them.
         settings: the options that the results may depend on, as JSON values.
     """
 
@@ -93,7 +96,12 @@ MAP_OPTIONS = {*NetworkOptions.__annotations__, *MapOptions.__annotations__, "me
 def called_of(found: argparse.Namespace, command_line: list[str]) -> Called:
     """Return how a command was called, from what the parser found."""
     values = {name: value for name, value in vars(found).items() if name not in _NOT_SETTINGS}
-    given = (name for name, value in values.items() if value != found.parser.get_default(name))
+    defaults = {name: found.parser.get_default(name) for name in values}
+    given = (
+        name
+        for name, value in values.items()
+        if value != defaults[name] or (isinstance(value, list) and value is not defaults[name])
+    )
     command = "label-maps" if found.command == "labels" else found.command
     return Called(command, command_line, frozenset(given), json.loads(json.dumps(values, default=str)))
 

@@ -230,7 +230,7 @@ def _add_evaluate(commands: "argparse._SubParsersAction[_Parser]") -> None:
         add_maps(dataset, PROTOCOLS[name], of_masks=name in _WITH_MASKS)
         add_methods(dataset)
         if name not in _WITH_MASKS:
-            dataset.set_defaults(threshold=0.15, seeds=None, label_maps=None, absent="ignore", unlabelled="background")
+            dataset.set_defaults(threshold=0.15, label_maps=None, absent="ignore", unlabelled="background")
         if LAYOUTS[name].truth == "boxes":
             dataset.add_argument(
                 "--box", choices=("contour", "rectangle"), default="contour",
@@ -248,13 +248,41 @@ def _add_evaluate(commands: "argparse._SubParsersAction[_Parser]") -> None:
             dataset.set_defaults(box="contour", box_threshold=None, step=0.01)
         if name in _WITH_MASKS:
             add_threshold(dataset)
-            dataset.add_argument("--seeds", type=Path, metavar="DIR", help="score these seed files; no network is run")
             add_label_map_scores(dataset)
-        dataset.add_argument("--json", type=Path, metavar="FILE", help="write the scores, in percent")
         dataset.add_argument(
-            "--plot", type=Path, metavar="FILE", help="draw the score over the threshold, one curve per method"
-        )
+            "--seeds", type=Path, nargs="+", action="extend", metavar="DIR",
+            help="score the seeds in these folders; no network is run, unless --method is given, too",
+        )  # fmt: skip
+        _add_outputs(dataset, with_classes=name in _WITH_MASKS)
         add_resume(dataset)
+
+
+def _add_outputs(dataset: "_Parser", with_classes: bool) -> None:
+    """Add the options for what evaluate writes."""
+    group = dataset.add_argument_group("what is written")
+    group.add_argument("--json", type=Path, metavar="FILE", help="write the scores, in percent")
+    group.add_argument("--csv", type=Path, metavar="FILE", help="write a line of scores for each method; a new file")
+    group.add_argument("--latex", type=Path, metavar="FILE", help="write the table in LaTeX, for the package booktabs")
+    if with_classes:
+        group.add_argument(
+            "--per-class", action="store_true",
+            help="also show the IoU of each class, and write it to --csv and --latex",
+        )  # fmt: skip
+    else:
+        dataset.set_defaults(per_class=False)
+    group.add_argument(
+        "--per-photo",
+        type=Path,
+        metavar="FILE.csv",
+        help="write a line of scores for each photo and method; a new file",
+    )
+    group.add_argument(
+        "--plot", type=Path, metavar="FILE", help="draw the score over the threshold, one curve per method"
+    )
+    group.add_argument(
+        "--gallery", type=values.folder, metavar="DIR",
+        help="folder for pictures of each method's best, median and worst twenty photos, and a page with all of them",
+    )  # fmt: skip
 
 
 def _datasets(command: "_Parser", description: str, names: Sequence[str]) -> Iterator[tuple[str, "_Parser"]]:

@@ -31,9 +31,11 @@ LABEL_MAPS_EXAMPLES = """  captum-regioncam label-maps seeds --output labels --t
   captum-regioncam label-maps seeds --output ir_label --crf irn --confident best
   captum-regioncam label-maps seeds --output clip_es --crf clip-es --confident 0.95
   captum-regioncam label-maps seeds --output crf --crf psa --alpha 4,24"""
-EVALUATE = """Score methods side by side: mIoU of label maps (voc, coco, folder), boxes (ilsvrc, cub) or PxAP
-(openimages). Finished seeds and label maps are scored, too. Under torchrun, processes share the photos."""
+EVALUATE = """Score methods, finished seeds or label maps side by side: mIoU of label maps (voc, coco, folder), boxes
+(ilsvrc, cub) or PxAP (openimages). Under torchrun, processes share the photos."""
 EVALUATE_EXAMPLES = """  captum-regioncam evaluate voc --root VOCdevkit/VOC2012 --seeds seeds --plot miou.png
+  captum-regioncam evaluate voc --root VOCdevkit/VOC2012 --seeds ours theirs --per-class --latex scores.tex
+  captum-regioncam evaluate voc --root VOCdevkit/VOC2012 --seeds ours --per-photo photos.csv --gallery gallery
   captum-regioncam evaluate voc --root VOCdevkit/VOC2012 --label-maps labels --json out.json
   captum-regioncam evaluate ilsvrc --root ILSVRC --model torchvision:vgg16 --method region-cam,layer-cam
   captum-regioncam evaluate folder --root photos --method region-cam,grad-cam --resize crop --json out.json

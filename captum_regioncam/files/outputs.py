@@ -32,6 +32,7 @@ _SIGNS = {
     b"\x89PNG": b"Software\0" + MARK.encode(),
     b"\xff\xd8": b"\xff\xfe",  # JPEG's comment, whose length is followed by the mark
     b"%PDF": b"/Creator (" + MARK.encode(),
+    b"% ": b"% " + MARK.encode(),  # LaTeX
     b"<?xml": b"<dc:title>" + MARK.encode(),
 }
 """How files of each format begin, and where they have the mark."""

@@ -62,6 +62,27 @@ def test_folder_equals_the_metric_by_hand(capsys):
     assert result["cam"]["curve"] == pytest.approx(result["grad-cam"]["curve"], abs=0.1)
 
 
+def test_seeds_beside_methods_and_what_is_written(capsys):
+    """The network is run only if a method is named, and the default method may be."""
+    root = make_voc(Path("data"))
+    command = ["voc", "--root", root, *VOC_MODEL, *SMALL]
+    for folder in ("a/seeds", "b/seeds"):
+        assert run("seeds", *command, "--output", folder) == 0
+    files = ["--csv", "a.csv", "--latex", "a.tex", "--per-photo", "photos.csv", "--gallery", "shown", "--per-class"]
+    capsys.readouterr()
+    result = figures(*command, "--method", "region-cam", "--seeds", "a/seeds", "b/seeds", *files)
+    assert list(result) == ["region-cam", "seeds in a/seeds", "seeds in b/seeds"]
+    assert result["region-cam"] == result["seeds in a/seeds"] == result["seeds in b/seeds"]
+    out = capsys.readouterr().out
+    assert "IoU (%) at the best threshold" in out
+    assert [line for line in out.splitlines() if line.startswith("Wrote")] == [
+        f"Wrote {path}" for path in ("out.json", "a.csv", "a.tex", "photos.csv", "shown")
+    ]
+    assert len(Path("photos.csv").read_text().splitlines()) == 1 + 6 * 3
+    only_seeds = figures("voc", "--root", root, "--seeds", "a/seeds", "--seeds", "b/seeds", "--csv", "/dev/null")
+    assert list(only_seeds) == ["seeds in a/seeds", "seeds in b/seeds"]
+
+
 def test_crop_takes_the_mask_along():
     root = make_folder(Path("data"))
     whole, cropped = (
@@ -236,14 +257,14 @@ def test_outputs_have_to_be_the_classes_of_the_data_set(capsys):
     [
         (["evaluate", "folder", "--root", "data", "--plot", "a.xyz"], "--plot a.xyz: expects a file"),
         (["evaluate", "folder", "--root", "data", "--seeds", "nowhere"], "--seeds nowhere: no such folder"),
-        (
-            ["evaluate", "folder", "--root", "data", "--seeds", "data", "--method", "cam"],
-            "--method: cannot be used with --seeds",
-        ),
+        (["evaluate", "folder", "--root", "data", "--seeds", "data", "nowhere"], "--seeds nowhere: no such folder"),
+        (["evaluate", "folder", "--root", "data", "--csv", "data/index.json"], "index.json: exists already"),
+        (["evaluate", "folder", "--root", "data", "--gallery", "data"], "--gallery data: has images, and is no gal"),
+        (["evaluate", "ilsvrc", "--root", "data", "--per-class"], "unrecognized arguments: --per-class"),
         (["evaluate", "folder", "--root", "data", "--seeds", "data", "--flip"], "--flip: cannot be used with --seeds"),
         (["evaluate", "folder", "--root", "data", "--seeds", "data", "--model", "a:b"], "--model: cannot be used"),
         (["evaluate", "ilsvrc", "--root", "data", "--threshold", "0.2"], "unrecognized arguments: --threshold"),
-        (["evaluate", "ilsvrc", "--root", "data", "--seeds", "data"], "unrecognized arguments: --seeds"),
+        (["evaluate", "ilsvrc", "--root", "data", "--seeds", "nowhere"], "--seeds nowhere: no such folder"),
         (["evaluate", "folder", "--root", "data", "--split", "val"], "unrecognized arguments: --split"),
         (["evaluate", "folder", "--root", "data", "--box", "contour"], "unrecognized arguments: --box"),
         (["seeds", "voc", "--root", "data", "--output", "out", "--size", "9"], "cannot be used with --resize keep"),

@@ -16,7 +16,7 @@ from places import ROOT
 from torch import nn
 
 import captum_regioncam
-from captum_regioncam.evaluation import Classifier, Voc2012
+from captum_regioncam.evaluation import Classifier, Seed, Voc2012, save_seed
 
 PACKAGE = Path(captum_regioncam.__file__).parent
 
@@ -101,6 +101,15 @@ def factories():
     return {"MyNetwork": ColourNet}
 
 
+def seeded():
+    names = library()
+    data = Voc2012("VOCdevkit/VOC2012")
+    for sample in data:
+        maps = np.zeros((len(sample.keys), *sample.labels.shape), np.float32)
+        save_seed(f"seeds/{sample.name}.npy", Seed(torch.tensor(sample.keys), torch.tensor(maps[:, ::4, ::4]), maps))
+    return names
+
+
 def voc():
     make_voc(Path())
     model = ColourNet().eval()
@@ -125,6 +134,7 @@ PAGES = [
     ("docs/how-to/masks.md", small, 2),
     ("docs/how-to/seeds.md", voc, 2),
     ("docs/how-to/python.md", library, 4),
+    ("docs/how-to/scores.md", seeded, 1),
     ("docs/how-to/files.md", scores, 1),
     ("docs/how-to/torchrun.md", sharded, 1),
     ("docs/how-to/compare.md", small, 1),

@@ -10,7 +10,7 @@ from PIL import Image
 from captum_regioncam.files.outputs import write_whole
 from captum_regioncam.files.photos import encode_image
 
-__all__ = ["encode_label_map", "encode_overlay", "save_label_map", "save_overlay"]
+__all__ = ["encode_label_map", "encode_overlay", "label_picture", "save_label_map", "save_overlay"]
 
 
 def save_label_map(path: str | os.PathLike[str], labels: npt.NDArray[np.uint8]) -> None:
@@ -27,9 +27,14 @@ def save_label_map(path: str | os.PathLike[str], labels: npt.NDArray[np.uint8]) 
 
 def encode_label_map(labels: npt.NDArray[np.uint8]) -> bytes:
     """Return the content of a label map's PNG; see :func:`save_label_map`."""
+    return encode_image(label_picture(labels))
+
+
+def label_picture(labels: npt.NDArray[np.uint8]) -> Image.Image:
+    """Return (height, width) labels as an indexed image with the palette of PASCAL VOC."""
     image = Image.fromarray(labels)
     image.putpalette(_voc_palette())
-    return encode_image(image)
+    return image
 
 
 def save_overlay(path: str | os.PathLike[str], photo: Image.Image, labels: npt.NDArray[np.uint8]) -> None:

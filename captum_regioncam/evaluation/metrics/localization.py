@@ -99,9 +99,7 @@ class LocalizationMetric(Metric):
         Raises:
             ValueError: shapes do not fit, or there is no box.
         """
-        true = np.asarray(boxes)
-        if true.ndim != 2 or true.shape[1] != 4 or not len(true):
-            raise ValueError(f"boxes of shape {true.shape}: expects (B, 4) with at least one box.")
+        true = _true(boxes)
         pixels = _as_bytes(cam, self.side)
         limits = (self.thresholds * pixels.max()).astype(int)
         of_one = np.zeros(len(limits), dtype=bool)
@@ -116,6 +114,26 @@ class LocalizationMetric(Metric):
         self.hits += torch.stack([hit, hit & (rank < 1), hit & (rank < 5)])
         self.hits_of_any += torch.from_numpy(of_any).to(device)
         self.photos += 1
+
+    def box_at(self, cam: Tensor, boxes: Tensor | Boxes) -> tuple[Boxes, npt.NDArray[np.float64]]:
+        """Return the one box of one photo's map at each threshold. The photo is not counted.
+
+        Args:
+            cam: as in :meth:`update`.
+            boxes: likewise.
+
+        Returns:
+            (T, 4) x0, y0, x1, y1 at each of ``thresholds``, on the square of ``side`` pixels; and (T,) its IoU with the
+            true box that it fits best, in [0, 1].
+
+        Raises:
+            ValueError: as in :meth:`update`.
+        """
+        true, pixels = _true(boxes), _as_bytes(cam, self.side)
+        limits, places = np.unique((self.thresholds * pixels.max()).astype(int), return_inverse=True)
+        outlined = [self._boxes(pixels > limit) for limit in limits]
+        chosen = np.stack([estimated[one] for estimated, one in outlined])
+        return chosen[places], _iou(chosen, true).max(1)[places]
 
     def _boxes(self, mask: npt.NDArray[np.bool_]) -> tuple[Boxes, int]:
         """Return the contours' bounding boxes, (B, 4), and the index of the one box."""
@@ -177,6 +195,13 @@ def squash_boxes(boxes: npt.ArrayLike, size: tuple[int, int], side: int = SIDE) 
     width, height = plane_size("size", size, "(width, height)")
     scaled: Boxes = (np.asarray(boxes, dtype=float) * side / [width, height, width, height]).astype(np.int64)
     return scaled
+
+
+def _true(boxes: Tensor | Boxes) -> npt.NDArray[Any]:
+    true = np.asarray(boxes)
+    if true.ndim != 2 or true.shape[1] != 4 or not len(true):
+        raise ValueError(f"boxes of shape {true.shape}: expects (B, 4) with at least one box.")
+    return true
 
 
 def _as_bytes(cam: Tensor, side: int) -> npt.NDArray[np.uint8]:

@@ -96,6 +96,27 @@ class SegmentationMetric(Metric):
         Raises:
             ValueError: shapes do not fit, a class is out of range, or a score is NaN.
         """
+        self.histogram += self._photo(cams, keys, labels)
+
+    def iou(self, cams: Tensor, keys: Tensor | Sequence[int], labels: Tensor | npt.NDArray[Any]) -> Tensor:
+        """Return the IoU of each class in one photo, which is not counted.
+
+        Args:
+            cams: as in :meth:`update`, as the others.
+            keys: the classes of the maps.
+            labels: ground truth.
+
+        Returns:
+            (T, C + 1) in [0, 1] at each of ``thresholds``, background first; NaN for classes that occur in neither
+            ground truth nor prediction.
+
+        Raises:
+            ValueError: as in :meth:`update`.
+        """
+        return self._iou(self._photo(cams, keys, labels))
+
+    def _photo(self, cams: Tensor, keys: Tensor | Sequence[int], labels: Tensor | npt.NDArray[Any]) -> Tensor:
+        """Return what one photo adds to the histogram."""
         device = self.histogram.device
         cams = torch.as_tensor(cams, device=device)
         truth = torch.as_tensor(np.asarray(labels), device=device)
@@ -109,7 +130,7 @@ class SegmentationMetric(Metric):
         counts = torch.zeros_like(self.histogram)
         for part in row_blocks(*truth.shape):
             counts += self._counts(cams[:, part], classes, truth[part].long())
-        self.histogram += counts
+        return counts
 
     def _counts(self, cams: Tensor, classes: Tensor, truth: Tensor) -> Tensor:
         """Return what some rows of a photo add to the histogram."""
@@ -146,15 +167,8 @@ class SegmentationMetric(Metric):
             ``thresholds`` (T,) and ``curve`` (T,), the mIoU at each. All of these are in [0, 1]. A class that is left
             out of the means is NaN. ``absent``: how many classes have no pixel in the ground truth.
         """
-        counts = self.histogram.double()
-        labels = counts.sum((1, 2))  # (C + 1,)
-        above = counts.flip(2).cumsum(2).flip(2)[..., 1:].permute(2, 0, 1)  # (T, truth, class): above each threshold
-        predicted = above.sum(1)  # (T, C)
-        background = labels.sum() - predicted.sum(1, keepdim=True)
-        right_background = labels[0] - above[:, 0].sum(1, keepdim=True)
-        right = torch.cat([right_background, above[:, 1:].diagonal(dim1=1, dim2=2)], dim=1)
-        iou = right / (labels + torch.cat([background, predicted], dim=1) - right)
-        iou = over_classes(iou, labels, self.absent)
+        labels = self.histogram.sum((1, 2))  # (C + 1,)
+        iou = over_classes(self._iou(self.histogram), labels, self.absent)
         curve = iou.nanmean(1)
         fixed = int((self.thresholds == self.threshold).nonzero())
         best = int(curve.nan_to_num(-1).argmax())
@@ -168,3 +182,15 @@ class SegmentationMetric(Metric):
             "curve": curve,
             "absent": (labels == 0).sum(),
         }
+
+    @staticmethod
+    def _iou(histogram: Tensor) -> Tensor:
+        """Return the (T, C + 1) IoU that a histogram holds."""
+        counts = histogram.double()
+        labels = counts.sum((1, 2))  # (C + 1,)
+        above = counts.flip(2).cumsum(2).flip(2)[..., 1:].permute(2, 0, 1)  # (T, truth, class): above each threshold
+        predicted = above.sum(1)  # (T, C)
+        background = labels.sum() - predicted.sum(1, keepdim=True)
+        right_background = labels[0] - above[:, 0].sum(1, keepdim=True)
+        right = torch.cat([right_background, above[:, 1:].diagonal(dim1=1, dim2=2)], dim=1)
+        return right / (labels + torch.cat([background, predicted], dim=1) - right)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from captum_regioncam.errors import Argument, ArgumentError
 from captum_regioncam.evaluation.runs.locks import LOCK, locked
+from captum_regioncam.evaluation.runs.per_photo import Packed, PhotoCounts, pack, unpack
 from captum_regioncam.evaluation.runs.record import Record, Run
 from captum_regioncam.evaluation.runs.workers import Worker
 from captum_regioncam.evaluation.runs.writer import Writer
@@ -32,10 +33,11 @@ _LEAST = 0.5  # seconds between saves
 
 
 class _Counts(TypedDict):
-    """What a file holds: the names of the photos that are counted, and the states of the metrics."""
+    """What a file holds: the photos that are counted, the states of the metrics, and what is kept of each photo."""
 
     names: list[str]
     states: dict[str, dict[str, Tensor]]
+    photos: Packed
 
 
 class Progress:
@@ -47,6 +49,7 @@ class Progress:
         metrics: what is counted, by name. The metrics' states must be sums.
         worker: this process.
         resume: continue where an earlier run with the same settings ended.
+        photos: what is kept of each photo, by name; None if nothing is.
 
     Attributes:
         done: the names of the photos that earlier sessions counted.
@@ -57,11 +60,19 @@ class Progress:
     """
 
     def __init__(
-        self, home: Path, settings: Mapping[str, object], metrics: Mapping[str, Metric], worker: Worker, *, resume: bool
+        self,
+        home: Path,
+        settings: Mapping[str, object],
+        metrics: Mapping[str, Metric],
+        worker: Worker,
+        *,
+        resume: bool,
+        photos: dict[str, PhotoCounts] | None = None,
     ) -> None:
         self.settings = json.loads(json.dumps(settings))
         key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
         self.folder, self.metrics, self.worker = home / f"evaluate-{key}", metrics, worker
+        self.photos = photos
         self._lock = contextlib.ExitStack()
         self._before: list[_Counts] = []
         names, session, token = worker.from_first(lambda: self._open(resume))
@@ -114,7 +125,8 @@ class Progress:
             start = time.monotonic()
             states = {key: metric.metric_state for key, metric in self.metrics.items()}
             content = io.BytesIO()
-            torch.save({"names": self._names, "states": states}, content)
+            kept = {} if self.photos is None else {"photos": pack(self.photos)}
+            torch.save({"names": self._names, "states": states, **kept}, content)
             try:
                 self._writer.write(self._file, content.getvalue())
             except (OutputError, ValueError) as error:
@@ -124,8 +136,10 @@ class Progress:
             self._cost = self._saved - start
 
     def finish(self) -> None:
-        """Add the counts of earlier sessions to the metrics, in the first worker, before all workers compute."""
+        """Add what earlier sessions counted, in the first worker, before all workers compute."""
         for content in self._before:
+            if self.photos is not None:
+                self.photos.update(unpack(content["photos"]))
             for key, states in content["states"].items():
                 metric = self.metrics[key]
                 for name, value in states.items():

@@ -1,11 +1,11 @@
-"""The scores of an evaluation: as a table, a dict, a file and a plot."""
+"""The scores of an evaluation: as tables, a dict, files and a plot."""
 
 import csv
 import io
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,14 +13,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from captum_regioncam.evaluation.runs.tables import Table, cell
 from captum_regioncam.extras import extra
-from captum_regioncam.files.outputs import encode_figure, write_output, write_whole
+from captum_regioncam.files.outputs import MARK, encode_figure, is_stream, write_output, write_whole
+from captum_regioncam.files.text import printable
 
 with extra("eval"):
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
     from torchmetrics import Metric
 
 __all__ = ["Figures", "Report", "computed", "in_percent"]
@@ -35,13 +33,18 @@ class Report:
 
     Attributes:
         scores: for each method its scores by name: percentages, thresholds in [0, 1], and None for what no photo tells;
-            with the number of ``photos`` that were counted and of those that ``failed``.
+            dicts of the scores of each class; and the number of ``photos`` that were counted and of those that
+            ``failed``.
         failures: {name: reason} of the photos that failed and were left out.
         provenance: where the scores come from, as JSON values.
         title: of the table.
         columns: the scores in the table, and what they are called there.
         axis: what the curves show.
         titles: what the methods are called in the table and in the plot; default: by their names.
+        class_tables: the scores of each class that are shown, and what their tables are called.
+        photos: for each photo and method a dict with its name (``photo``), the ``method``, the names of the photo's
+            ``classes`` and its scores; empty unless they were asked for.
+        photo_columns: the names of these scores.
 
     Example::
 
@@ -57,49 +60,82 @@ class Report:
     columns: Mapping[str, str] = field(default_factory=dict)
     axis: str = ""
     titles: Mapping[str, str] = field(default_factory=dict)
+    class_tables: Mapping[str, str] = field(default_factory=dict)
+    photos: Sequence[Mapping[str, object]] = ()
+    photo_columns: Sequence[str] = ()
 
-    def table(self, width: int = 120, *, ascii: bool = False) -> str:
+    def table(self, width: int = 120, *, ascii: bool = False, per_class: bool = False) -> str:
         """Return the scores as text, a line for each method.
 
         Args:
             width: the longest line, in characters.
             ascii: draw the lines between the cells with characters of ASCII.
+            per_class: add tables of the scores of each class, with a column for each method.
         """
-        table = Table(box=box.ASCII if ascii else box.HEAVY_HEAD)
-        table.add_column("method")
+        return "\n\n".join(table.text(width, ascii=ascii) for table in self._tables(per_class))
+
+    def _tables(self, per_class: bool) -> list[Table]:
+        names = {method: self.titles.get(method, method) for method in self.scores}
         shown = [name for name in self.columns if any(name in row for row in self.scores.values())]
-        for name in shown:
-            table.add_column(self.columns[name], justify="right")
-        for method, row in self.scores.items():
-            table.add_row(Text(self.titles.get(method, method)), *(_cell(name, row[name]) for name in shown))
+        rows = [
+            [names[method], *(cell(row.get(name), ".3g" if "threshold" in name else ".2f") for name in shown)]
+            for method, row in self.scores.items()
+        ]
         photos = next((row["photos"] for row in self.scores.values()), 0)
-        console = Console(width=width, file=io.StringIO())
-        with console.capture() as capture:
-            console.print(table)
-        return f"{self.title}; {photos:,} photos\n{capture.get()}".rstrip("\n")
+        header = ["method", *(self.columns[name] for name in shown)]
+        tables = [Table(f"{self.title}; {photos:,} photos", header, rows)]
+        for name, title in self.class_tables.items() if per_class else ():
+            found = {method: of for method, row in self.scores.items() if isinstance(of := row.get(name), Mapping)}
+            classes = dict.fromkeys(label for of in found.values() for label in of)
+            rows = [[label, *(cell(of.get(label)) for of in found.values())] for label in classes]
+            means = ["mean", *(cell(_mean(of.values())) for of in found.values())]
+            if found:
+                header = ["class", *(names[method] for method in found)]
+                tables.append(Table(title, header, [*rows, means], last_apart=True))
+        return tables
 
     def to_dict(self) -> dict[str, object]:
         """Return the scores of each method, and their ``provenance`` beside them, as JSON values."""
         return {"provenance": dict(self.provenance), **self.scores}
 
-    def to_csv(self, path: str | os.PathLike[str]) -> None:
+    def to_csv(self, path: str | os.PathLike[str], *, per_class: bool = False) -> None:
         """Write a line for each method, with the scores that are single numbers.
 
         Args:
             path: a file that does not exist yet; nothing is replaced.
+            per_class: also write the scores of each class, in columns such as "best_per_class cat".
 
         Raises:
             FileExistsError: there is something at ``path``.
             OSError: the file cannot be written.
         """
-        names = list(dict.fromkeys(name for row in self.scores.values() for name in row if _is_single(row[name])))
-        if os.path.lexists(path):
-            raise FileExistsError(f"{path}: exists already; choose another name.")
-        content = io.StringIO(newline="")
-        writer = csv.DictWriter(content, ["method", *names], extrasaction="ignore", restval="")
-        writer.writeheader()
-        writer.writerows({"method": method, **row} for method, row in self.scores.items())
-        write_whole(path, content.getvalue().encode("utf-8", "surrogateescape"))
+        rows = [{"method": method, **_singles(row, per_class)} for method, row in self.scores.items()]
+        _write_csv(path, list(dict.fromkeys(name for row in rows for name in row)) or ["method"], rows)
+
+    def photos_to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write ``photos``: a line for each photo and method.
+
+        Args:
+            path: as in :meth:`to_csv`.
+
+        Raises:
+            OSError: likewise.
+        """
+        _write_csv(path, ["photo", "method", "classes", *self.photo_columns], self.photos)
+
+    def to_latex(self, path: str | os.PathLike[str], *, per_class: bool = False) -> None:
+        r"""Write what :meth:`table` shows as LaTeX tables; a file is replaced only if this package wrote it.
+
+        Args:
+            path: the file, for ``\input`` in a document that uses the package booktabs.
+            per_class: as in :meth:`table`.
+
+        Raises:
+            OSError: there is a file of somebody else's, or none can be written.
+        """
+        tables = "\n\n".join(table.latex() for table in self._tables(per_class))
+        content = f"% {MARK}; needs \\usepackage{{booktabs}}\n{tables}\n"
+        write_output(Path(path), printable(content).encode())
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
         """Write what :meth:`to_dict` returns; a file is replaced only if this package wrote it.
@@ -150,11 +186,27 @@ def _plain(values: object) -> object:
     return [_plain(value) for value in values] if isinstance(values, list) else None if values != values else values
 
 
-def _is_single(value: object) -> bool:
-    return value is None or isinstance(value, (int, float, str))
+def _singles(row: Mapping[str, object], per_class: bool) -> dict[str, object]:
+    """Return the scores that are single numbers; those of each class are so under names of their own."""
+    singles: dict[str, object] = {}
+    for name, value in row.items():
+        if isinstance(value, Mapping):
+            singles |= {f"{name} {label}": one for label, one in value.items()} if per_class else {}
+        elif value is None or isinstance(value, (int, float, str)):
+            singles[name] = value
+    return singles
 
 
-def _cell(name: str, value: object) -> str:
-    if not isinstance(value, (int, float)):
-        return "-"
-    return f"{value:.3g}" if "threshold" in name else f"{value:.2f}"
+def _mean(values: Iterable[object]) -> float | None:
+    known = [value for value in values if isinstance(value, (int, float))]
+    return sum(known) / len(known) if known else None
+
+
+def _write_csv(path: str | os.PathLike[str], names: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
+    if os.path.lexists(path) and not is_stream(path):
+        raise FileExistsError(f"{path}: exists already; choose another name.")
+    content = io.StringIO(newline="")
+    writer = csv.DictWriter(content, names, restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, content.getvalue().encode("utf-8", "surrogateescape"))

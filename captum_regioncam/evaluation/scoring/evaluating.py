@@ -1,40 +1,27 @@
-"""``evaluate``, ``evaluate_seeds`` and ``evaluate_label_maps``: photos counted, and scores computed and written."""
+"""``evaluate``, ``evaluate_seeds`` and ``evaluate_label_maps``: methods, seeds or label maps in one table."""
 
-import logging
 import os
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
-from captum_regioncam.arguments import whole
 from captum_regioncam.errors import Argument, ArgumentError
 from captum_regioncam.evaluation.classifier import Classifier
-from captum_regioncam.evaluation.datasets.base import PhotoData, source_of
+from captum_regioncam.evaluation.datasets.base import PhotoData
 from captum_regioncam.evaluation.methods import Method, named_methods
 from captum_regioncam.evaluation.photo_maps import PhotoMaps
 from captum_regioncam.evaluation.protocol import Protocol
-from captum_regioncam.evaluation.runs.job import first, run
-from captum_regioncam.evaluation.runs.progress import Progress
-from captum_regioncam.evaluation.runs.provenance import provenance
 from captum_regioncam.evaluation.runs.report import Report
-from captum_regioncam.evaluation.runs.workers import Worker, workers
-from captum_regioncam.evaluation.runs.written import check_named
+from captum_regioncam.evaluation.runs.workers import workers
 from captum_regioncam.evaluation.scoring.boxes import BoxJob
-from captum_regioncam.evaluation.scoring.job import ScoreJob
+from captum_regioncam.evaluation.scoring.counting import Counting
 from captum_regioncam.evaluation.scoring.label_maps import LabelMapJob
-from captum_regioncam.evaluation.scoring.masks import MaskJob, SeedJob
+from captum_regioncam.evaluation.scoring.masks import MaskJob
+from captum_regioncam.evaluation.scoring.outputs import Outputs
 from captum_regioncam.evaluation.scoring.pixels import PixelJob
-from captum_regioncam.evaluation.seeds.reading import check_are_seeds, check_refine
-from captum_regioncam.evaluation.titles import TITLES
-from captum_regioncam.files.outputs import check_picture
+from captum_regioncam.evaluation.scoring.seeds import SeedFolders, Seeds
 
 __all__ = ["evaluate", "evaluate_label_maps", "evaluate_seeds"]
-
-_log = logging.getLogger(__name__)
-Result = TypeVar("Result")
 
 
 def evaluate(
@@ -42,6 +29,7 @@ def evaluate(
     data: PhotoData,
     methods: Iterable[Method] | Mapping[str, Method] = ("region-cam",),
     *,
+    seeds: Seeds | None = None,
     protocol: Protocol | None = None,
     layers: Sequence[str] | None = None,
     reshape: str | None = None,
@@ -57,25 +45,31 @@ def evaluate(
     readers: int = 0,
     json: str | os.PathLike[str] | None = None,
     plot: str | os.PathLike[str] | None = None,
+    csv: str | os.PathLike[str] | None = None,
+    latex: str | os.PathLike[str] | None = None,
+    per_class: bool = False,
+    per_photo: str | os.PathLike[str] | None = None,
+    gallery: str | os.PathLike[str] | None = None,
     progress: str | os.PathLike[str] | None = None,
     resume: bool = False,
     show_progress: bool = True,
     about: Mapping[str, object] | None = None,
 ) -> Report:
-    """Score methods side by side: mIoU of label maps on photos with masks, boxes on photos with boxes, or PxAP.
+    """Score methods side by side: mIoU of label maps, boxes or PxAP, by the ground truth of the photos.
 
     A photo that fails does not stop the others. Processes that torchrun started share the photos; each returns the
     scores of all.
 
     Args:
         classifier: the network.
-        data: the photos, their classes, and their masks; or boxes, if its ``truth`` is "boxes"; or masks on squares, if
+        data: the photos, their classes, and their masks; or boxes, if its ``truth`` is "boxes", or masks for PxAP, if
             it is "pixels".
         methods: each the name of a method ("region-cam", "layer-cam", "grad-cam" or "cam"), an attribution of this
             package or of Captum, or a function of (x, targets) that returns (N, K, h, w) maps; or a dict that names
             them.
+        seeds: folders of finished seeds, which get rows beside the methods; see :func:`evaluate_seeds`.
         protocol: scales, flips, normalisation and upsampling. Default: IRN's for the layouts "voc" and "coco", Choe et
-            al.'s for "ilsvrc", "cub" and "openimages", and otherwise one scale.
+            al.'s for "ilsvrc", and otherwise one scale.
         layers: dotted names of the layers that methods given by name read. Default: the stages found.
         reshape: the layout of these layers: "tokens:1", with the number of tokens before the patches, "tokens:1:100",
             with that of the tokens after them, too, or "channels-last". Default: it is measured.
@@ -93,6 +87,13 @@ def evaluate(
         readers: how many processes read photos ahead.
         json: a file for what :meth:`Report.to_dict` returns.
         plot: a file for the score over the threshold.
+        csv: a file for a line of scores for each method; see :meth:`Report.to_csv`. It must not exist yet.
+        latex: a file for the table in LaTeX; see :meth:`Report.to_latex`.
+        per_class: also write the scores of each class to ``csv`` and ``latex``.
+        per_photo: a file for a line of scores for each photo and method; see :meth:`Report.photos_to_csv`. It must not
+            exist yet.
+        gallery: a folder, new or empty or with an older gallery, for pictures of each method's best, median and worst
+            twenty photos: METHOD-best.png, METHOD-median.png, METHOD-worst.png, and index.html with all of them.
         progress: a folder in which to keep what is counted until the scores are there (and in ``json`` and ``plot``).
         resume: continue where the same call, with the same ``progress``, was interrupted.
         show_progress: show a bar.
@@ -114,12 +115,10 @@ def evaluate(
     """
     named = named_methods(methods)
     protocol = Protocol.of(data) if protocol is None else protocol
-    truth = getattr(data, "truth", "masks")
-    if truth != "masks" and (classifier.resize or protocol.resize) == "crop":
-        what = "boxes" if truth == "boxes" else "masks"
-        raise ArgumentError(
-            Argument("resize", "crop"), f": the {what} are for whole photos; choose squash, short or keep."
-        )
+    truth = _truth_of(data)
+    if (classifier.resize or protocol.resize) == "crop" and (truth != "masks" or seeds is not None):
+        what = {"masks": "seeds are of", "boxes": "boxes are for", "pixels": "masks are for"}[truth]
+        raise ArgumentError(Argument("resize", "crop"), f": the {what} whole photos; choose squash, short or keep.")
 
     def make_maps() -> PhotoMaps:
         outputs = getattr(data, "outputs", None)
@@ -135,54 +134,83 @@ def evaluate(
             outputs=outputs,
         )
 
-    counting = _Run(limit, readers, json, plot, progress, resume, show_progress, about)
+    def make_seeds() -> SeedFolders | None:
+        folders = None if seeds is None else SeedFolders.of(seeds, refine, data.names)
+        if twice := sorted(set(named) & set(folders.folders if folders else ())):
+            raise ArgumentError(Argument("seeds"), f": {twice[0]} is the name of a method, too; choose another name.")
+        return folders
+
+    outputs = Outputs(json, plot, csv, latex, per_class, per_photo, gallery)
+    counting = Counting(limit, readers, outputs, progress, resume, show_progress, about)
     with workers() as worker:
         worker.together(partial(counting.check, data))
+        folders = worker.together(make_seeds)
         maps = worker.together(make_maps)
         if truth == "pixels":
-            return counting.of(worker.together(lambda: PixelJob(data, maps, contrast)), worker)
+            return counting.of(worker.together(lambda: PixelJob(data, maps, contrast, folders)), worker)
         if truth == "boxes":
-            return counting.of(worker.together(lambda: BoxJob(data, maps, contrast, step, box_threshold, box)), worker)
-        return counting.of(worker.together(lambda: MaskJob(data, maps, contrast, threshold, absent)), worker)
+            return counting.of(
+                worker.together(lambda: BoxJob(data, step, box_threshold, box, maps, contrast, folders)), worker
+            )
+        return counting.of(worker.together(lambda: MaskJob(data, threshold, maps, contrast, folders, absent)), worker)
 
 
 def evaluate_seeds(
-    seeds: str | os.PathLike[str],
+    seeds: Seeds,
     data: PhotoData,
     *,
     refine: bool = False,
     threshold: float = 0.15,
     absent: str = "ignore",
+    box: str = "contour",
+    box_threshold: float | None = None,
+    step: float = 0.01,
     limit: int | None = None,
     readers: int = 0,
     json: str | os.PathLike[str] | None = None,
     plot: str | os.PathLike[str] | None = None,
+    csv: str | os.PathLike[str] | None = None,
+    latex: str | os.PathLike[str] | None = None,
+    per_class: bool = False,
+    per_photo: str | os.PathLike[str] | None = None,
+    gallery: str | os.PathLike[str] | None = None,
     progress: str | os.PathLike[str] | None = None,
     resume: bool = False,
     show_progress: bool = True,
     about: Mapping[str, object] | None = None,
 ) -> Report:
-    """Score finished seeds against masks: mIoU of their label maps. No network is run.
+    """Score finished seeds side by side: mIoU of their label maps, or their boxes. No network is run.
 
     Args:
-        seeds: the folder of NAME.npy, in any format.
-        data: the photos and their masks.
+        seeds: the folder of NAME.npy, in any format, or several folders; or a dict that names them. Otherwise each is
+            called "seeds in FOLDER", with the folder as it is given. For boxes, the files may also be called
+            NAME.JPEG.npy, in any folder inside, as wsolevaluation has them.
+        data: the photos and their masks; or boxes, if its ``truth`` is "boxes", or masks for PxAP, if it is "pixels".
+            Without a network, boxes have no Loc1 and Loc5.
         refine: first refine the maps with the photo; see :func:`~captum_regioncam.refine`.
         threshold: the background threshold of ``miou``, in [0, 1]; all are swept as well.
         absent: what classes count as in ``miou`` that the photos lack: "ignore", "zero" or "ignore-predicted"; see
             :class:`SegmentationMetric`.
+        box: as in :func:`evaluate`.
+        box_threshold: as in :func:`evaluate`.
+        step: as in :func:`evaluate`.
         limit: only the first so many photos.
         readers: how many processes read photos ahead.
         json: a file for what :meth:`Report.to_dict` returns.
         plot: a file for the score over the threshold.
+        csv: as in :func:`evaluate`.
+        latex: as in :func:`evaluate`.
+        per_class: as in :func:`evaluate`.
+        per_photo: as in :func:`evaluate`.
+        gallery: as in :func:`evaluate`.
         progress: as in :func:`evaluate`.
         resume: as in :func:`evaluate`.
         show_progress: show a bar.
         about: more for the report to say of where the scores come from, as JSON values.
 
     Raises:
-        ArgumentError: there is no such folder, its seeds are refined already or are scores after a dense CRF, ``data``
-            has boxes, or a run was interrupted and ``resume`` is False.
+        ArgumentError: there is no such folder, one is given twice, its seeds are refined already or are scores after a
+            dense CRF, or a run was interrupted and ``resume`` is False.
         ValueError: all seeds failed.
         OSError: a file cannot be written.
 
@@ -193,23 +221,16 @@ def evaluate_seeds(
         >>> 0 <= report.scores["seeds in seeds"]["best_miou"] <= 100
         True
     """
-    if getattr(data, "truth", "masks") == "pixels":
-        raise ArgumentError(Argument("data"), ": has masks on squares, for PxAP; seeds are scored against whole masks.")
-    folder = Path(seeds)
-
-    def make_job() -> SeedJob:
-        if not folder.is_dir():
-            raise ArgumentError(Argument("seeds", folder), ": no such folder.")
-        check_refine(folder, refine)
-        if getattr(data, "truth", "masks") == "boxes":
-            raise ArgumentError(Argument("data"), ": has boxes; seeds are scored against masks.")
-        check_are_seeds(folder, data.names)
-        return SeedJob(data, folder, threshold, refine, absent)
-
-    counting = _Run(limit, readers, json, plot, progress, resume, show_progress, about)
+    outputs = Outputs(json, plot, csv, latex, per_class, per_photo, gallery)
+    counting = Counting(limit, readers, outputs, progress, resume, show_progress, about)
     with workers() as worker:
         worker.together(partial(counting.check, data))
-        return counting.of(worker.together(make_job), worker)
+        folders = worker.together(lambda: SeedFolders.of(seeds, refine, data.names))
+        if _truth_of(data) == "pixels":
+            return counting.of(worker.together(lambda: PixelJob(data, seeds=folders)), worker)
+        if _truth_of(data) == "boxes":
+            return counting.of(worker.together(lambda: BoxJob(data, step, box_threshold, box, seeds=folders)), worker)
+        return counting.of(worker.together(lambda: MaskJob(data, threshold, seeds=folders, absent=absent)), worker)
 
 
 def evaluate_label_maps(
@@ -221,6 +242,11 @@ def evaluate_label_maps(
     limit: int | None = None,
     readers: int = 0,
     json: str | os.PathLike[str] | None = None,
+    csv: str | os.PathLike[str] | None = None,
+    latex: str | os.PathLike[str] | None = None,
+    per_class: bool = False,
+    per_photo: str | os.PathLike[str] | None = None,
+    gallery: str | os.PathLike[str] | None = None,
     progress: str | os.PathLike[str] | None = None,
     resume: bool = False,
     show_progress: bool = True,
@@ -240,15 +266,20 @@ def evaluate_label_maps(
             :class:`LabelMapMetric`.
         limit: only the first so many photos.
         readers: how many processes read photos ahead.
-        json: a file for what :meth:`Report.to_dict` returns.
-        progress: as in :func:`evaluate`.
-        resume: as in :func:`evaluate`.
+        json: as in :func:`evaluate`, as for the other files.
+        csv: see there.
+        latex: see there.
+        per_class: see there.
+        per_photo: see there.
+        gallery: see there.
+        progress: see there.
+        resume: see there.
         show_progress: show a bar.
         about: more for the report to say of where the scores come from, as JSON values.
 
     Returns:
-        The scores of :meth:`LabelMapMetric.compute`, in percent, with ``per_class``, the IoU by the class's name;
-        ``classes``, with ``iou``, ``precision``, ``recall``, ``fp`` and ``fn`` of each; and ``confusion``, in pixels.
+        The scores of :meth:`LabelMapMetric.compute`, in percent. ``per_class``, the IoU, and ``per_class_precision``,
+        ``per_class_recall``, ``per_class_fp`` and ``per_class_fn`` are by the class's name; ``confusion`` is in pixels.
 
     Raises:
         ArgumentError: there is no such folder, or a run was interrupted and ``resume`` is False.
@@ -260,7 +291,7 @@ def evaluate_label_maps(
         >>> data = Voc2012("VOCdevkit/VOC2012")
         >>> report = evaluate_label_maps("VOCdevkit/VOC2012/SegmentationClass", data, show_progress=False)
         >>> [scores] = report.scores.values()
-        >>> scores["miou"], scores["fp"], scores["classes"]["bicycle"]["recall"]
+        >>> scores["miou"], scores["fp"], scores["per_class_recall"]["bicycle"]
         (100.0, 0.0, 100.0)
     """
     folder = Path(label_maps)
@@ -270,97 +301,12 @@ def evaluate_label_maps(
             raise ArgumentError(Argument("label_maps", folder), ": no such folder.")
         return LabelMapJob(data, folder, absent, unlabelled)
 
-    counting = _Run(limit, readers, json, None, progress, resume, show_progress, about)
+    outputs = Outputs(json, None, csv, latex, per_class, per_photo, gallery)
+    counting = Counting(limit, readers, outputs, progress, resume, show_progress, about)
     with workers() as worker:
         worker.together(partial(counting.check, data))
         return counting.of(worker.together(make_job), worker)
 
 
-@dataclass(frozen=True)
-class _Run:
-    """How photos are counted, and where the scores go; see :func:`evaluate`."""
-
-    limit: int | None
-    readers: int
-    json: str | os.PathLike[str] | None
-    plot: str | os.PathLike[str] | None
-    progress: str | os.PathLike[str] | None
-    resume: bool
-    show_progress: bool
-    about: Mapping[str, object] | None
-
-    def check(self, data: PhotoData) -> None:
-        """Check that the files that will be written take no input's place, nor each other's."""
-        names = first(data.names, self.limit)
-        if len(set(names)) < len(names):
-            raise ArgumentError(Argument("data"), ": two photos have the same name.")
-        if self.resume and self.progress is None:
-            raise ArgumentError(
-                Argument("resume", True), ": requires ", Argument("progress"), ", the folder of the counts."
-            )
-        if self.plot is not None:
-            check_picture("plot", Path(self.plot))
-        root = source_of(data)["root"]
-        home = Path(os.path.realpath(str(root))) if root else None
-        stems = {Path(name).stem for name in data.names} if home else set()
-        targets = {}
-        for name, path in (("json", self.json), ("plot", self.plot)):
-            if path is None:
-                continue
-            check_named(Path(path))
-            target = targets[name] = Path(os.path.realpath(path))
-            if home and target.exists() and target.is_relative_to(home) and target.stem in stems:
-                raise ArgumentError(
-                    Argument(name, path), ": may be a photo or a mask of the data set; choose another name."
-                )
-        if len(targets) > len(set(targets.values())):
-            raise ArgumentError(
-                Argument("plot", self.plot), ": is the file of ", Argument("json"), "; choose another name."
-            )
-
-    def of(self, job: ScoreJob[Result], worker: Worker) -> Report:
-        """Count the photos, and compute and write the scores."""
-        start = time.monotonic()
-        job.names, job.readers = first(job.names, self.limit), self.readers
-        for metric in job.counts.metrics.values():
-            metric.process_group = worker.group  # the default one may be NCCL's, which has no CPU
-        if worker.is_first:
-            _log.info("%s", job.description)
-        if self.progress is None:
-            failures = run(job, worker, show_progress=self.show_progress)
-            return self._report(job, failures, start, worker)
-        settings = job.settings | {"limit": self.limit and whole(self.limit), "command": "evaluate"}
-        with Progress(Path(self.progress), settings, job.counts.metrics, worker, resume=self.resume) as counts:
-            job.progress = counts
-            failures = run(job, worker, show_progress=self.show_progress)
-            counts.finish()
-            report = self._report(job, failures, start, worker)
-            counts.remove()
-        return report
-
-    def _report(self, job: ScoreJob[Result], failures: Mapping[str, str], start: float, worker: Worker) -> Report:
-        scores = job.counts.scores()  # every worker takes part in the sums
-        counted = len(job.names) - len(failures)
-        origin = {
-            **job.origin,
-            "photos": counted,
-            "failures": dict(failures),
-            "seconds": round(time.monotonic() - start, 1),
-            **(self.about or {}),
-        }
-        scores = {method: row | {"photos": counted, "failed": len(failures)} for method, row in scores.items()}
-        counts = job.counts
-        report = Report(scores, failures, provenance(origin), counts.title, counts.columns, counts.axis, TITLES)
-        worker.from_first(partial(self._write, report))
-        return report
-
-    def _write(self, report: Report) -> None:
-        """Write the files; if that fails, at least tell the scores."""
-        try:
-            if self.json is not None:
-                report.to_json(self.json)
-            if self.plot is not None:
-                report.plot(self.plot)
-        except OSError:
-            _log.info("%s", report.table())
-            raise
+def _truth_of(data: PhotoData) -> str:
+    return str(getattr(data, "truth", "masks"))

@@ -1,7 +1,7 @@
 """Finished label maps against masks."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +9,14 @@ import numpy.typing as npt
 
 from captum_regioncam.evaluation.datasets.base import PhotoData, Sample, index_of, source_of
 from captum_regioncam.evaluation.datasets.reading import read_labels
+from captum_regioncam.evaluation.label_maps.pictures import label_picture
 from captum_regioncam.evaluation.metrics.label_maps import LabelMapMetric
 from captum_regioncam.evaluation.photo_maps import Photo
+from captum_regioncam.evaluation.runs.per_photo import Curves, PhotoCounts, at_threshold, curves_of
 from captum_regioncam.evaluation.runs.report import Figures, computed, in_percent
-from captum_regioncam.evaluation.scoring.job import Counts, ScoreJob
-from captum_regioncam.evaluation.scoring.masks import OF_ABSENT, SampleReader, files_in, mask_of
+from captum_regioncam.evaluation.scoring.fingerprint import fingerprint
+from captum_regioncam.evaluation.scoring.job import Counts, Pictures, SampleReader, ScoreJob
+from captum_regioncam.evaluation.scoring.masks import OF_ABSENT, mask_of
 
 __all__ = ["LabelMapJob"]
 
@@ -33,12 +36,25 @@ class LabelMapCounts(Counts):
         "fn": "FN",
     }
     axis = "mIoU (%)"
+    class_tables = {  # noqa: RUF012
+        "per_class": "IoU (%)",
+        "per_class_precision": "Precision (%)",
+        "per_class_recall": "Recall (%)",
+        "per_class_fp": "FP (%)",
+        "per_class_fn": "FN (%)",
+    }
+    ranking, ranking_title = "mean_iou", "Mean IoU (%) of each photo"
 
     def __init__(self, method: str, classes: Sequence[str], absent: str, unlabelled: str) -> None:
         self.title = f"Scores (%) of label maps{_OF_UNLABELLED.get(unlabelled, '')}{OF_ABSENT.get(absent, '')}"
-        self._method, self._names = method, ["background", *classes]
-        self._metric = LabelMapMetric(len(classes), absent=absent, unlabelled=unlabelled)
+        self._method, self.names = method, ["background", *classes]
+        self.photo_columns = ["mean_iou", *(f"iou {name}" for name in self.names)]
+        self._options = {"absent": absent, "unlabelled": unlabelled}
+        self._metric = self._new_metric()
         self.metrics = {f"label maps {method}": self._metric}
+
+    def _new_metric(self) -> LabelMapMetric:
+        return LabelMapMetric(len(self.names) - 1, **self._options)
 
     def add(self, predicted: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> None:
         """Count a photo's label map."""
@@ -49,14 +65,7 @@ class LabelMapCounts(Counts):
         result = computed(self._metric)
         confusion, absent = result.pop("confusion"), int(result.pop("absent"))
         scores = in_percent(result)
-        per_class = {name: scores.pop(name) for name in list(scores) if name.startswith("per_class")}
-        named = {name: _by_name(self._names, values) for name, values in per_class.items()}
-        classes = {
-            name: {
-                of.removeprefix("per_class_").replace("per_class", "iou"): values[name] for of, values in named.items()
-            }
-            for name in self._names
-        }
+        per_class = {name: _by_name(self.names, scores.pop(name)) for name in self.class_tables}
         found, unlabelled = int(confusion[:, 1:-1].sum()), int(confusion[:, -1].sum())
         if absent:
             self.columns = {**self.columns, "absent": "absent"}
@@ -67,8 +76,21 @@ class LabelMapCounts(Counts):
                 "No pixel of the label maps has a class, but some are 255, which marks pixels without a label. Label "
                 "maps hold 0 for the background, and class + 1."
             )
-        more = {"absent": absent, "per_class": named["per_class"], "classes": classes, "confusion": confusion.tolist()}
-        return {self._method: scores | more}
+        return {self._method: scores | {"absent": absent, **per_class, "confusion": confusion.tolist()}}
+
+    def curves(self, predicted: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> dict[str, Curves]:
+        """Return the IoU of each class in the photo. There is no threshold, so that the curves have one point."""
+        alone = self._new_metric()
+        alone.update(predicted, labels)
+        iou = alone.compute()["per_class"]
+        there = (~iou.isnan()).nonzero().flatten().tolist()
+        return {self._method: curves_of([self.names[label] for label in there], iou[None, there])}
+
+    def photo_scores(self, curves: Curves, scores: Mapping[str, object]) -> dict[str, object]:
+        """Return a photo's IoU of each class, and their mean."""
+        iou = {name: 100 * value for name, value in at_threshold(curves, 0).items()}
+        mean = round(sum(iou.values()) / len(iou), 4) if iou else None
+        return {"mean_iou": mean, **{f"iou {name}": round(value, 4) for name, value in iou.items()}}
 
 
 class LabelMapJob(ScoreJob[npt.NDArray[np.uint8]]):
@@ -84,6 +106,7 @@ class LabelMapJob(ScoreJob[npt.NDArray[np.uint8]]):
     def __init__(self, data: PhotoData, folder: Path, absent: str, unlabelled: str) -> None:
         self.names = data.names
         self._data, self._folder, method = data, folder, f"label maps in {folder}"
+        self.rows = [method]
         self.counts: LabelMapCounts = LabelMapCounts(method, data.classes, absent, unlabelled)
         self.description = f"Label maps in {folder}"
         source = source_of(data)
@@ -91,8 +114,8 @@ class LabelMapJob(ScoreJob[npt.NDArray[np.uint8]]):
             "absent": absent, "unlabelled": unlabelled, **{name: source.get(name) for name in ("dataset", "split")},
         }  # fmt: skip
         self.settings = {
-            "label_maps": str(folder.resolve()), **source, "index": index_of(data),
-            "files": files_in(folder, data.names, ".png"),
+            "label_maps": str(folder.resolve()), "absent": absent, "unlabelled": unlabelled, **source, "index": index_of(data),
+            "files": fingerprint((name, folder / f"{name}.png") for name in data.names),
         }  # fmt: skip
 
     def reader(self) -> Callable[[int], Photo]:
@@ -105,6 +128,26 @@ class LabelMapJob(ScoreJob[npt.NDArray[np.uint8]]):
 
     def count(self, sample: Sample, result: npt.NDArray[np.uint8]) -> None:
         """Count a label map."""
+        self.counts.add(result, self._mask(sample, result))
+
+    def curves(self, sample: Sample, result: npt.NDArray[np.uint8]) -> PhotoCounts:
+        """Return a photo's IoU."""
+        classes = [self._data.classes[key] for key in sample.keys]
+        return {"classes": classes, "curves": self.counts.curves(result, self._mask(sample, result))}
+
+    def pictures(
+        self,
+        sample: Sample,
+        result: npt.NDArray[np.uint8],
+        scores: Mapping[str, Mapping[str, object]],
+        of_photo: Mapping[str, Mapping[str, object]],
+    ) -> tuple[Pictures, dict[str, Pictures]]:
+        """Draw a photo, its mask and its label map."""
+        shared = {"photo": sample.photo, "truth": label_picture(mask_of(sample))}
+        return shared, {method: {"labels": label_picture(result)} for method in self.rows}
+
+    def _mask(self, sample: Sample, result: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Return the mask of a label map, which must have its size."""
         mask = mask_of(sample)
         if result.shape != mask.shape:
             path = self._folder / f"{sample.name}.png"
@@ -112,7 +155,7 @@ class LabelMapJob(ScoreJob[npt.NDArray[np.uint8]]):
             raise ValueError(
                 f"{path}: {result.shape[1]} x {result.shape[0]} pixels; its ground truth has {width} x {height}."
             )
-        self.counts.add(result, mask)
+        return mask
 
 
 def _by_name(names: Sequence[str], values: object) -> dict[str, object]:

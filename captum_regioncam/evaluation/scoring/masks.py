@@ -1,10 +1,7 @@
 """Maps, or seeds, against masks."""
 
-import contextlib
-import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,21 +9,35 @@ import torch
 from torch import Tensor
 
 from captum_regioncam.arguments import real
-from captum_regioncam.evaluation.datasets.base import PhotoData, Sample, index_of, source_of
+from captum_regioncam.evaluation.datasets.base import PhotoData, Sample
+from captum_regioncam.evaluation.label_maps.pictures import label_picture
+from captum_regioncam.evaluation.label_maps.threshold import label_map
 from captum_regioncam.evaluation.metrics.pixels import PixelMetric
 from captum_regioncam.evaluation.metrics.segmentation import SegmentationMetric
 from captum_regioncam.evaluation.photo_maps import Photo, PhotoMaps
-from captum_regioncam.evaluation.runs.folder import recorded
+from captum_regioncam.evaluation.runs.per_photo import Curves, PhotoCounts, at_threshold, curves_of
 from captum_regioncam.evaluation.runs.report import Figures, computed, in_percent
-from captum_regioncam.evaluation.scoring.job import Counts, MapJob, Maps, ScoreJob
-from captum_regioncam.evaluation.seeds.reading import refined_seed, sample_seed
-from captum_regioncam.evaluation.seeds.seed import Seed
+from captum_regioncam.evaluation.scoring.job import Counts, MapJob, Pictures
+from captum_regioncam.evaluation.scoring.pictures import map_picture
+from captum_regioncam.evaluation.scoring.seeds import SeedFolders
+from captum_regioncam.evaluation.seeds.reading import refined_seed
 
-__all__ = ["OF_ABSENT", "MaskCounts", "MaskJob", "SampleReader", "SeedJob", "files_in", "mask_of"]
-
+__all__ = ["OF_ABSENT", "ClassMaps", "MaskCounts", "MaskJob", "mask_of"]
 
 OF_ABSENT = {"zero": ", absent classes as 0", "ignore-predicted": ", of the classes in the masks"}
 """What titles say of classes that the photos lack, unless they are left out."""
+
+
+class ClassMaps(NamedTuple):
+    """A photo's maps.
+
+    Attributes:
+        maps: (K, height, width) in [0, 1].
+        keys: (K,) their classes.
+    """
+
+    maps: Tensor
+    keys: Tensor
 
 
 class MaskCounts(Counts):
@@ -34,27 +45,47 @@ class MaskCounts(Counts):
 
     columns = {"miou": "mIoU", "best_miou": "best mIoU", "best_threshold": "at", "pxap": "PxAP"}  # noqa: RUF012
     axis = "mIoU (%)"
+    ranking, ranking_title = "best_mean_iou", "Mean IoU (%) of each photo, at the best threshold for all"
+    at = "best_threshold"
 
     def __init__(
         self, methods: Iterable[str], classes: Sequence[str], threshold: float, absent: str = "ignore"
     ) -> None:
         self.title = f"mIoU (%) at threshold {threshold:g} and at the best{OF_ABSENT.get(absent, '')}"
-        self._names = ["background", *classes]
+        self.class_tables = {
+            "per_class": f"IoU (%) at threshold {threshold:g}",
+            "best_per_class": "IoU (%) at the best threshold",
+        }
+        self.names = ["background", *classes]
+        self.photo_columns = [
+            "threshold", "mean_iou", "best_threshold", "best_mean_iou",
+            *(f"{iou} {name}" for iou in ("iou", "best_iou") for name in self.names),
+        ]  # fmt: skip
         self._segmentation = {method: SegmentationMetric(len(classes), threshold, absent=absent) for method in methods}
         self._pixels = {method: PixelMetric() for method in methods} if len(classes) == 1 else {}
         self.metrics = {
             **{f"miou {method}": metric for method, metric in self._segmentation.items()},
             **{f"pxap {method}": metric for method, metric in self._pixels.items()},
         }
+        self._thresholds, self._fixed = SegmentationMetric(1, threshold).thresholds, real(threshold)
 
-    def add(self, cams: Maps, keys: Tensor, labels: npt.NDArray[np.uint8]) -> None:
-        """Count a photo's (K, height, width) maps of each method."""
-        if not all(maps.isfinite().all() for maps in cams.values()):
+    def add(self, found: Mapping[str, ClassMaps], labels: npt.NDArray[np.uint8]) -> None:
+        """Count a photo's maps of each method."""
+        if not all(maps.isfinite().all() for maps, _ in found.values()):
             raise ValueError("the maps are not finite")
-        for method, maps in cams.items():
+        for method, (maps, keys) in found.items():
             self._segmentation[method].update(maps, keys, labels)
             if self._pixels and len(maps):
                 self._pixels[method].update(maps[0], labels)
+
+    def curves(self, found: Mapping[str, ClassMaps], labels: npt.NDArray[np.uint8]) -> dict[str, Curves]:
+        """Return the IoU of each class in the photo, for each method."""
+        curves = {}
+        for method, (maps, keys) in found.items():
+            iou = self._segmentation[method].iou(maps, keys, labels)
+            there = (~iou.isnan().all(0)).nonzero().flatten().tolist()
+            curves[method] = curves_of([self.names[label] for label in there], iou[:, there])
+        return curves
 
     def scores(self) -> Figures:
         """Return the scores of all photos, for each method."""
@@ -65,91 +96,110 @@ class MaskCounts(Counts):
             scores[method] = in_percent(result) | {"absent": absent}
             if absent:
                 self.columns = {**MaskCounts.columns, "absent": "absent"}
-            for name in ("per_class", "best_per_class"):
+            for name in self.class_tables:
                 values = in_percent({name: result[name]})[name]
                 if isinstance(values, list):
-                    scores[method][name] = dict(zip(self._names, values, strict=True))
+                    scores[method][name] = dict(zip(self.names, values, strict=True))
             if self._pixels:
                 scores[method] |= in_percent(computed(self._pixels[method]))
         return scores
 
+    def photo_scores(self, curves: Curves, scores: Mapping[str, object]) -> dict[str, object]:
+        """Return a photo's IoU of each class and their mean, at the fixed and the best threshold of all photos."""
+        found: dict[str, object] = {}
+        for prefix, threshold in (("", self._fixed), ("best_", real(scores["best_threshold"]))):
+            index = int((self._thresholds == threshold).nonzero())
+            iou = {name: 100 * value for name, value in at_threshold(curves, index).items() if value == value}
+            found |= {
+                f"{prefix}threshold": threshold,
+                f"{prefix}mean_iou": round(sum(iou.values()) / len(iou), 4) if iou else None,
+                **{f"{prefix}iou {name}": round(value, 4) for name, value in iou.items()},
+            }
+        return found
 
-class MaskJob(MapJob[Maps]):
-    """Maps against masks."""
+
+class MaskJob(MapJob[dict[str, ClassMaps]]):
+    """Maps, or seeds, against masks.
+
+    Args:
+        data: the photos and their masks.
+        threshold: the fixed threshold.
+        maps: see :class:`MapJob`, as for the others.
+        contrast: of the method "region-cam".
+        seeds: finished seeds.
+        absent: what classes count as that the photos lack; see :class:`SegmentationMetric`.
+    """
+
+    counts: MaskCounts
 
     def __init__(
-        self, data: PhotoData, maps: PhotoMaps, contrast: float, threshold: float, absent: str = "ignore"
+        self,
+        data: PhotoData,
+        threshold: float,
+        maps: PhotoMaps | None = None,
+        contrast: float = 4.0,
+        seeds: SeedFolders | None = None,
+        absent: str = "ignore",
     ) -> None:
-        super().__init__(data, maps, contrast)
-        self.counts: MaskCounts = MaskCounts(maps.attributions, data.classes, threshold, absent)
+        super().__init__(data, maps, contrast, seeds)
+        self.counts = MaskCounts(self.rows, data.classes, threshold, absent)
         self.origin = {**self.origin, "absent": absent}
         self.settings["threshold"] = real(threshold)
 
-    def compute(self, items: list[Photo]) -> list[Maps]:
-        """Return the maps of each photo."""
-        boxes = [self._seen(photo.sample) for photo in items]
-        sizes = [(lower - upper, right - left) for left, upper, right, lower in boxes]
-        by_method = {method: self._maps.maps(method, items, sizes) for method in self._maps.attributions}
-        return [{method: found[index][0] for method, found in by_method.items()} for index in range(len(items))]
+    def compute(self, items: list[Photo]) -> list[dict[str, ClassMaps]]:
+        """Return the maps of each photo, made or read."""
+        found: list[dict[str, ClassMaps]] = [{} for _ in items]
+        if self._maps:
+            boxes = [self.seen(photo.sample) for photo in items]
+            sizes = [(lower - upper, right - left) for left, upper, right, lower in boxes]
+            for method in self._maps.attributions:
+                for of_photo, photo, (maps,) in zip(found, items, self._maps.maps(method, items, sizes), strict=True):
+                    of_photo[method] = ClassMaps(maps, torch.tensor(photo.sample.keys, dtype=torch.long))
+        for of_photo, photo in zip(found, items, strict=True):
+            of_photo.update(self._read(photo.sample))
+        return found
 
-    def count(self, sample: Sample, result: Maps) -> None:
+    def _read(self, sample: Sample) -> dict[str, ClassMaps]:
+        """Read a photo's seeds, and refine them if that is wanted."""
+        found = {}
+        for name in self._seeds.folders:
+            seed = self._seeds.read(name, sample)
+            seed = refined_seed(seed, sample) if self._seeds.refine else seed
+            size = (sample.photo.height, sample.photo.width)
+            maps = torch.from_numpy(seed.high_res) if len(seed.keys) else torch.zeros(0, *size)
+            found[name] = ClassMaps(maps, seed.keys)
+        return found
+
+    def count(self, sample: Sample, result: dict[str, ClassMaps]) -> None:
         """Count a photo's maps."""
-        left, upper, right, lower = self._seen(sample)
-        keys = torch.tensor(sample.keys, dtype=torch.long)
-        self.counts.add(result, keys, mask_of(sample)[upper:lower, left:right])
+        self.counts.add(result, self._mask(sample))
 
-    def _seen(self, sample: Sample) -> tuple[int, int, int, int]:
-        return self._maps.classifier.seen_box(*sample.photo.size)
+    def curves(self, sample: Sample, result: dict[str, ClassMaps]) -> PhotoCounts:
+        """Return a photo's IoU at each threshold."""
+        classes = [self._data.classes[key] for key in sample.keys]
+        return {"classes": classes, "curves": self.counts.curves(result, self._mask(sample))}
 
+    def pictures(
+        self,
+        sample: Sample,
+        result: dict[str, ClassMaps],
+        scores: Mapping[str, Mapping[str, object]],
+        of_photo: Mapping[str, Mapping[str, object]],
+    ) -> tuple[Pictures, dict[str, Pictures]]:
+        """Draw a photo and its mask; and each method's highest map, and its label map at its best threshold."""
+        photo = sample.photo.crop(self.seen(sample))
+        drawn = {}
+        for method, (maps, keys) in result.items():
+            threshold = real(scores[method]["best_threshold"])
+            drawn[method] = {
+                "map": map_picture(photo, maps),
+                "labels": label_picture(label_map(maps.numpy(), keys.numpy(), threshold)),
+            }
+        return {"photo": photo, "truth": label_picture(self._mask(sample))}, drawn
 
-class SeedJob(ScoreJob[Seed]):
-    """Seeds against masks."""
-
-    def __init__(self, data: PhotoData, folder: Path, threshold: float, refine: bool, absent: str = "ignore") -> None:
-        self.names = data.names
-        self._data, self._folder, self._refine, self._method = data, folder, bool(refine), f"seeds in {folder}"
-        self.counts: MaskCounts = MaskCounts([self._method], data.classes, threshold, absent)
-        self.description = f"Seeds in {folder}{', refined with the photo' if refine else ''}"
-        source = source_of(data)
-        self.origin = {
-            "refine": bool(refine),
-            "absent": absent,
-            **{name: source.get(name) for name in ("dataset", "split")},
-        }
-        self.settings = {
-            "seeds": str(folder.resolve()), **source, "threshold": real(threshold), "made_of": recorded(folder),
-            "index": index_of(data), "files": files_in(folder, data.names, ".npy"),
-            **({"refine": True} if refine else {}),
-        }  # fmt: skip
-
-    def reader(self) -> Callable[[int], Photo]:
-        """Return a reader of the photos."""
-        return SampleReader(self._data)
-
-    def compute(self, items: list[Photo]) -> list[Seed]:
-        """Read each photo's seed, and refine it if that is wanted."""
-        return [self._read(photo.sample) for photo in items]
-
-    def _read(self, sample: Sample) -> Seed:
-        seed = sample_seed(self._folder / f"{sample.name}.npy", sample)
-        return refined_seed(seed, sample) if self._refine else seed
-
-    def count(self, sample: Sample, result: Seed) -> None:
-        """Count a seed."""
-        mask = mask_of(sample)
-        maps = torch.from_numpy(result.high_res) if len(result.keys) else torch.zeros(0, *mask.shape)
-        self.counts.add({self._method: maps}, result.keys, mask)
-
-
-@dataclass(frozen=True)
-class SampleReader:
-    """Reads photos, with their ground truth."""
-
-    data: PhotoData
-
-    def __call__(self, number: int) -> Photo:
-        """Read a photo."""
-        return Photo(self.data[number])
+    def _mask(self, sample: Sample) -> npt.NDArray[np.uint8]:
+        left, upper, right, lower = self.seen(sample)
+        return mask_of(sample)[upper:lower, left:right]
 
 
 def mask_of(sample: Sample) -> npt.NDArray[np.uint8]:
@@ -161,13 +211,3 @@ def mask_of(sample: Sample) -> npt.NDArray[np.uint8]:
     if sample.labels is None:
         raise ValueError("has no mask.")
     return sample.labels
-
-
-def files_in(folder: Path, names: Sequence[str], ending: str) -> str:
-    """Return a hash of the sizes and times of files, so that other files are not counted with these."""
-    digest = hashlib.sha256()
-    for name in names:
-        with contextlib.suppress(OSError):
-            found = (folder / f"{name}{ending}").stat()
-            digest.update(f"{name} {found.st_size} {found.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()[:16]

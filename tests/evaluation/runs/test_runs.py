@@ -22,6 +22,7 @@ from captum_regioncam.evaluation.runs.job import Job
 from captum_regioncam.evaluation.runs.job import run as run_job
 from captum_regioncam.evaluation.runs.workers import Worker
 from captum_regioncam.evaluation.scoring import masks
+from captum_regioncam.evaluation.scoring import seeds as scored_seeds
 from captum_regioncam.evaluation.seeds import writing as seeding
 from captum_regioncam.files.outputs import OutputError
 
@@ -242,7 +243,7 @@ def test_other_seeds_in_the_same_folder_are_not_mixed(capsys, monkeypatch):
     monkeypatch.setattr(progress, "_LEAST", 0)
     monkeypatch.setattr(progress, "_SHARE", 1e9)
     assert run(*seeds) == 0
-    load, loaded = masks.load_seed, []
+    load, loaded = scored_seeds.load_seed, []
 
     def stop(*arguments):
         if len(loaded) == 3:
@@ -251,7 +252,7 @@ def test_other_seeds_in_the_same_folder_are_not_mixed(capsys, monkeypatch):
         return loaded[-1]
 
     with monkeypatch.context() as patched:
-        patched.setattr(masks, "load_seed", stop)
+        patched.setattr(scored_seeds, "load_seed", stop)
         assert run(*command, "--no-flip") == 2  # an option of maps
         assert run(*command) == 130
     for path in Path("seeds").glob("*.*"):

@@ -60,13 +60,14 @@ def test_scores_are_the_metric_s(voc, capsys):
     shares = {"miou", "pixel_accuracy", "precision", "recall", "fp", "fn", "fp_foreground", "fn_foreground"}
     for name in (*shares, "background_in_foreground", "unlabelled"):
         assert result[name] == pytest.approx(100 * float(expected[name]), abs=1e-9)
-    assert result["classes"]["bird"] == pytest.approx(
+    of_bird = {of: result[f"per_class_{of}"]["bird"] for of in ("precision", "recall", "fp", "fn")}
+    assert {"iou": result["per_class"]["bird"], **of_bird} == pytest.approx(
         {
             "iou": 100 * float(expected["per_class"][3]),
             **{of: 100 * float(expected[f"per_class_{of}"][3]) for of in ("precision", "recall", "fp", "fn")},
         }
     )
-    assert list(result["classes"])[:2] == ["background", "aeroplane"]
+    assert list(result["per_class_recall"])[:2] == ["background", "aeroplane"]
     assert result["per_class"]["tvmonitor"] == 0  # predicted alone
     assert result["per_class"]["person"] is None
     assert result["confusion"] == expected["confusion"].tolist()
