@@ -19,8 +19,9 @@ FLOORS = [
     ("passes", "attribution"),
     ("region_cam", "layer_cam"),
     ("scores", "refinement", "regions", "pictures", "visualization"),
-    ("files", "samples"),
+    ("files",),
     ("evaluation",),
+    ("samples",),
     ("cli", "__main__"),
 ]
 """From the ground up: a module imports from its own floor and from those below."""

@@ -157,7 +157,7 @@ def test_demo_into_a_file_without_an_ending(tmp_path, capsys):
         (["explain", "cat.png", "--mean", "nan,0,0"], "'nan,0,0' is not three numbers"),
         (["explain", "cat.png", "--std", "0,1,1"], "must be above 0"),
         (["explain", "cat.png", "--output", "cup.jpg"], "argument --output: cup.jpg is a file; give a folder"),
-        (["explain", "cat.png", "--model", "./wrap.py:make"], "--model ./wrap.py:make: expects"),
+        (["explain", "cat.png", "--model", "./wrap.py:make"], "--model ./wrap.py:make: ./wrap.py cannot be imported"),
         (["explain", "cat.png", "--target", "²"], "--target ²: no such class"),
         (["explain", "--target", "281", "cat.png"], "usage: captum-regioncam explain IMAGE [IMAGE ...] [options]"),
         (["explain", "cat.png", "--model", "resnet"], "--model resnet: expects"),

@@ -49,12 +49,12 @@ class LabelMapCounts(Counts):
         self.title = f"Scores (%) of label maps{_OF_UNLABELLED.get(unlabelled, '')}{OF_ABSENT.get(absent, '')}"
         self._method, self.names = method, ["background", *classes]
         self.photo_columns = ["mean_iou", *(f"iou {name}" for name in self.names)]
-        self._options = {"absent": absent, "unlabelled": unlabelled}
-        self._metric = self._new_metric()
+        self._unlabelled = unlabelled
+        self._metric = self._new_metric(absent)
         self.metrics = {f"label maps {method}": self._metric}
 
-    def _new_metric(self) -> LabelMapMetric:
-        return LabelMapMetric(len(self.names) - 1, **self._options)
+    def _new_metric(self, absent: str) -> LabelMapMetric:
+        return LabelMapMetric(len(self.names) - 1, absent=absent, unlabelled=self._unlabelled)
 
     def add(self, predicted: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> None:
         """Count a photo's label map."""
@@ -80,7 +80,7 @@ class LabelMapCounts(Counts):
 
     def curves(self, predicted: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> dict[str, Curves]:
         """Return the IoU of each class in the photo. There is no threshold, so that the curves have one point."""
-        alone = self._new_metric()
+        alone = self._new_metric("ignore")
         alone.update(predicted, labels)
         iou = alone.compute()["per_class"]
         there = (~iou.isnan()).nonzero().flatten().tolist()
@@ -114,7 +114,7 @@ class LabelMapJob(ScoreJob[npt.NDArray[np.uint8]]):
             "absent": absent, "unlabelled": unlabelled, **{name: source.get(name) for name in ("dataset", "split")},
         }  # fmt: skip
         self.settings = {
-            "label_maps": str(folder.resolve()), "absent": absent, "unlabelled": unlabelled, **source, "index": index_of(data),
+            "label_maps": str(folder.resolve()), "unlabelled": unlabelled, **source, "index": index_of(data),
             "files": fingerprint((name, folder / f"{name}.png") for name in data.names),
         }  # fmt: skip
 

@@ -141,6 +141,6 @@ def test_commands_score_against_finished_masks(capsys):
     assert run(*best, "labels") == run(*best, "others", "--crowds", "ignore") == 0
     capsys.readouterr()
     assert run("label-maps", "seeds", "--output", "labels", "--masks", "masks") == 2
-    assert "--masks: applies only to --threshold best" in capsys.readouterr().err
+    assert "--masks: applies only to the best threshold" in capsys.readouterr().err
     assert run("evaluate", "coco", "--root", root, "--seeds", "seeds", "--masks", "nowhere") == 2
     assert "nowhere: has no mask of val2014" in capsys.readouterr().err

@@ -18,6 +18,7 @@ from captum_regioncam.evaluation import (
     evaluate,
     evaluate_seeds,
     open_dataset,
+    write_seeds,
 )
 from captum_regioncam.evaluation.metrics.localization import squash_boxes
 from captum_regioncam.evaluation.metrics.pixels import PixelCurves
@@ -247,11 +248,7 @@ def test_what_is_not_scored(tmp_path, monkeypatch, capsys):
     classifier = Classifier(ColourNet(100).eval(), 32, resize="crop")
     with pytest.raises(ValueError, match=r"^resize='crop': the masks are for whole photos; choose squash"):
         evaluate(classifier, data, show_progress=False)
-    with pytest.raises(
-        ValueError, match=r"^data: has masks on squares, for PxAP; seeds are scored against whole masks"
-    ):
-        evaluate_seeds(tmp_path, data)
-    for options in (["--threshold", "0.2"], ["--box", "contour"], ["--seeds", "data"], ["--upsample", "irn"]):
+    for options in (["--threshold", "0.2"], ["--box", "contour"], ["--upsample", "irn"]):
         assert run("evaluate", "openimages", "--root", "data", *options) == 2
         assert f"unrecognized arguments: {options[0]}" in capsys.readouterr().err
     assert run("evaluate", "openimages", "--root", "data", "--resize", "crop") == 2
@@ -259,6 +256,33 @@ def test_what_is_not_scored(tmp_path, monkeypatch, capsys):
     without = open_dataset("openimages", tmp_path / "data", ground_truth=False)
     with pytest.raises(ValueError, match="has no mask"):
         evaluate(Classifier(ColourNet(100).eval(), 32), without, layers=["relu2"], show_progress=False)
+
+
+def test_score_maps_are_scored_as_the_methods_are(tmp_path):
+    data = open_dataset("openimages", make_openimages(tmp_path / "data"))
+    classifier = Classifier(ColourNet(100).eval(), 32)
+    options = {"layers": ["relu1", "relu2"], "show_progress": False}
+    write_seeds(classifier, data, tmp_path / "seeds", **options)
+    csv = tmp_path / "photos.csv"
+    report = evaluate(classifier, data, seeds={"seeds": tmp_path / "seeds"}, per_photo=csv, **options)
+    made, read = (report.scores[row] for row in ("region-cam", "seeds"))
+    assert read["pxap"] == pytest.approx(made["pxap"], abs=1e-6)
+    assert 0 < made["pxap"] < 100
+    again = evaluate_seeds(tmp_path / "seeds", data, gallery=tmp_path / "gallery", show_progress=False)
+    [alone] = again.scores.values()
+    assert alone["curve"] == pytest.approx(read["curve"])
+    rows = [row for row in report.photos if row["method"] == "seeds"]
+    assert [row["photo"] for row in rows] == list(data.names)
+    assert rows == [row | {"method": "seeds"} for row in again.photos]
+    for index, row in enumerate(rows):
+        metric, sample = PixelCurves(), data[index]
+        mask = np.where(sample.labels == 255, 255, sample.labels > 0)
+        metric.update(torch.from_numpy(np.load(tmp_path / "seeds" / f"{sample.name}.npy")), mask)
+        found = metric.compute()
+        at = int((found["thresholds"] == read["best_threshold"]).nonzero())
+        assert row["iou"] == pytest.approx(100 * float(found["curve"][at]), abs=1e-3)
+        assert row["pxap"] == pytest.approx(100 * float(found["pxap"]), abs=1e-3)
+    assert "data:image" in (tmp_path / "gallery" / "index.html").read_text()
 
 
 def test_the_iou_over_the_threshold():

@@ -243,7 +243,7 @@ def test_other_seeds_in_the_same_folder_are_not_mixed(capsys, monkeypatch):
     monkeypatch.setattr(progress, "_LEAST", 0)
     monkeypatch.setattr(progress, "_SHARE", 1e9)
     assert run(*seeds) == 0
-    load, loaded = scored_seeds.load_seed, []
+    load, loaded = scored_seeds.sample_seed, []
 
     def stop(*arguments):
         if len(loaded) == 3:
@@ -252,7 +252,7 @@ def test_other_seeds_in_the_same_folder_are_not_mixed(capsys, monkeypatch):
         return loaded[-1]
 
     with monkeypatch.context() as patched:
-        patched.setattr(scored_seeds, "load_seed", stop)
+        patched.setattr(scored_seeds, "sample_seed", stop)
         assert run(*command, "--no-flip") == 2  # an option of maps
         assert run(*command) == 130
     for path in Path("seeds").glob("*.*"):

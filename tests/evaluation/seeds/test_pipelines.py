@@ -27,6 +27,7 @@ from captum_regioncam.evaluation import (
     Protocol,
     Sample,
     Seed,
+    evaluate,
     evaluate_seeds,
     label_map,
     load_seed,
@@ -248,8 +249,9 @@ def test_a_data_set_of_boxes(tmp_path):
     labels = write_label_maps(tmp_path / "seeds", tmp_path / "labels", data=data, show_progress=False)
     assert not labels.failures
     assert mask_of(tmp_path / "labels" / "001.Black" / "one.jpg.png").shape == (44, 60)
-    with pytest.raises(ValueError, match="data: has boxes; seeds are scored against masks"):
-        evaluate_seeds(tmp_path / "seeds", data, show_progress=False)
+    [scores] = evaluate_seeds(tmp_path / "seeds", data, show_progress=False).scores.values()
+    [made] = evaluate(colour_classifier(), data, show_progress=False).scores.values()
+    assert scores["curve"] == made["curve"]
     other = write_seeds(colour_classifier(), data, tmp_path / "irn", format="irn", show_progress=False)
     assert load_seed(other.folder / f"{data.names[0]}.npy").high_res.shape == (1, 44, 60)
     settings = json.loads(other.record.read_text())["runs"][0]["settings"]
@@ -273,7 +275,7 @@ def test_every_layout_has_seeds(capsys):
     for name, layout in LAYOUTS.items():
         assert run("seeds", name, "--help") == 0
         text = " ".join(capsys.readouterr().out.split())
-        default = "wsol" if layout.truth == "boxes" else "irn"
+        default = "irn" if layout.truth == "masks" else "wsol"
         assert f"stretched from minimum to maximum; default: {default}" in text
         assert ("--upsample" in text) == (layout.truth == "masks")
 
