@@ -187,9 +187,7 @@ class _Actions:
         try:
             photo = self.explainer.show(*uploaded)
         except Exception as error:
-            if not isinstance(error, ValueError):
-                _log.exception("%s", uploaded[1])
-            return reason_of(error), None, gr.Label(None, visible=False), gr.Dropdown(choices=[], value=[])
+            return self._problem(uploaded[1], error), *self.forget()[1:]
         first, *others = photo.likeliest(_LIKELIEST)
         top = [first, *(index for index in others if photo.probabilities[index] >= SEEN)]
         seen = gr.Label({self._name(index): photo.probabilities[index] for index in top}, visible=True)
@@ -209,8 +207,7 @@ class _Actions:
         try:
             return session, figures(list(results_of(self.explainer, session, settings)))
         except Exception as error:
-            _log.exception("%s", session.name)
-            return session, message(f"{session.name}: {reason_of(error)}", "problem")
+            return session, message(self._problem(session.name, error), "problem")
 
     def toggle(self, session: Photo | None, classes: list[int], event: gr.SelectData) -> list[int]:
         """Add the class that was clicked, or take it away."""
@@ -233,13 +230,20 @@ class _Actions:
                 raise gr.Error(_NOTHING)
             try:
                 name, content = FILES[what](self.explainer, session, settings)
-            except ValueError as error:
-                raise gr.Error(reason_of(error)) from error
+            except Exception as error:
+                raise gr.Error(self._problem(session.name, error)) from error
             path = Path(tempfile.mkdtemp(dir=gr.utils.get_upload_folder())) / name
             path.write_bytes(content)
             return str(path)
 
         return write
+
+    def _problem(self, name: str, error: Exception) -> str:
+        """Return what went wrong, by the photo's name; what is not the user's to remedy is logged with its origin."""
+        if not isinstance(error, ValueError):
+            _log.error("%s", name, exc_info=error)
+        reason = reason_of(error)
+        return reason if name in reason else f"{name}: {reason}"
 
     def _choices(self, photo: Photo) -> list[tuple[str, int]]:
         """Return all classes with all of their names, the likeliest first."""

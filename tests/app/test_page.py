@@ -41,6 +41,38 @@ def browser():
         chromium.close()
 
 
+def check_what_a_browser_does_not_do(explainer, cat):
+    """Events without a photo, with classes that it has not, or whose work fails."""
+    import gradio
+
+    from captum_regioncam.app.page import _Actions, _uploaded
+
+    actions = _Actions(explainer)
+    assert _uploaded(None) is None
+    assert actions.receive(None)[:2] == (None, None)
+    controls = [285, 2000], ["cam"], "Overlay", "None", False, 0.15, 4
+    assert "Drop a photo" in actions.show(None, *controls)[1]
+    photo, pixels, *_ = actions.receive((str(cat), "cat.png"))
+    assert pixels.shape == (300, 451, 3)
+    assert actions.show(photo, *controls)[1].count("<figure>") == 1
+    assert "Choose at least one class" in actions.show(photo, [], *controls[1:])[1]
+    assert "threshold=2.0: expects a number" in actions.show(photo, *controls[:5], 2, 4)[1]
+    clicked = gradio.SelectData(None, {"index": 0, "value": "Egyptian cat (285)"})
+    assert actions.toggle(photo, [1, 2], clicked) == [1, 2, 285]
+    assert actions.toggle(photo, [1, 285], clicked) == [1]
+    assert actions.toggle(photo, [1, 2, 3, 4, 5, 6], clicked) == [2, 3, 4, 5, 6, 285]
+    assert actions.toggle(None, [1], clicked) == [1]
+    write = actions.download("masks")
+    for wrong, message in [
+        ((None, *controls), "no longer kept"),
+        (("x.png: broken", *controls), "x.png: broken"),
+        ((photo, [], *controls[1:]), "at least one class"),
+        ((photo, *controls[:5], 2, 4), "threshold=2.0"),
+    ]:
+        with pytest.raises(gradio.Error, match=message):
+            write(*wrong)
+
+
 def test_page(tmp_path, monkeypatch):
     from skimage.data import chelsea
 
@@ -109,6 +141,7 @@ def test_page(tmp_path, monkeypatch):
         assert page.evaluate(FITS)
         assert asked == {"127.0.0.1"}
         assert not errors
+        check_what_a_browser_does_not_do(explainer, tmp_path / "cat.png")
     assert not folder.exists()
     assert "GRADIO_TEMP_DIR" not in os.environ
     after = {path for path in Path(__file__).parents[2].joinpath("captum_regioncam").rglob("*") if path.suffix}
