@@ -190,12 +190,12 @@ class _Actions:
             return self._problem(uploaded[1], error), *self.forget()[1:]
         first, *others = photo.likeliest(_LIKELIEST)
         top = [first, *(index for index in others if photo.probabilities[index] >= SEEN)]
-        seen = gr.Label({self._name(index): photo.probabilities[index] for index in top}, visible=True)
-        return photo, photo.shown, seen, gr.Dropdown(choices=self._choices(photo), value=[first])
+        seen = gr.update(value={self._name(index): photo.probabilities[index] for index in top}, visible=True)
+        return photo, photo.shown, seen, gr.update(choices=self._choices(photo), value=[first])
 
     def forget(self) -> tuple[Any, ...]:
         """Begin anew."""
-        return None, None, gr.Label(None, visible=False), gr.Dropdown(choices=[], value=[])
+        return None, None, gr.update(value=None, visible=False), gr.update(choices=[], value=[])
 
     def show(self, session: Photo | str | None, *controls: Any) -> tuple[Photo | str | None, str]:
         """Return the session, which counts as used, and the results."""
