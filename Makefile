@@ -63,7 +63,7 @@ test-dist:
 	git ls-files | grep -v ^captum_regioncam/ | tar -c -T - | tar -x -C build/tested
 	$(PYTHON) -m venv build/tested/.venv
 	build/tested/.venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) \
-		"$$(ls dist/*.whl)[demo,eval,test]"
+		"$$(ls dist/*.whl)[app,demo,eval,test]"
 	cd build/tested && $(TEST)
 	rm -rf build/tested
 
@@ -78,7 +78,7 @@ $(VENV)/demo.stamp: setup.cfg $(CONSTRAINTS) | $(BIN)/python
 	@touch $@
 
 $(VENV)/test.stamp: setup.cfg $(CONSTRAINTS) | $(BIN)/python
-	$(INSTALL) --editable ".[demo,eval,test]"
+	$(INSTALL) --editable ".[app,demo,eval,test]"
 	$(INSTALL) --editable ".[crf]" || echo "Dense CRF cannot be built here; its tests are skipped."
 	@touch $@
 

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from captum_regioncam.errors import LayerError, TargetError
     from captum_regioncam.layer_cam import LayerCam
     from captum_regioncam.network.reshape import channels_last, tokens_to_grid
-    from captum_regioncam.pictures import overlay, to_hwc
+    from captum_regioncam.pictures import cut_out, overlay, to_hwc
     from captum_regioncam.refinement import refine
     from captum_regioncam.region_cam import LayerRegionCam
     from captum_regioncam.regions import to_boxes, to_mask
@@ -28,6 +28,7 @@ __all__ = [
     "box_score",
     "channels_last",
     "class_scores",
+    "cut_out",
     "find_stages",
     "overlay",
     "refine",
@@ -51,6 +52,7 @@ __getattr__, __dir__ = lazily(
         "box_score": "scores",
         "channels_last": "network.reshape",
         "class_scores": "scores",
+        "cut_out": "pictures",
         "find_stages": "stages.finder",
         "overlay": "pictures",
         "refine": "refinement",

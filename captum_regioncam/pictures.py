@@ -17,11 +17,12 @@ from captum_regioncam.arguments import plane_size
 from captum_regioncam.method.grids import min_max
 from captum_regioncam.network.captum_private import _cumulative_sum_threshold, _normalize_scale
 
-__all__ = ["Image", "Map", "as_map", "as_photos", "overlay", "shrunk", "to_hwc"]
+__all__ = ["Image", "Map", "as_map", "as_photos", "cut_out", "overlay", "shrunk", "to_hwc"]
 
 Image = Tensor | npt.NDArray[Any]
 Map = Tensor | npt.NDArray[Any]
 
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's and JPEG's grey
 _BLOCK = 2**20  # pixels that are blended at once
 _SORTED = (
     2**24
@@ -69,6 +70,42 @@ def overlay(
         coloured = colours(_normalize_scale(values[part], highest))[:, :, :3]
         blended[part] = ((1 - alpha) * photo[part] + alpha * 255 * coloured).round()
     return blended
+
+
+def cut_out(image: Image, mask: Map, *, lightness: float = 0.7) -> npt.NDArray[np.uint8]:
+    """Show what a mask covers: everything else is grey and light.
+
+    Args:
+        image: the photo, in any form that :func:`show_attributions` takes.
+        mask: (H, W), (1, H, W) or (1, 1, H, W) bool at the photo's size, as :func:`to_mask` returns it.
+        lightness: of what the mask does not cover, in [0, 1]: 0 leaves its grey as it is, 1 makes it white.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        ValueError: as in :func:`show_attributions`; or ``mask`` is not one bool mask of the photo's size, or
+            ``lightness`` is not in [0, 1].
+
+    Example::
+
+        >>> cut_out(photo, to_mask(attribution, size=(375, 500))).shape
+        (375, 500, 3)
+    """
+    if not 0 <= lightness <= 1:
+        raise ValueError(f"lightness={lightness}: expects a number from 0 to 1.")
+    photo, *others = as_photos(image)
+    if others:
+        raise ValueError(f"image: cut_out takes one photo, got {1 + len(others)}; call it for each photo and its mask.")
+    inside = torch.as_tensor(mask).detach().cpu()
+    if inside.dtype != torch.bool or inside.shape[-2:] != photo.shape[:2] or inside.shape[:-2].numel() != 1:
+        raise ValueError(
+            f"mask: expects one bool mask of the photo's size, {tuple(photo.shape[:2])}; got shape "
+            f"{tuple(inside.shape)}, {inside.dtype}. Pass size= to to_mask."
+        )
+    grey = photo @ np.array(_LUMA, np.float32)
+    light = (grey + (255 - grey) * np.float32(lightness)).round().astype(np.uint8)
+    return np.where(inside.reshape(*photo.shape[:2], 1).numpy(), photo, light[:, :, None])
 
 
 def to_hwc(attribution: Map, size: tuple[int, int]) -> npt.NDArray[np.float32]:

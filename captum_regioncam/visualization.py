@@ -17,13 +17,15 @@ from captum_regioncam.arguments import whole
 from captum_regioncam.network.outputs import describe
 from captum_regioncam.pictures import Image, Map, as_map, as_photos, shrunk
 
-__all__ = ["show_attributions"]
+__all__ = ["SEEN", "show_attributions"]
 
 _PANEL, _GAP, _LINE, _BAR = 3.2, 0.1, 0.2, 0.75  # inches: a panel, a gap between panels, a line of title, a colour bar
 _LETTERS = 38  # per line of title
 _PIXELS = 1600 * 1600  # that a panel draws: 500 per inch of a square photo
 _TALLEST = 20  # times a panel's width, which a photo's height may reach
-_SEEN = 0.01  # the probability below which a panel says that the network does not see the class
+
+SEEN = 0.01
+"""The probability below which a panel says that the network does not see the class."""
 
 
 class _ShownFigure(Figure):
@@ -164,7 +166,7 @@ def _titles(attributions: Mapping[str, Any], probabilities: Mapping[str, float])
             raise ValueError(
                 f"probabilities[{title!r}]={probability}: expects a title of attributions and a number from 0 to 1."
             )
-        seen = "" if probability >= _SEEN else ": not seen by the network"
+        seen = "" if probability >= SEEN else ": not seen by the network"
         titles[title] = f"{title}\n{probability:.1%}{seen}" if probability >= 0.001 else f"{title}\nbelow 0.1%{seen}"
     return titles
 

@@ -22,7 +22,8 @@ import captum_regioncam
 from captum_regioncam.cli import main
 
 for module in pkgutil.walk_packages(captum_regioncam.__path__, "captum_regioncam."):
-    if not module.name.endswith(("__main__", "crf")):  # which runs, and whose extra may not be installed
+    # It runs, needs an extra that may not be installed, or takes seconds.
+    if not module.name.endswith(("__main__", "crf", "app.page")):
         importlib.import_module(module.name)
 
 KILLED = 137

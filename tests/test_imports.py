@@ -11,7 +11,7 @@ import pytest
 import captum_regioncam
 
 PACKAGE = Path(captum_regioncam.__file__).parent
-HEAVY = {"cv2", "PIL", "torchmetrics", "pycocotools", "rich", "tqdm", "torchvision", "transformers", "timm"}
+HEAVY = {"cv2", "PIL", "torchmetrics", "pycocotools", "rich", "tqdm", "torchvision", "transformers", "timm", "gradio"}
 FLOORS = [
     ("errors", "arguments", "lazy", "extras"),
     ("method", "network"),
@@ -21,7 +21,7 @@ FLOORS = [
     ("scores", "refinement", "regions", "pictures", "visualization"),
     ("files",),
     ("evaluation",),
-    ("samples",),
+    ("samples", "app"),
     ("cli", "__main__"),
 ]
 """From the ground up: a module imports from its own floor and from those below."""
@@ -44,6 +44,7 @@ def loaded(code):
             "from captum_regioncam.evaluation import Voc2012, Seed, load_seed, label_map",
             {"cv2", "torchmetrics", "rich"},
         ),
+        ("from captum_regioncam.cli import app", {"gradio", "cv2"}),
     ],
 )
 def test_what_is_loaded(code, without):

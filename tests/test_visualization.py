@@ -8,7 +8,7 @@ from captum.attr import visualization as viz
 from captum.attr._utils.visualization import _normalize_attr
 from PIL import Image
 
-from captum_regioncam import overlay, pictures, show_attributions, to_hwc
+from captum_regioncam import cut_out, overlay, pictures, show_attributions, to_hwc
 
 
 def drawn(figure):
@@ -244,6 +244,26 @@ def test_overlay_by_hand():
         overlay([photo, photo], attribution)
     with pytest.raises(ValueError, match=r"attribution: expects one map.*got shape \(2, 1, 4, 4\)"):
         overlay(photo, torch.rand(2, 1, 4, 4))
+
+
+def test_cut_out_by_hand():
+    photo = np.array([[[100, 50, 200], [10, 20, 30]], [[255, 255, 255], [0, 0, 0]]], np.uint8)
+    mask = torch.tensor([[True, False], [False, False]])
+    # 0.299 * 10 + 0.587 * 20 + 0.114 * 30 = 18.15, and (255 - 18.15) * 0.7 more
+    assert cut_out(photo, mask).tolist() == [[[100, 50, 200], [184] * 3], [[255] * 3, [178] * 3]]
+    assert cut_out(photo, mask.numpy(), lightness=0)[0].tolist() == [[100, 50, 200], [18] * 3]
+    assert (cut_out(photo, ~mask[None, None], lightness=1)[0, 0] == 255).all()
+    assert np.array_equal(cut_out(torch.from_numpy(photo).permute(2, 0, 1), torch.ones(2, 2) > 0), photo)
+    with pytest.raises(
+        ValueError, match=r"mask: expects one bool mask of the photo's size, \(2, 2\); got shape \(2, 3\)"
+    ):
+        cut_out(photo, torch.ones(2, 3) > 0)
+    with pytest.raises(ValueError, match=r"got shape \(2, 2\), torch.float32. Pass size= to to_mask"):
+        cut_out(photo, torch.ones(2, 2))
+    with pytest.raises(ValueError, match="lightness=2: expects a number from 0 to 1"):
+        cut_out(photo, mask, lightness=2)
+    with pytest.raises(ValueError, match="image: cut_out takes one photo, got 2; call it for each photo and its mask"):
+        cut_out([photo, photo], mask)
 
 
 @pytest.mark.parametrize("kind", ["uint8", "float", "tensor", "grey"])

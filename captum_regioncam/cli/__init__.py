@@ -1,4 +1,4 @@
-"""The command line: demo, explain, layers, classes, seeds, label-maps and evaluate, one module each.
+"""The command line: demo, explain, app, layers, classes, seeds, label-maps and evaluate, one module each.
 
 A command's module has its ``Options``, a frozen dataclass, and ``run(options, called)``, which calls the library and
 returns the exit status. ``parser.py`` has ``COMMANDS``, which names the modules, and a function for each command's own

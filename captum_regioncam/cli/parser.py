@@ -31,6 +31,7 @@ __all__ = ["COMMANDS", "build_parser"]
 COMMANDS = {
     "demo": "demo",
     "explain": "explain",
+    "app": "app",
     "layers": "layers",
     "classes": "classes",
     "seeds": "seeds",
@@ -52,6 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _add_demo(commands)
     _add_explain(commands)
+    _add_app(commands)
     _add_layers(commands)
     _add_classes(commands)
     _add_seeds(commands)
@@ -113,6 +115,16 @@ def _add_explain(commands: "argparse._SubParsersAction[_Parser]") -> None:
         "--overlay", action="store_true",
         help="also write IMAGE_METHOD_CLASS.png for each method and class: the map over the photo, at its size",
     )  # fmt: skip
+
+
+def _add_app(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    app = _command(commands, "app", "try the methods on your own photos in a browser", texts.APP, texts.APP_EXAMPLES)
+    app.add_argument("--port", type=values.port, metavar="N", help="default: a free one from 7860")
+    app.add_argument(
+        "--share", action="store_true",
+        help="also serve the page at a public address, through Gradio's servers; default: on this computer alone",
+    )  # fmt: skip
+    add_network(app, Protocol())
 
 
 def _add_layers(commands: "argparse._SubParsersAction[_Parser]") -> None:

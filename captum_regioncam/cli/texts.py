@@ -8,6 +8,10 @@ stop the others; it is reported at the end, with exit status 1."""
 EXPLAIN_EXAMPLES = """  captum-regioncam explain cat.jpg
   captum-regioncam explain photos/*.jpg --target tabby 207 --method grad-cam,region-cam --output maps --save-npy
   captum-regioncam explain cat.jpg --model torchvision:resnet50 --layers relu,layer1,layer2,layer3,layer4"""
+APP = """Serve a page, on this computer alone, to try the methods on your own photos: drop a photo, choose classes and
+methods, and cut the maps into masks and boxes. Needs the extra "app", but no internet connection."""
+APP_EXAMPLES = """  captum-regioncam app
+  captum-regioncam app --model torchvision:resnet50 --port 8000"""
 LAYERS = """List the layers whose outputs are on a grid, with their shapes for one photo of the network's size. Those
 marked with * are the chosen ones: those of --layers, or else the stages found."""
 LAYERS_EXAMPLES = """  captum-regioncam layers --model torchvision:resnet50

@@ -16,6 +16,7 @@ __all__ = [
     "name_among",
     "names_among",
     "numbers",
+    "port",
     "positive",
     "step",
     "threshold",
@@ -82,6 +83,13 @@ def positive(value: str) -> int:
     """Parse a positive whole number."""
     if not value.isdigit() or int(value) < 1:
         raise argparse.ArgumentTypeError(f"{value!r} is not a positive whole number")
+    return int(value)
+
+
+def port(value: str) -> int:
+    """Parse the number of a port that anybody may open."""
+    if not value.isdigit() or not 1024 <= int(value) <= 65535:
+        raise argparse.ArgumentTypeError(f"{value!r} is not a port, 1024 to 65535")
     return int(value)
 
 

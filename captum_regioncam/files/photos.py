@@ -32,17 +32,20 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
             raise ValueError(f"{path}: cannot be read ({reason_of(error)}).") from error
 
 
-def read_photo(path: str | os.PathLike[str], *, upright: bool = True) -> Image.Image:
+def read_photo(path: str | os.PathLike[str], *, upright: bool = True, most_pixels: int | None = None) -> Image.Image:
     """Read an image file as 8-bit RGB, on white where it is transparent. Of an animation, read the first picture.
 
     Args:
         path: the file.
         upright: turn the photo as its EXIF orientation says.
+        most_pixels: how many pixels it may have; a larger photo is not decoded. Default: Pillow's own limit.
 
     Raises:
         ValueError: the file is missing, not a regular file, truncated, too large or not an image.
     """
     with _opened(path) as image:
+        if most_pixels is not None and image.width * image.height > most_pixels:
+            raise ValueError(f"it has {image.width} x {image.height} pixels; at most {most_pixels:,} are allowed")
         return _as_rgb(ImageOps.exif_transpose(image) if upright else image)
 
 

@@ -16,6 +16,7 @@ from captum_regioncam.errors import Argument, ArgumentError
 LINES = {
     "demo": ["demo"],
     "explain": ["explain", "a.jpg", "--target", "1", "2"],
+    "app": ["app"],
     "layers": ["layers"],
     "classes": ["classes", "cat"],
     "seeds": ["seeds", "voc", "--root", "data", "--output", "seeds"],

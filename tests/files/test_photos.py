@@ -39,6 +39,16 @@ def test_16_bits_are_scaled_and_transparency_is_white(tmp_path):
         read_photo(tmp_path / "wide.tif")
 
 
+def test_a_photo_with_too_many_pixels_is_not_decoded(tmp_path):
+    Image.new("RGB", (8, 4)).save(tmp_path / "photo.png")
+    assert read_photo(tmp_path / "photo.png", most_pixels=32).size == (8, 4)
+    with (
+        mock.patch.object(Image.Image, "load", side_effect=AssertionError),
+        pytest.raises(ValueError, match=r"photo\.png: cannot be read \(it has 8 x 4 pixels; at most 31 are allowed\)"),
+    ):
+        read_photo(tmp_path / "photo.png", most_pixels=31)
+
+
 def test_says_what_cannot_be_read(tmp_path):
     with pytest.raises(ValueError, match=r"none\.png: cannot be read \(No such file"):
         read_photo(tmp_path / "none.png")

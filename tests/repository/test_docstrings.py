@@ -28,7 +28,7 @@ PUBLIC = [
 MODULES = [
     module.name
     for module in pkgutil.walk_packages(captum_regioncam.__path__, "captum_regioncam.")
-    if not module.name.endswith("__main__")
+    if not module.name.endswith(("__main__", "app.page"))  # which runs, or imports Gradio, for seconds
     and (not module.name.endswith(("irn_crf", "psa_crf")) or importlib.util.find_spec("pydensecrf"))
 ]
 

@@ -47,7 +47,7 @@ def test_the_wheel_that_is_published_is_tested():
     assert "id-token: write" in publish
     assert "write" not in build
     commands = recipes()["test-dist"]
-    assert '"$$(ls dist/*.whl)[demo,eval,test]"' in commands
+    assert '"$$(ls dist/*.whl)[app,demo,eval,test]"' in commands
     assert "git ls-files | grep -v ^captum_regioncam/ | tar -c -T - | tar -x -C build/tested" in commands
     assert "cd build/tested && $(TEST)" in commands
 
