@@ -38,6 +38,7 @@ class Options:
     method: list[str]
     threshold: float
     seeds: Path | None
+    wait: bool
     box: str
     box_threshold: float | None
     step: float
@@ -58,6 +59,7 @@ def run(options: Options, called: Called) -> int:
                 refine=options.maps.refine,
                 threshold=options.threshold,
                 limit=options.data.limit,
+                wait=options.wait,
                 readers=readers_of(options.maps, options.network),
                 json=options.json,
                 plot=options.plot,
@@ -108,5 +110,7 @@ def _check(options: Options, called: Called) -> None:
         raise UsageError("--resize crop: the boxes are for whole photos; choose squash, short or keep.")
     if options.seeds and not options.seeds.is_dir():
         raise UsageError(f"--seeds {options.seeds}: no such folder.")
+    if options.wait and not options.seeds:
+        raise UsageError("--wait: requires --seeds, whose run is waited for.")
     if options.seeds and (given := sorted(MAP_OPTIONS & called.given)):
         raise UsageError(f"--{given[0].replace('_', '-')}: cannot be used with --seeds, which are scored as they are.")

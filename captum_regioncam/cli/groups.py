@@ -7,7 +7,16 @@ from captum_regioncam.evaluation.datasets import LAYOUTS
 from captum_regioncam.evaluation.protocol import DEFAULT_MODEL, PRECISIONS, RESIZES, Protocol
 from captum_regioncam.evaluation.titles import TITLES
 
-__all__ = ["add_maps", "add_methods", "add_network", "add_photos", "add_refine", "add_resume", "add_threshold"]
+__all__ = [
+    "add_maps",
+    "add_methods",
+    "add_network",
+    "add_photos",
+    "add_refine",
+    "add_resume",
+    "add_threshold",
+    "add_wait",
+]
 
 
 def add_photos(parser: argparse.ArgumentParser, dataset: str) -> None:
@@ -132,6 +141,13 @@ def add_threshold(parser: argparse.ArgumentParser) -> None:
         "--threshold", type=values.fraction, default=0.15, metavar="T",
         help="background threshold; default: %(default)s",
     )  # fmt: skip
+
+
+def add_wait(parser: argparse.ArgumentParser) -> None:
+    """Add the option to wait for seeds."""
+    parser.add_argument(
+        "--wait", action="store_true", help="if a run is still writing the seeds, wait until it has finished"
+    )
 
 
 def add_resume(parser: argparse.ArgumentParser) -> None:

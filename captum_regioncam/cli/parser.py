@@ -16,6 +16,7 @@ from captum_regioncam.cli.groups import (
     add_refine,
     add_resume,
     add_threshold,
+    add_wait,
 )
 from captum_regioncam.cli.terminal import say
 from captum_regioncam.evaluation.datasets import LAYOUTS
@@ -149,6 +150,11 @@ def _add_seeds(commands: "argparse._SubParsersAction[_Parser]") -> None:
             help="folder for label maps at --threshold, written afterwards as by the command label-maps",
         )  # fmt: skip
         add_threshold(dataset)
+        dataset.add_argument(
+            "--shard", type=values.shard, metavar="I/N",
+            help="only the I-th of N parts of the photos, such as 3/16, for schedulers without torchrun; all parts may "
+            "run at the same time and write to one folder",
+        )  # fmt: skip
         add_resume(dataset)
 
 
@@ -169,6 +175,7 @@ def _add_label_maps(commands: "argparse._SubParsersAction[_Parser]") -> None:
         "--overlay", type=values.folder, metavar="DIR", help="folder for NAME.png over the photo, half transparent"
     )
     labels.add_argument("--limit", type=values.positive, metavar="N", help="only the first N photos")
+    add_wait(labels)
     add_resume(labels)
     photos = labels.add_argument_group(
         "photos and masks", "for --refine, --threshold best, --overlay and --crf; default: the data set of the seeds"
@@ -202,7 +209,7 @@ def _add_evaluate(commands: "argparse._SubParsersAction[_Parser]") -> None:
         add_maps(dataset, PROTOCOLS[name], of_masks=name in _WITH_MASKS)
         add_methods(dataset)
         if name not in _WITH_MASKS:
-            dataset.set_defaults(threshold=0.15, seeds=None)
+            dataset.set_defaults(threshold=0.15, seeds=None, wait=False)
             dataset.add_argument(
                 "--box", choices=("contour", "rectangle"), default="contour",
                 help="of several boxes, take that of the largest contour (default) or the largest bounding rectangle",
@@ -219,6 +226,7 @@ def _add_evaluate(commands: "argparse._SubParsersAction[_Parser]") -> None:
             dataset.set_defaults(box="contour", box_threshold=None, step=0.01)
             add_threshold(dataset)
             dataset.add_argument("--seeds", type=Path, metavar="DIR", help="score these seed files; no network is run")
+            add_wait(dataset)
         dataset.add_argument("--json", type=Path, metavar="FILE", help="write the scores, in percent")
         dataset.add_argument(
             "--plot", type=Path, metavar="FILE", help="draw the score over the threshold, one curve per method"

@@ -28,6 +28,7 @@ from captum_regioncam.evaluation.runs.workers import workers
 from captum_regioncam.evaluation.runs.written import Written
 from captum_regioncam.evaluation.seeds import NEED_PHOTOS
 from captum_regioncam.evaluation.seeds.reading import SeedReader, check_refine, recorded_data, seeds_in
+from captum_regioncam.evaluation.seeds.waiting import await_seeds
 
 __all__ = ["WrittenLabelMaps", "strategy_of", "write_label_maps"]
 
@@ -70,6 +71,7 @@ def write_label_maps(
     data: PhotoData | None = None,
     names: Sequence[str] | None = None,
     limit: int | None = None,
+    wait: bool = False,
     resume: bool = False,
     show_progress: bool = True,
     about: Mapping[str, object] | None = None,
@@ -94,13 +96,14 @@ def write_label_maps(
         data: the photos, with masks if ``threshold`` is "best". Default: what the seeds' record names.
         names: of the seeds. Default: all in and below the folder, except what another run wrote into a folder inside.
         limit: only the first so many seeds.
+        wait: if runs are still writing the seeds, wait until they have finished. Otherwise, that is an error.
         resume: continue where the same call was interrupted.
         show_progress: show a bar.
         about: more for the record to say of where the label maps come from, as JSON values.
 
     Raises:
-        ArgumentError: there are no seeds, they are refined already, arguments do not go together, or something is in
-            the way in ``output``.
+        ArgumentError: there are no seeds, a run has not finished writing them, they are refined already, arguments do
+            not go together, or something is in the way in ``output``.
         ValueError: all seeds failed.
         ImportError: ``crf`` needs a package that is not installed.
         OSError: the files cannot be written.
@@ -126,6 +129,7 @@ def write_label_maps(
 
     with workers() as worker:
         strategy, places = worker.together(prepare)
+        worker.from_first(partial(await_seeds, folder, names, limit, wait=wait, show_progress=show_progress))
         names = worker.from_first(partial(_names, folder, names, limit))
         settings = worker.together(lambda: recorded(folder)) or {}
         wanted = best or overlay or refine or strategy.needs_photo or settings.get("format") in NEED_PHOTOS

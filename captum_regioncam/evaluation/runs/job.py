@@ -1,6 +1,8 @@
 """A run over many photos: one that fails does not stop the others, and any number of processes share them."""
 
+import logging
 import sys
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +21,9 @@ with extra("eval"):
 
 __all__ = ["Job", "first", "run"]
 
+_log = logging.getLogger(__name__)
 _HOPELESS = 10
+_FEW, _SOON = 10, 10.0  # photos and seconds, after which the time for all is told
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Group = list[tuple[int, Item | Exception]]
@@ -99,14 +103,21 @@ def run(job: Job[Item, Result], worker: Worker, *, show_progress: bool = True) -
         _Groups(job.reader(), share), batch_size=None, num_workers=job.readers, collate_fn=_as_it_is
     )
     failures: dict[str, str] = {}
-    visited, before = 0, worker.photos
+    visited, before, start, is_told = 0, worker.photos, time.monotonic(), False
     every = 0.1 if sys.stderr.isatty() else 60  # seconds between lines of a log file
     total = sum(number not in done for group in share for number in group)
     hidden = not (worker.is_first and show_progress)
     with tqdm(total=len(names) - len(done), unit="photo", disable=hidden, mininterval=every) as progress:
 
         def show() -> None:
-            progress.update(max(visited, worker.photos - before) - progress.n)
+            nonlocal is_told
+            of_all, seconds = max(visited, worker.photos - before), time.monotonic() - start
+            progress.update(of_all - progress.n)
+            if not hidden and not is_told and of_all >= _FEW and seconds >= _SOON:
+                is_told = True
+                left = round((len(names) - len(done) - of_all) * seconds / of_all / 60)
+                if left:
+                    _log.info("The other photos will take about %d h %d min.", *divmod(left, 60))
 
         for group in tasks:
             for number, result in _computed(group, job):

@@ -26,6 +26,7 @@ from captum_regioncam.evaluation.scoring.boxes import BoxJob
 from captum_regioncam.evaluation.scoring.job import ScoreJob
 from captum_regioncam.evaluation.scoring.masks import MaskJob, SeedJob
 from captum_regioncam.evaluation.seeds.reading import check_refine
+from captum_regioncam.evaluation.seeds.waiting import await_seeds
 from captum_regioncam.evaluation.titles import TITLES
 from captum_regioncam.files.outputs import check_picture
 
@@ -144,6 +145,7 @@ def evaluate_seeds(
     refine: bool = False,
     threshold: float = 0.15,
     limit: int | None = None,
+    wait: bool = False,
     readers: int = 0,
     json: str | os.PathLike[str] | None = None,
     plot: str | os.PathLike[str] | None = None,
@@ -160,6 +162,7 @@ def evaluate_seeds(
         refine: first refine the maps with the photo; see :func:`~captum_regioncam.refine`.
         threshold: the background threshold of ``miou``, in [0, 1]; all are swept as well.
         limit: only the first so many photos.
+        wait: if runs are still writing the seeds, wait until they have finished. Otherwise, that is an error.
         readers: how many processes read photos ahead.
         json: a file for what :meth:`Report.to_dict` returns.
         plot: a file for the score over the threshold.
@@ -169,8 +172,8 @@ def evaluate_seeds(
         about: more for the report to say of where the scores come from, as JSON values.
 
     Raises:
-        ArgumentError: there is no such folder, its seeds are refined already, or a run was interrupted and ``resume``
-            is False.
+        ArgumentError: there is no such folder, a run has not finished writing the seeds, they are refined already, or
+            a run was interrupted and ``resume`` is False.
         ValueError: all seeds failed.
         OSError: a file cannot be written.
 
@@ -183,15 +186,20 @@ def evaluate_seeds(
     """
     folder = Path(seeds)
 
-    def make_job() -> SeedJob:
+    def check() -> None:
+        counting.check(data)
         if not folder.is_dir():
             raise ArgumentError(Argument("seeds", folder), ": no such folder.")
         check_refine(folder, refine)
+
+    def make_job() -> SeedJob:
         return SeedJob(data, folder, threshold, refine)
 
     counting = _Run(limit, readers, json, plot, progress, resume, show_progress, about)
     with workers() as worker:
-        worker.together(partial(counting.check, data))
+        worker.together(check)
+        names = first(data.names, limit)
+        worker.from_first(partial(await_seeds, folder, names, None, wait=wait, show_progress=show_progress))
         return counting.of(worker.together(make_job), worker)
 
 

@@ -2,8 +2,10 @@
 
 import logging
 import os
+import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,9 +23,11 @@ from captum_regioncam.evaluation.protocol import Protocol
 from captum_regioncam.evaluation.runs.folder import ResultFolder, Results, held
 from captum_regioncam.evaluation.runs.job import Job, first, run
 from captum_regioncam.evaluation.runs.provenance import provenance
+from captum_regioncam.evaluation.runs.shards import numbers_in
 from captum_regioncam.evaluation.runs.workers import workers
 from captum_regioncam.evaluation.runs.written import Written
 from captum_regioncam.evaluation.seeds import FORMATS
+from captum_regioncam.evaluation.seeds.disk import check_disk
 from captum_regioncam.evaluation.seeds.files import encode_seed
 from captum_regioncam.evaluation.seeds.reading import is_whole_seed
 from captum_regioncam.evaluation.seeds.seed import Seed
@@ -40,8 +44,10 @@ class WrittenSeeds(Written):
 
     Attributes:
         folder: where the seeds are.
-        names: of all photos.
+        names: of all photos, or of the shard's.
         failures: {name: reason} of the photos that failed and have no seed.
+        photos: how many of them this call did; the others had seeds already.
+        seconds: that these took.
 
     Example::
 
@@ -51,6 +57,8 @@ class WrittenSeeds(Written):
 
     names: Sequence[str]
     failures: Mapping[str, str]
+    photos: int = 0
+    seconds: float = 0.0
 
 
 def write_seeds(
@@ -67,6 +75,7 @@ def write_seeds(
     refine: bool = False,
     precision: str = "float32",
     limit: int | None = None,
+    shard: tuple[int, int] | None = None,
     resume: bool = False,
     readers: int = 0,
     show_progress: bool = True,
@@ -92,6 +101,8 @@ def write_seeds(
         refine: refine the maps with the photo, so that they follow its edges; see :func:`~captum_regioncam.refine`.
         precision: of the network's passes: "float32", or "bfloat16" or "float16" under autocast. Maps are float32.
         limit: only the first so many photos.
+        shard: only a part of the photos: (3, 16) for the third of 16. Shards may be written at the same time, from
+            several machines, into one folder, with the same settings. Together they are what one call would write.
         resume: continue where the same call was interrupted.
         readers: how many processes read photos ahead.
         show_progress: show a bar.
@@ -99,7 +110,7 @@ def write_seeds(
 
     Raises:
         ArgumentError: the network does not suit the data or the method; or ``output`` has something of somebody else's,
-            or results of other settings, or of the same without ``resume``.
+            or results of other settings, or of the same without ``resume``, or its disk has no room for the seeds.
         ValueError: all photos failed.
         OSError: the files cannot be written.
 
@@ -123,7 +134,9 @@ def write_seeds(
     if format not in FORMATS:
         raise ArgumentError(Argument("format", format), f": expects one of {', '.join(FORMATS)}.")
 
-    names = first(checked_names(data.names, "data.names", "the output's folder"), limit)
+    all_names = first(checked_names(data.names, "data.names", "the output's folder"), limit)
+    shard, numbers = numbers_in(shard, len(all_names), protocol.batch)
+    names = [all_names[number] for number in numbers]
 
     def prepare() -> PhotoMaps:
         outputs = getattr(data, "outputs", None)
@@ -143,16 +156,25 @@ def write_seeds(
         maps = worker.together(prepare)
         settings = maps.settings(data) | {"method": name, "contrast": real(contrast), "format": format}
         folder = ResultFolder(
-            "output", Path(output), "seeds", settings, [f"{one}.npy" for one in names], is_whole=is_whole_seed
+            "output",
+            Path(output),
+            "seeds",
+            settings,
+            [f"{one}.npy" for one in names],
+            is_whole=is_whole_seed,
+            shard=shard,
+            total=len(all_names),
         )
         session = worker.together(lambda: provenance({**maps.origin(data), **(about or {})}))
+        worker.from_first(partial(check_disk, data, all_names, Path(output), format))
+        start = time.monotonic()
         with held([folder], worker, session, resume=resume) as [results]:
             if worker.is_first:
                 over = f" over {', '.join(maps.layer_names)}" if maps.layer_names else ""
                 _log.info("%s%s\n%s", TITLES.get(name, name), over, maps.steps)
-            job = _SeedJob(names, data, maps, name, format, results, readers)
-            failures = job.left | run(job, worker, show_progress=show_progress)
-    return WrittenSeeds(Path(output), names, failures)
+            job = _SeedJob(names, numbers, data, maps, name, format, results, readers)
+            failures = results.failures = job.left | run(job, worker, show_progress=show_progress)
+    return WrittenSeeds(Path(output), names, failures, len(names) - len(results.done), time.monotonic() - start)
 
 
 class _SeedJob(Job[Photo, Seed]):
@@ -165,6 +187,7 @@ class _SeedJob(Job[Photo, Seed]):
     def __init__(
         self,
         names: Sequence[str],
+        numbers: Sequence[int],
         data: PhotoData,
         maps: PhotoMaps,
         method: str,
@@ -173,11 +196,18 @@ class _SeedJob(Job[Photo, Seed]):
         readers: int,
     ) -> None:
         self.names, self.batch, self.readers = names, maps.protocol.batch, readers
-        self._data, self._maps, self._method, self._format, self._results = data, maps, method, format, results
+        self._numbers, self._data, self._maps, self._method, self._format, self._results = (
+            numbers,
+            data,
+            maps,
+            method,
+            format,
+            results,
+        )
         self.left = {file.removesuffix(".npy"): reason for file, reason in results.changed.items()}
 
     def reader(self) -> Callable[[int], Photo]:
-        return self._maps.reader(self._data)
+        return _Renumbered(self._maps.reader(self._data), self._numbers)
 
     def is_done(self, number: int) -> bool:
         return self._file(number) in self._results.done or self.names[number] in self.left
@@ -195,6 +225,17 @@ class _SeedJob(Job[Photo, Seed]):
 
     def _file(self, number: int) -> str:
         return f"{self.names[number]}.npy"
+
+
+@dataclass(frozen=True)
+class _Renumbered:
+    """Reads photos by their place in a list of numbers."""
+
+    read: Callable[[int], Photo]
+    numbers: Sequence[int]
+
+    def __call__(self, place: int) -> Photo:
+        return self.read(self.numbers[place])
 
 
 def _seed(photo: Photo, cam: Tensor, high_res: Tensor) -> Seed:
