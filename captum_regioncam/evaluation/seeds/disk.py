@@ -48,8 +48,8 @@ def check_disk(data: PhotoData, names: Sequence[str], output: Path, format: str)
     if not sizes:
         return
     needed = len(left) * sum(sizes) / len(sizes)
-    free = shutil.disk_usage(next(place for place in (output, *output.absolute().parents) if place.exists())).free
-    if needed > free:
+    total, _, free = shutil.disk_usage(next(one for one in (output, *output.absolute().parents) if one.exists()))
+    if needed > free and total:
         raise ArgumentError(
             Argument("output", output),
             f": {len(left):,} seeds need about {_bytes(needed)}, and its disk has {_bytes(free)} free. Choose another "

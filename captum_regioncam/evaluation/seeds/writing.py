@@ -5,7 +5,6 @@ import os
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -166,7 +165,12 @@ def write_seeds(
             total=len(all_names),
         )
         session = worker.together(lambda: provenance({**maps.origin(data), **(about or {})}))
-        worker.from_first(partial(check_disk, data, all_names, Path(output), format))
+
+        def check() -> None:
+            folder.check(resume=resume)
+            check_disk(data, all_names, Path(output), format)
+
+        worker.from_first(check)
         start = time.monotonic()
         with held([folder], worker, session, resume=resume) as [results]:
             if worker.is_first:

@@ -98,8 +98,8 @@ def test_a_shard_that_was_killed_is_continued(command, killed):
     assert run(*command, "whole") == 0
     assert run(*command, "seeds", "--shard", "1/3") == 0
     shard = [*command, "seeds", "--shard", "2/3"]
-    status, _ = killed(".", list(map(str, shard)), 25)
-    assert status == 137
+    status, printed = killed(".", list(map(str, shard)), 25)
+    assert status == 137, printed
     state = unfinished(Path("seeds"))
     assert [one.shard for one in state.died] == [(2, 3)]
     assert (state.writing, state.missing, state.total) == ([], [3], 10)

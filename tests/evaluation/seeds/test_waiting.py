@@ -105,15 +105,15 @@ def test_a_disk_without_room_ends_the_run_before_the_first_photo(capsys, monkeyp
     usage = disk.shutil.disk_usage
     monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: usage(path)._replace(free=50_000))
     assert run(*command) == 2
-    says = "--output seeds: 6 seeds need about 135.1 kB, and its disk has 50.0 kB free. Choose another folder"
+    says = "--output seeds: 6 seeds need about 114.7 kB, and its disk has 50.0 kB free. Choose another folder"
     assert says in capsys.readouterr().err
     assert not Path("seeds").exists()
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: usage(path)._replace(free=140_000))
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: usage(path)._replace(free=120_000))
     assert run(*command) == 0
     captured = capsys.readouterr()
-    assert "6 seeds need about 135.1 kB of the disk, which has 140.0 kB free." in captured.err
+    assert "6 seeds need about 114.7 kB of the disk, which has 120.0 kB free." in captured.err
     written = sum(path.stat().st_size for path in Path("seeds").glob("*.npy"))
-    assert disk._bytes(written) == "135.1 kB"
+    assert disk._bytes(written) == "114.7 kB"
     assert "6 photos in " in captured.out
     assert f"Next: captum-regioncam evaluate voc --root {root} --seeds seeds" in captured.out
     assert [disk._bytes(count) for count in (0, 999, 1_400_000, 5e15)] == [
