@@ -85,4 +85,4 @@ def pace(photos: int, seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     took = f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
-    return f"{photos:,} photos in {took}, {photos / max(seconds, 1e-3):.1f} photos per second"
+    return f"{photos:,} photo{'s' * (photos != 1)} in {took}, {photos / max(seconds, 1e-3):.1f} photos per second"

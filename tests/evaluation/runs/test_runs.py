@@ -1,5 +1,6 @@
 """Runs in several processes, interrupted at any moment, and resumed."""
 
+import logging
 import os
 import signal
 import socket
@@ -18,6 +19,7 @@ from places import TESTS
 
 from captum_regioncam.cli.evaluate import PROGRESS
 from captum_regioncam.evaluation import load_seed
+from captum_regioncam.evaluation.runs import job as jobs
 from captum_regioncam.evaluation.runs import progress
 from captum_regioncam.evaluation.runs.job import Job
 from captum_regioncam.evaluation.runs.job import run as run_job
@@ -412,6 +414,17 @@ def test_a_worker_that_gets_nowhere_ends_early_and_the_others_count():
     _, kept, failures = visited([str(number) for number in range(20)], lambda number: load(number + 5))
     assert failures == {str(number): "no such mount" for number in range(5)}
     assert list(kept) == list(range(5, 20))
+
+
+def test_the_time_that_is_left_is_told_once(caplog, monkeypatch):
+    clock = iter(range(0, 10_000, 20))  # seconds; every photo takes 20
+    monkeypatch.setattr(jobs.time, "monotonic", lambda: next(clock))
+    caplog.set_level(logging.INFO, "captum_regioncam")
+    visited([str(number) for number in range(400)])
+    assert [record.getMessage() for record in caplog.records] == ["The other photos will take about 2 h 10 min."]
+    caplog.clear()
+    visited([str(number) for number in range(9)])  # too few to tell
+    assert not caplog.records
 
 
 def test_set_up_that_fails_in_one_worker_ends_all():
