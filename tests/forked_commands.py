@@ -54,10 +54,10 @@ def command(arguments):
         sys.exit(status)
 
 
-def torchrun(arguments, workers):
-    """What torchrun --standalone does, but that its processes are forks as well."""
-    standalone = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "run_id": str(os.getpid())}
-    config = LaunchConfig(1, 1, workers, **standalone, max_restarts=0, start_method="fork")
+def torchrun(arguments, workers, nodes, port):
+    """What torchrun does, but that its processes are forks as well: on one of several nodes, or --standalone."""
+    meeting = {"rdzv_backend": "c10d", "rdzv_endpoint": f"localhost:{port}", "run_id": str(port or os.getpid())}
+    config = LaunchConfig(nodes, nodes, workers, **meeting, max_restarts=0, start_method="fork")
     elastic_launch(config, command)(arguments)
 
 
@@ -67,10 +67,11 @@ def program(script, arguments):
     runpy.run_path(script, run_name="__main__")
 
 
-def start(folder, arguments, workers=1, killed_before=None, script=None):
+def start(folder, arguments, workers=1, nodes=1, port=0, killed_before=None, script=None):
     """Start a command, or a script, in a folder.
 
-    Under torchrun where there are several workers; to be killed before one of its steps on disk.
+    Under torchrun where there are several workers, or several nodes, of which this is one; to be killed before one of
+    its steps on disk.
     """
     out, err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 - ended() closes them
     pid = os.fork()
@@ -85,8 +86,8 @@ def start(folder, arguments, workers=1, killed_before=None, script=None):
                 killed_at(killed_before)
             if script is not None:
                 program(script, arguments)
-            elif workers > 1:
-                torchrun(arguments, workers)
+            elif workers > 1 or nodes > 1:
+                torchrun(arguments, workers, nodes, port)
             else:
                 command(arguments)
             status = 0

@@ -110,7 +110,8 @@ def _run(found: argparse.Namespace, called: Called) -> int:
         raise
     except (UsageError, ValueError, ImportError, ConnectionError) as error:
         reason = as_options(error, positional) if isinstance(error, ArgumentError) else str(error)
-        return end(f"error: {reason}", 2, everywhere=not is_shared or isinstance(error, LauncherError))
+        more = go_on if isinstance(error, ConnectionError) else ""
+        return end(f"error: {reason}{more}", 2, everywhere=not is_shared or isinstance(error, LauncherError))
     except OutputError as error:
         return end(f"error: {error}{go_on}", 2, everywhere=True)
     except OSError as error:

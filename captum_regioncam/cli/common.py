@@ -1,5 +1,6 @@
 """What several commands do with their options: the network, the data set, and what failed."""
 
+import re
 from collections.abc import Collection, Mapping
 
 import torch
@@ -12,7 +13,9 @@ from captum_regioncam.evaluation.datasets import open_dataset
 from captum_regioncam.evaluation.datasets.base import PhotoDataset
 from captum_regioncam.evaluation.models import usable_device
 
-__all__ = ["check_contrast", "check_size", "classifier_of", "data_of", "readers_of", "report_failures"]
+__all__ = ["check_contrast", "check_size", "classifier_of", "data_of", "pace", "readers_of", "report_failures"]
+
+_MOST_NAMES = 20
 
 
 def check_size(network: NetworkOptions) -> None:
@@ -67,8 +70,26 @@ def readers_of(maps: MapOptions, network: NetworkOptions) -> int:
 
 
 def report_failures(failures: Mapping[str, str], total: int, what: str) -> None:
-    """Print what failed, and why."""
-    if failures:
-        say(f"{len(failures)} of {total} {what}:", error=True)
-        for name, reason in failures.items():
-            say(f"  {reason if name in reason else f'{name}: {reason}'}", error=True)
+    """Print what failed, and why; those that failed alike together."""
+    if not failures:
+        return
+    say(f"{len(failures)} of {total} {what}:", error=True)
+    alike: dict[str, list[str]] = {}
+    for name, reason in failures.items():
+        alike.setdefault(re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "NAME", reason), []).append(name)
+    for reason, names in sorted(alike.items(), key=lambda item: -len(item[1])):
+        if len(names) == 1:
+            [name] = names
+            say(f"  {failures[name] if name in failures[name] else f'{name}: {failures[name]}'}", error=True)
+        else:
+            more = f" and {len(names) - _MOST_NAMES:,} more" if len(names) > _MOST_NAMES else ""
+            say(f"  {len(names):,} times: {reason}", error=True)
+            say(f"    {', '.join(names[:_MOST_NAMES])}{more}", error=True)
+
+
+def pace(photos: int, seconds: float) -> str:
+    """Say how long photos took, and how many that is in a second."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    took = f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+    return f"{photos:,} photo{'s' * (photos != 1)} in {took}, {photos / max(seconds, 1e-3):.1f} photos per second"

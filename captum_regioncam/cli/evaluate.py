@@ -38,6 +38,7 @@ class Options:
     method: list[str]
     threshold: float
     seeds: list[Path] | None
+    wait: bool
     label_maps: Path | None
     absent: str
     unlabelled: str
@@ -76,6 +77,7 @@ def run(options: Options, called: Called) -> int:
                 box_threshold=options.box_threshold,
                 step=options.step,
                 limit=options.data.limit,
+                wait=options.wait,
                 readers=readers_of(options.maps, options.network),
                 json=options.json,
                 plot=options.plot,
@@ -125,6 +127,7 @@ def run(options: Options, called: Called) -> int:
                 box_threshold=options.box_threshold,
                 step=options.step,
                 limit=options.data.limit,
+                wait=options.wait,
                 readers=readers_of(options.maps, options.network),
                 json=options.json,
                 plot=options.plot,
@@ -160,6 +163,8 @@ def _check(options: Options, called: Called) -> None:
     for folder in options.seeds or ():
         if not folder.is_dir():
             raise UsageError(f"--seeds {folder}: no such folder.")
+    if options.wait and not options.seeds:
+        raise UsageError("--wait: requires --seeds, whose run is waited for.")
     if options.seeds and "method" not in called.given and (given := sorted(MAP_OPTIONS & called.given)):
         raise UsageError(
             f"--{given[0].replace('_', '-')}: cannot be used with --seeds, which are scored as they are; also pass "

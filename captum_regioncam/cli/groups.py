@@ -19,6 +19,7 @@ __all__ = [
     "add_resume",
     "add_threshold",
     "add_truth",
+    "add_wait",
 ]
 
 
@@ -187,6 +188,13 @@ def add_label_map_scores(parser: argparse.ArgumentParser) -> None:
         "(default); zero counts it as 0, as SEAM and MCTformer; ignore-predicted leaves out all that is not in the "
         "masks, as CLIP-ES and ToCo",
     )  # fmt: skip
+
+
+def add_wait(parser: argparse.ArgumentParser) -> None:
+    """Add the option to wait for seeds."""
+    parser.add_argument(
+        "--wait", action="store_true", help="if a run is still writing the seeds, wait until it has finished"
+    )
 
 
 def add_resume(parser: argparse.ArgumentParser) -> None:

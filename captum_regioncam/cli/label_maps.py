@@ -28,6 +28,7 @@ class Options:
     threshold: float | None
     overlay: Path | None
     limit: int | None
+    wait: bool
     resume: bool
     dataset: str | None
     root: str | None
@@ -61,6 +62,7 @@ def run(options: Options, called: Called) -> int:
             overlay=options.overlay,
             data=data,
             limit=options.limit,
+            wait=options.wait,
             resume=options.resume,
             about=called.about,
         )

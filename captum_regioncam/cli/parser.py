@@ -18,6 +18,7 @@ from captum_regioncam.cli.groups import (
     add_resume,
     add_threshold,
     add_truth,
+    add_wait,
 )
 from captum_regioncam.cli.terminal import say
 from captum_regioncam.evaluation.datasets import LAYOUTS
@@ -173,6 +174,11 @@ def _add_seeds(commands: "argparse._SubParsersAction[_Parser]") -> None:
             help="folder for label maps at --threshold, written afterwards as by the command label-maps",
         )  # fmt: skip
         add_threshold(dataset)
+        dataset.add_argument(
+            "--shard", type=values.shard, metavar="I/N",
+            help="only the I-th of N parts of the photos, such as 3/16, for schedulers without torchrun; all parts may "
+            "run at the same time and write to one folder",
+        )  # fmt: skip
         add_resume(dataset)
 
 
@@ -193,6 +199,7 @@ def _add_label_maps(commands: "argparse._SubParsersAction[_Parser]") -> None:
         "--overlay", type=values.folder, metavar="DIR", help="folder for NAME.png over the photo, half transparent"
     )
     labels.add_argument("--limit", type=values.positive, metavar="N", help="only the first N photos")
+    add_wait(labels)
     add_resume(labels)
     photos = labels.add_argument_group(
         "photos and masks", "for --refine, --threshold best, --overlay and --crf; default: the data set of the seeds"
@@ -265,6 +272,7 @@ def _add_evaluate(commands: "argparse._SubParsersAction[_Parser]") -> None:
             "--seeds", type=Path, nargs="+", action="extend", metavar="DIR",
             help="score the seeds in these folders; no network is run, unless --method is given, too",
         )  # fmt: skip
+        add_wait(dataset)
         _add_outputs(dataset, with_classes=name in _WITH_MASKS)
         add_resume(dataset)
 

@@ -1,5 +1,6 @@
 """``captum-regioncam seeds``: a data set's maps as seed files."""
 
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from captum_regioncam.cli.common import (
     check_size,
     classifier_of,
     data_of,
+    pace,
     readers_of,
     report_failures,
 )
@@ -44,6 +46,7 @@ class Options:
     output: Path
     label_maps: Path | None
     threshold: float
+    shard: tuple[int, int] | None
     resume: bool
 
 
@@ -76,6 +79,7 @@ def run(options: Options, called: Called) -> int:
             refine=options.maps.refine,
             precision=options.network.precision,
             limit=options.data.limit,
+            shard=options.shard,
             resume=options.resume,
             readers=readers_of(options.maps, options.network),
             about=called.about,
@@ -95,9 +99,22 @@ def run(options: Options, called: Called) -> int:
     if worker.is_first:
         total = len(seeds.names)
         say(f"{total - len(seeds.failures)} seeds of {TITLES[options.method]} in {options.output}")
+        if seeds.photos:
+            say(f"{pace(seeds.photos, seeds.seconds)}.")
         report_failures(seeds.failures, total, "photos failed and were left out")
         report_failures(unlabelled, total, "label maps failed")
+        say(_next(options, called, bool(seeds.failures)))
     return int(bool(seeds.failures or unlabelled))
+
+
+def _next(options: Options, called: Called, failed: bool) -> str:
+    """Say what to do next."""
+    data = options.data
+    split = ["--split", data.split] if data.split and "split" in called.given else []
+    scores = ["captum-regioncam", "evaluate", data.dataset, "--root", data.root, *split, "--seeds", str(options.output)]
+    again = "To try the failed photos again, run the same command with --resume.\n" if failed else ""
+    shards = " when all shards are there" if options.shard else ""
+    return f"{again}Next{shards}: {shlex.join(scores)}"
 
 
 @contextmanager
@@ -122,6 +139,8 @@ def _check(options: Options, called: Called) -> None:
         raise UsageError(
             f"--{given[0]}: cannot be used with --format wsol, whose maps are made as wsolevaluation does."
         )
+    if options.label_maps and options.shard:
+        raise UsageError("--label-maps: cannot be used with --shard; run label-maps once all shards are there.")
     if options.label_maps is None and "threshold" in called.given:
         raise UsageError("--threshold: requires --label-maps; the seeds themselves are not cut.")
     if options.label_maps and options.label_maps.resolve() == options.output.resolve():

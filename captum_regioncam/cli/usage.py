@@ -39,6 +39,8 @@ def _option(argument: Argument, positional: Mapping[str, str]) -> str:
         return positional[argument.name] if value is None else str(value)
     if value is None:
         return name
+    if argument.name == "shard" and isinstance(value, tuple):
+        return f"{name} {'/'.join(map(str, value))}"
     if isinstance(value, (list, tuple)):
         value = ",".join(map(str, value))
     text = str(value)

@@ -18,6 +18,7 @@ __all__ = [
     "numbers",
     "port",
     "positive",
+    "shard",
     "step",
     "threshold",
     "whole",
@@ -147,6 +148,14 @@ def step(value: str) -> float:
 def threshold(value: str) -> float | None:
     """Parse a number in [0, 1), or "best", which gives None."""
     return None if value == "best" else fraction(value)
+
+
+def shard(value: str) -> tuple[int, int]:
+    """Parse a shard, such as 3/16: which, from 1, and of how many."""
+    index, _, count = value.partition("/")
+    if not (index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
+        raise argparse.ArgumentTypeError(f"{value!r} is not a shard such as 3/16, from 1/16 to 16/16")
+    return int(index), int(count)
 
 
 def folder(path: str) -> Path:

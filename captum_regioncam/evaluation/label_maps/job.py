@@ -58,7 +58,8 @@ class LabelMaps:
         folders = self._folders(names)
         with held(folders, worker, session, resume=resume) as found:
             job = _LabelJob(self, names, {folder.path: own for folder, own in zip(folders, found, strict=True)})
-            return job.left | run(job, worker, show_progress=show_progress)
+            found[0].failures = job.left | run(job, worker, show_progress=show_progress)
+            return found[0].failures
 
     def places(self, name: str) -> list[tuple[Path, str]]:
         """Return where a seed's results go: folders, and names in them."""

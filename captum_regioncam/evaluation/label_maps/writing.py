@@ -29,6 +29,7 @@ from captum_regioncam.evaluation.seeds.reading import (
     recorded_data,
     seeds_in,
 )
+from captum_regioncam.evaluation.seeds.waiting import await_seeds
 
 __all__ = ["WrittenLabelMaps", "check_class_count", "write_label_maps"]
 
@@ -79,6 +80,7 @@ def write_label_maps(
     data: PhotoData | None = None,
     names: Sequence[str] | None = None,
     limit: int | None = None,
+    wait: bool = False,
     resume: bool = False,
     show_progress: bool = True,
     about: Mapping[str, object] | None = None,
@@ -113,13 +115,15 @@ def write_label_maps(
         data: the photos, with masks if the best threshold is sought. Default: what the seeds' record names.
         names: of the seeds. Default: all in and below the folder, except what another run wrote into a folder inside.
         limit: only the first so many seeds.
+        wait: if runs are still writing the seeds, wait until they have finished. Otherwise, that is an error.
         resume: continue where the same call was interrupted.
         show_progress: show a bar.
         about: more for the record to say of where the label maps come from, as JSON values.
 
     Raises:
-        ArgumentError: there are no seeds, or they are scores after a dense CRF; they are refined already; arguments do
-            not go together; the data set has more than 254 classes; or something is in the way in ``output``.
+        ArgumentError: there are no seeds, a run has not finished writing them, they are scores after a dense CRF or
+            refined already; arguments do not go together; the data set has more than 254 classes; or something is in
+            the way in ``output``.
         ValueError: all seeds failed.
         ImportError: ``crf`` needs a package that is not installed.
         OSError: the files cannot be written.
@@ -156,6 +160,7 @@ def write_label_maps(
 
     with workers() as worker:
         strategy, places = worker.together(prepare)
+        worker.from_first(partial(await_seeds, folder, names, limit, wait=wait, show_progress=show_progress))
         names = worker.from_first(partial(_names, folder, names, limit))
         worker.from_first(partial(check_are_seeds, folder, names))
         settings = worker.together(lambda: recorded(folder)) or {}

@@ -4,13 +4,13 @@ import json
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from captum_regioncam.errors import Argument, ArgumentError
-from captum_regioncam.evaluation.runs.locks import locked
-from captum_regioncam.evaluation.runs.record import Record, Run
+from captum_regioncam.evaluation.runs.locks import SHARDS, is_held, lock_of, locked
+from captum_regioncam.evaluation.runs.record import Record, Run, Shard
 from captum_regioncam.evaluation.runs.workers import Worker
 from captum_regioncam.evaluation.runs.writer import Writer
 from captum_regioncam.files.inputs import read_json
@@ -21,6 +21,8 @@ from captum_regioncam.files.stamps import Stamp
 __all__ = ["ResultFolder", "Results", "held", "recorded"]
 
 _log = logging.getLogger(__name__)
+_MOMENT = 0.5  # seconds to wait for another process that looks whether the folder is in use
+_PATIENCE = 60  # seconds to wait for another shard that changes the record
 _OF_0_2 = "settings.json"
 _LARGEST_OF_0_2 = 1 << 20
 _KEYS_OF_0_2 = ({"dataset", "model", "layers", "method"}, {"seeds", "made_of"})
@@ -54,12 +56,14 @@ class Results:
         changed: {name: message} of those that somebody changed since. They stay as they are.
         writer: writes this process's results.
         written: how many results this process wrote.
+        failures: {name: reason} of the photos that failed, from all processes, once the run has come to its end.
     """
 
     done: frozenset[str]
     changed: dict[str, str]
     writer: Writer
     written: int = 0
+    failures: Mapping[str, str] = field(default_factory=dict)
 
     def write(self, name: str, content: bytes) -> None:
         """Write a result; see :meth:`captum_regioncam.evaluation.runs.writer.Writer.write`."""
@@ -69,7 +73,7 @@ class Results:
 
 @dataclass
 class ResultFolder:
-    """A folder that only one run at a time writes results to.
+    """A folder that only one run at a time writes results to, or one for each shard of the photos.
 
     Attributes:
         argument: that the user named the folder with, for errors.
@@ -81,6 +85,8 @@ class ResultFolder:
         inputs: the real paths of files that are read, which are never written.
         per_photo: how many of the results belong to one photo.
         is_whole: tells whether a file that version 0.2, which kept no record, may have written can be read.
+        shard: which of how many shards of the results the run writes; ``names`` are those of the shard.
+        total: how many photos all shards have together, for the record.
     """
 
     argument: str
@@ -92,6 +98,8 @@ class ResultFolder:
     inputs: Collection[Path] = ()
     per_photo: int = 1
     is_whole: Callable[[Path], bool] = is_whole_image
+    shard: Shard | None = None
+    total: int | None = None
 
     def check(self, *, resume: bool) -> None:
         """Check that a run may begin. Nothing is changed or left behind.
@@ -111,16 +119,16 @@ class ResultFolder:
         """
         record = Record.read(self.path)
         settings: dict[str, object] = json.loads(json.dumps(self.settings))  # as they will be read
-        known = [run for run in record.of(self.command) if any(map(record.exists, run.results))]
-        as_written = (run for run in known if any(record.is_as_written(name, run.results) for name in run.results))
-        run = next(as_written, known[0] if known else None)
-        if run is not None and not self.replaces:
-            self._check(run.settings, settings, resume)
+        if self.shard is None:
+            run = self._run(record, settings, resume)
+        else:
+            run = self._run_of_shard(self.shard, record, settings, resume)
         listing = record.listing()
         unlisted = {name for name in self.names if name not in listing and record.exists(name)}
         of_0_2: set[str] = set()
         if unlisted and (before := _settings_of_0_2(self.path)) is not None:
-            self._check(before, {name: settings.get(name) for name in before}, resume)
+            self._check(before, {name: settings.get(name) for name in before})
+            self._check_resume(resume)
             of_0_2 = unlisted
         if obstacle := record.obstacle((name for name in self.names if name not in of_0_2), listing):
             raise ArgumentError(self._named, f": {obstacle}.")
@@ -128,7 +136,46 @@ class ResultFolder:
             for name in self.names:
                 if (self.path / name).resolve() in self.inputs:
                     raise ArgumentError(self._named, f": {name} is a file that is read, too. Choose another folder.")
-        return _Plan(record, run or Run(self.command, settings), settings, of_0_2)
+        return _Plan(record, run or Run(self.command, settings, shard=self.shard), settings, of_0_2)
+
+    def _run(self, record: Record, settings: Mapping[str, object], resume: bool) -> Run | None:
+        """Return the run that one without shards continues or replaces: also a shard, as long as none is written."""
+        known = [run for run in record.of(self.command) if any(map(record.exists, run.results))]
+        as_written = (run for run in known if any(record.is_as_written(name, run.results) for name in run.results))
+        run = next(as_written, known[0] if known else None)
+        if run is not None and not self.replaces:
+            self._check(run.settings, settings)
+            self._check_resume(resume)
+        for shard in (other.shard for other in record.of(self.command) if other.shard):
+            if is_held(lock_of(self.path, shard)):
+                raise ArgumentError(self._named, f": shard {shard[0]} of {shard[1]} is being written. Wait for it.")
+        return run
+
+    def _run_of_shard(self, shard: Shard, record: Record, settings: Mapping[str, object], resume: bool) -> Run | None:
+        """Return the run that a shard continues. Others with the same settings and number of shards may be there."""
+        for run in record.of(self.command):
+            beside = run.shard is not None and run.shard != shard
+            if not any(map(record.exists, run.results)) and not (beside and is_held(lock_of(self.path, run.shard))):
+                continue
+            self._check(run.settings, settings)
+            if run.shard is None or run.shard == shard:
+                self._check_resume(resume)
+            elif run.shard[1] != shard[1]:
+                raise ArgumentError(
+                    self._named,
+                    f": was made in {run.shard[1]} shards, now it is ",
+                    Argument("shard", shard),
+                    ". Choose another folder, or continue without shards.",
+                )
+            elif run.total != self.total:
+                raise ArgumentError(
+                    self._named,
+                    f": its other shards are of {run.total} photos, and this one is of {self.total}. Pass the same ",
+                    Argument("limit"),
+                    ".",
+                )
+        alike = (run for run in record.of(self.command) if run.shard == shard and run.settings == settings)
+        return next(alike, None)
 
     def begin(self, plan: "_Plan", session: Mapping[str, object], processes: int, *, resume: bool) -> "_Begun":
         """Remove what the run replaces, and record what it will write. Only while the folder is locked."""
@@ -140,24 +187,47 @@ class ResultFolder:
             run.settings, run.sessions = plan.settings, []
         elif self.replaces and not resume:
             record.remove(run, self.names)
-        for other in [other for other in record.of(self.command) if other is not run]:  # of results that are gone
-            run.results |= {name: [] for name in other.results if name not in run.results and record.exists(name)}
-            record.forget(other)
+        for other in [other for other in record.of(self.command) if other is not run]:
+            if other.settings != run.settings:  # of results that are gone
+                run.results |= {name: [] for name in other.results if name not in run.results and record.exists(name)}
+                record.forget(other)
+            elif self.shard is None:  # of shards, all of which this run takes over
+                for name, theirs in other.results.items():
+                    run.results.setdefault(name, []).extend(theirs)
+                record.forget(other)
+        if self.shard is None:
+            run.shard = None
+            for lock in self.path.glob(SHARDS):
+                lock.unlink()
+        listed = run.results | record.listing(self.command)
         present = [name for name in self.names if record.exists(name)]
         done = [
             name
             for name in present
-            if record.is_as_written(name, run.results) or (name in plan.of_0_2 and self.is_whole(self.path / name))
+            if record.is_as_written(name, listed) or (name in plan.of_0_2 and self.is_whole(self.path / name))
         ]
         changed = {
             name: f"{self.path / name} is not as this command wrote it, and stays as it is. Delete it to have it made "
             "again."
             for name in sorted(set(present) - set(done))
         }
-        stamps = {name: run.results[name] for name in done if record.is_ours(name, run.results)}
-        return _Begun(record.begin(run, session, processes), frozenset(done), changed, stamps)
+        stamps = {name: listed[name] for name in done if record.is_ours(name, listed)}
+        told = session if self.total is None else {**session, "total": self.total}
+        return _Begun(record.begin(run, told, processes), frozenset(done), changed, stamps)
 
-    def _check(self, before: Mapping[str, object], now: Mapping[str, object], resume: bool) -> None:
+    def end(self, token: str, **outcome: object) -> None:
+        """End the session in the record, and remove the lock of a shard while this process holds it."""
+        with self.changing():
+            Record.read(self.path).end(token, **outcome)
+            if self.shard is not None:
+                with suppress(OSError):
+                    lock_of(self.path, self.shard).unlink()
+
+    def changing(self) -> AbstractContextManager[None]:
+        """Keep other shards from changing the record; a run without shards has locked the folder already."""
+        return nullcontext() if self.shard is None else locked(self.path, self.argument, wait=_PATIENCE)
+
+    def _check(self, before: Mapping[str, object], now: Mapping[str, object]) -> None:
         changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
         if changed:
             raise ArgumentError(
@@ -165,6 +235,8 @@ class ResultFolder:
                 f": was made with {changed[0]} = {before.get(changed[0])!r}, now it is {now.get(changed[0])!r}. Choose "
                 "another folder.",
             )
+
+    def _check_resume(self, resume: bool) -> None:
         if not resume:
             raise ArgumentError(
                 self._named,
@@ -221,13 +293,20 @@ def held(
     def begin() -> list[_Begun]:
         for folder in folders:
             folder.check(resume=resume)
-        for folder in folders:
-            locks.enter_context(locked(folder.path, folder.argument))
-        plans = [folder.plan(resume=resume) for folder in folders]
-        return [
-            folder.begin(plan, session, worker.count, resume=resume)
-            for folder, plan in zip(folders, plans, strict=True)
-        ]
+        with ExitStack() as meanwhile:
+            for folder in folders:
+                if folder.shard is None:
+                    locks.enter_context(locked(folder.path, folder.argument, wait=_MOMENT))
+                else:
+                    meanwhile.enter_context(folder.changing())
+            plans = [folder.plan(resume=resume) for folder in folders]
+            for folder in folders:
+                if folder.shard is not None:
+                    locks.enter_context(locked(folder.path, folder.argument, wait=_MOMENT, shard=folder.shard))
+            return [
+                folder.begin(plan, session, worker.count, resume=resume)
+                for folder, plan in zip(folders, plans, strict=True)
+            ]
 
     with locks:
         begun = worker.from_first(begin)
@@ -236,10 +315,10 @@ def held(
             for folder, one in zip(folders, begun, strict=True)
         ]
 
-        def end(written: list[int]) -> None:
+        def end(written: list[int], **outcome: object) -> None:
             seconds = round(time.monotonic() - start, 1)
             for folder, one, count in zip(folders, begun, written, strict=True):
-                Record.read(folder.path).end(one.token, photos=count // folder.per_photo, seconds=seconds)
+                folder.end(one.token, photos=count // folder.per_photo, seconds=seconds, **outcome)
 
         try:
             yield results
@@ -250,4 +329,5 @@ def held(
             raise
         written = worker.gather([one.written for one in results])  # every process has written all that it will
         if worker.is_first:
-            end([sum(of_folder) for of_folder in zip(*written, strict=True)])
+            failures = dict(results[0].failures)
+            end([sum(of_folder) for of_folder in zip(*written, strict=True)], failed=len(failures), failures=failures)

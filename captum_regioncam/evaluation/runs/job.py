@@ -1,6 +1,8 @@
 """A run over many photos: one that fails does not stop the others, and any number of processes share them."""
 
+import logging
 import sys
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +21,9 @@ with extra("eval"):
 
 __all__ = ["Job", "first", "run"]
 
+_log = logging.getLogger(__name__)
 _HOPELESS = 10
+_FEW, _SOON = 10, 10.0  # photos and seconds, after which the time for all is told
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Group = list[tuple[int, Item | Exception]]
@@ -79,14 +83,14 @@ def run(job: Job[Item, Result], worker: Worker, *, show_progress: bool = True) -
     Args:
         job: what to do.
         worker: whose share is done.
-        show_progress: show a bar, in the first process.
+        show_progress: show a bar for the photos of all workers, in the first one.
 
     Returns:
         {name: reason} of the photos that failed, from all workers.
 
     Raises:
         ValueError: no photo succeeded; or the first 10 of a worker all failed, and none was done earlier.
-        OutputError: a result could not be written; the other workers are not waited for.
+        OutputError: a result could not be written; the other workers end as well.
         ConnectionError: another worker ended.
     """
     names = job.names
@@ -99,11 +103,22 @@ def run(job: Job[Item, Result], worker: Worker, *, show_progress: bool = True) -
         _Groups(job.reader(), share), batch_size=None, num_workers=job.readers, collate_fn=_as_it_is
     )
     failures: dict[str, str] = {}
-    visited = 0
+    visited, before, start, is_told = 0, worker.photos, time.monotonic(), False
     every = 0.1 if sys.stderr.isatty() else 60  # seconds between lines of a log file
     total = sum(number not in done for group in share for number in group)
     hidden = not (worker.is_first and show_progress)
-    with tqdm(total=total, unit="photo", disable=hidden, mininterval=every) as progress:
+    with tqdm(total=len(names) - len(done), unit="photo", disable=hidden, mininterval=every) as progress:
+
+        def show() -> None:
+            nonlocal is_told
+            of_all, seconds = max(visited, worker.photos - before), time.monotonic() - start
+            progress.update(of_all - progress.n)
+            if not hidden and not is_told and of_all >= _FEW and seconds >= _SOON:
+                is_told = True
+                left = round((len(names) - len(done) - of_all) * seconds / of_all / 60)
+                if left:
+                    _log.info("The other photos will take about %d h %d min.", *divmod(left, 60))
+
         for group in tasks:
             for number, result in _computed(group, job):
                 if number in done:
@@ -117,11 +132,13 @@ def run(job: Job[Item, Result], worker: Worker, *, show_progress: bool = True) -
                 except Exception as error:
                     failures[names[number]] = reason_of(error)
                 visited += 1
-                progress.update()
+                worker.add(1)
+                show()
             if not done and len(failures) == visited >= _HOPELESS:
                 break
-    last = next(reversed(failures.values()), "")
-    gave_up = list(filter(None, worker.gather(last if visited < total else "")))
+        last = next(reversed(failures.values()), "")
+        gave_up = list(filter(None, worker.gather(last if visited < total else "", meanwhile=show)))
+        show()
     failures = worker.merge(failures)
     if gave_up:
         raise ValueError(f"the first {_HOPELESS} photos of a process all failed, one of them with: {gave_up[0]}")

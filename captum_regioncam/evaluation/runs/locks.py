@@ -11,25 +11,46 @@ from captum_regioncam.errors import Argument, ArgumentError
 from captum_regioncam.files.outputs import OutputError
 from captum_regioncam.files.stamps import is_regular
 
-__all__ = ["LOCK", "locked"]
+__all__ = ["LOCK", "SHARDS", "is_held", "lock_of", "locked"]
 
 LOCK = ".captum_regioncam.lock"
+SHARDS = ".captum_regioncam-shard-*.lock"
+"""The names of the locks of shards."""
+
+
+def lock_of(folder: Path, shard: tuple[int, int] | None = None) -> Path:
+    """Return the file that a run locks while it writes to a folder; each shard has its own."""
+    return folder / (LOCK if shard is None else SHARDS.replace("*", f"{shard[0]}-of-{shard[1]}"))
+
+
+def is_held(path: Path) -> bool | None:
+    """Return whether a process holds a lock; None if that cannot be found out here."""
+    if not is_regular(path):
+        return False
+    try:
+        with FileLock(path).acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return None
 
 
 @contextmanager
-def locked(folder: Path, argument: str, wait: float = 0) -> Iterator[None]:
+def locked(folder: Path, argument: str, wait: float = 0, shard: tuple[int, int] | None = None) -> Iterator[None]:
     """Create a folder if it is missing, and keep other processes of this package from changing its record.
 
     Args:
         folder: the folder.
         argument: that the user named it with, for errors.
         wait: how many seconds to wait for another process.
+        shard: keep others from this shard of the folder's results alone.
 
     Raises:
         ArgumentError: another process holds the lock for longer.
         OutputError: the folder cannot be written to.
     """
-    path, named = folder / LOCK, Argument(argument, folder)
+    path, named = lock_of(folder, shard), Argument(argument, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if os.path.lexists(path) and (not is_regular(path) or path.lstat().st_size):  # ours is always empty
@@ -37,7 +58,10 @@ def locked(folder: Path, argument: str, wait: float = 0) -> Iterator[None]:
         lock = FileLock(path)
         lock.acquire(timeout=wait)
     except Timeout:
-        raise ArgumentError(named, ": another run is writing to it. Wait for it, or choose another folder.") from None
+        what = f"shard {shard[0]} of {shard[1]}" if shard else "it"
+        raise ArgumentError(
+            named, f": another run is writing to {what}. Wait for it, or choose another folder."
+        ) from None
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written to ({error.strerror or error}).") from error
     try:

@@ -15,20 +15,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 
+from captum_regioncam.evaluation.runs.locks import is_held, lock_of
 from captum_regioncam.evaluation.runs.writer import journal_of, noted_in, unfinished_of
 from captum_regioncam.files.inputs import read_json
 from captum_regioncam.files.outputs import OutputError, write_whole
 from captum_regioncam.files.stamps import Stamp, as_stamp, is_as_written, is_regular
 
-__all__ = ["RECORD", "Listing", "Record", "Run", "Session"]
+__all__ = ["MOST_SHARDS", "RECORD", "Listing", "Record", "Run", "Session", "Shard"]
 
 RECORD = ".captum_regioncam.json"
 _FORMAT = 1
 _LARGEST = 1 << 28  # bytes of a record: millions of results
 _MOST_PROCESSES = 4096
 _MOST_SESSIONS = 100
+MOST_SHARDS = 10_000
 _LONGEST = 7 * 24 * 3600  # seconds after which a session on another host has ended, whatever became of it
 
+Shard = tuple[int, int]
+"""(3, 16) is the third of 16 shards."""
 Listing = Mapping[str, Sequence[Stamp]]
 """The names that are listed, with their stamps; without any, if what was there has changed or gone."""
 
@@ -79,6 +83,7 @@ class Run:
         results: for each file that the run wrote, by its path below the folder, its stamp; several where the process
             was killed while it replaced the file, and none where somebody changed it before the settings did.
         writing: the session that has not ended.
+        shard: which of how many shards of the photos the run wrote; None for all photos.
     """
 
     command: str
@@ -86,6 +91,18 @@ class Run:
     sessions: list[dict[str, object]] = field(default_factory=list)
     results: dict[str, list[Stamp]] = field(default_factory=dict)
     writing: Session | None = None
+    shard: Shard | None = None
+
+    @property
+    def total(self) -> int | None:
+        """How many photos the last session had to do, or all shards together; None if it did not say."""
+        total = self.sessions[-1].get("total") if self.sessions else None
+        return total if isinstance(total, int) else None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the last session came to its end; then photos without results failed."""
+        return self.writing is None and bool(self.sessions) and "failures" in self.sessions[-1]
 
     def is_writing(self) -> bool:
         """Return whether a session of the run may still be running."""
@@ -130,10 +147,10 @@ class Record:
         """Return the runs of a command."""
         return [run for run in self.runs if run.command == command]
 
-    def listing(self) -> dict[str, list[Stamp]]:
-        """Return all names that any run lists."""
+    def listing(self, command: str | None = None) -> dict[str, list[Stamp]]:
+        """Return all names that any run lists, or any of a command."""
         found: dict[str, list[Stamp]] = {}
-        for run in self.runs:
+        for run in self.runs if command is None else self.of(command):
             for name, stamps in run.results.items():
                 found.setdefault(name, []).extend(stamps)
         return found
@@ -181,11 +198,12 @@ class Record:
 
     def begin(self, run: Run, session: Mapping[str, object], processes: int = 1) -> str:
         """Add a session to a run, save, and return the session's token."""
-        self._settle([other for other in self.runs if other is run or not other.is_writing()])
+        self._settle([other for other in self.runs if other is run or not self._is_writing(other)])
         if run not in self.runs:
             self.runs.append(run)
         token = secrets.token_hex(8)
-        run.sessions = [*run.sessions, dict(session)][-_MOST_SESSIONS:]
+        before = ({key: value for key, value in one.items() if key != "failures"} for one in run.sessions)
+        run.sessions = [*before, dict(session)][-_MOST_SESSIONS:]
         run.writing = Session(token, processes, socket.gethostname(), os.getpid(), int(time.time()))
         self.save()
         return token
@@ -218,7 +236,10 @@ class Record:
         if not self.runs:
             (self.folder / RECORD).unlink(missing_ok=True)
             return
-        content = {"format": _FORMAT, "runs": [asdict(run) for run in self.runs]}
+        runs = [asdict(run) for run in self.runs]
+        for run in (run for run in runs if run["shard"] is None):
+            del run["shard"]  # so that earlier versions read it
+        content = {"format": _FORMAT, "runs": runs}
         write_whole(self.folder / RECORD, json.dumps(content, indent=1, default=str).encode())
 
     def _settle(self, runs: list[Run]) -> None:
@@ -237,6 +258,9 @@ class Record:
         for run in runs:
             run.writing = None
 
+    def _is_writing(self, run: Run) -> bool:
+        return run.is_writing() or (run.shard is not None and bool(is_held(lock_of(self.folder, run.shard))))
+
     def _has_record(self, part: PurePosixPath) -> bool:
         return os.path.lexists(self.folder / part / RECORD)
 
@@ -249,6 +273,7 @@ def _as_run(item: object) -> Run:
     if not (isinstance(run.command, str) and isinstance(run.settings, dict) and isinstance(run.sessions, list)):
         raise ValueError("a run has no command, settings or sessions")
     run.results = {_inside(name): [as_stamp(value) for value in stamps] for name, stamps in run.results.items()}
+    run.shard = None if item.get("shard") is None else _as_shard(*item["shard"])
     run.writing = None if item.get("writing") is None else _as_session(**item["writing"])
     return run
 
@@ -256,6 +281,12 @@ def _as_run(item: object) -> Run:
 def _as_session(token: str, processes: int, host: str, pid: int, since: int) -> Session:
     bytes.fromhex(token)
     return Session(token, min(int(processes), _MOST_PROCESSES), str(host), min(int(pid), 1 << 30), int(since))
+
+
+def _as_shard(index: int, count: int) -> Shard:
+    if not 1 <= int(index) <= int(count) <= MOST_SHARDS:
+        raise ValueError(f"there is no shard {index} of {count}")
+    return int(index), int(count)
 
 
 def _inside(name: str) -> str:

@@ -10,12 +10,12 @@ import torch.distributed as dist
 
 from captum_regioncam.errors import ArgumentError, reason_of
 from captum_regioncam.evaluation.runs.launcher import LauncherError, launched
+from captum_regioncam.evaluation.runs.monitor import ENDED, Monitor
 from captum_regioncam.files.outputs import OutputError
 
 __all__ = ["Worker", "workers"]
 
 _JOIN = timedelta(minutes=10)
-_LONGEST = timedelta(days=7)  # that one process may be ahead of another
 Value = TypeVar("Value")
 
 
@@ -27,11 +27,13 @@ class Worker:
         rank: its number, from 0.
         count: how many there are.
         group: through which they exchange values.
+        monitor: notices when another process dies.
     """
 
     rank: int = 0
     count: int = 1
     group: dist.ProcessGroup | None = None
+    monitor: Monitor | None = None
 
     @property
     def is_first(self) -> bool:
@@ -42,18 +44,37 @@ class Worker:
         """Return the numbers of this worker's photos. Every photo belongs to exactly one worker."""
         return range(self.rank, photos, self.count)
 
-    def gather(self, value: Value) -> list[Value]:
+    @property
+    def photos(self) -> int:
+        """How many photos all workers have done, in this job and in those before it, as far as this one knows."""
+        return self.monitor.photos if self.monitor else 0
+
+    def add(self, photos: int) -> None:
+        """Let the others know of photos that this worker has done.
+
+        Raises:
+            ConnectionError: another process of the run ended.
+        """
+        if self.monitor:
+            self.monitor.add(photos)
+
+    def gather(self, value: Value, meanwhile: Callable[[], object] = lambda: None) -> list[Value]:
         """Return the values of all workers, in every worker.
+
+        Args:
+            value: this worker's.
+            meanwhile: what to do a few times a second while others are not there yet.
 
         Raises:
             ConnectionError: another process of the run ended.
         """
         gathered = [value] * self.count
-        if self.count > 1:
+        if self.monitor:
+            self.monitor.meet(meanwhile)
             try:
                 dist.all_gather_object(gathered, value, group=self.group)
             except RuntimeError as error:
-                raise ConnectionError("another process of this run ended; its message says why.") from error
+                raise ConnectionError(ENDED) from error
         return gathered
 
     def merge(self, value: dict[str, str]) -> dict[str, str]:
@@ -110,17 +131,22 @@ def workers() -> Iterator[Worker]:
         yield Worker()
         return
     try:
-        if ours:  # a process that never starts is noticed soon, while one that works may be waited for a long time
+        if ours:
             dist.init_process_group("gloo", timeout=_JOIN)
-        worker = Worker(dist.get_rank(), count, dist.new_group(backend="gloo", timeout=_LONGEST))
+        group, monitor = dist.new_group(backend="gloo", timeout=_JOIN), Monitor(count)
     except (RuntimeError, ValueError) as error:
         raise LauncherError(
             f"WORLD_SIZE is {count}, but the other processes cannot be reached ({str(error).splitlines()[0]}). Start "
             "them with torchrun; for a run of one process, unset RANK and WORLD_SIZE."
         ) from error
+    worker = Worker(dist.get_rank(), count, group, monitor)
     _joined.append(worker)
+    failed = True
     try:
         yield worker
+        failed = False
     finally:
         _joined.clear()
-        dist.destroy_process_group(None if ours else worker.group)
+        monitor.leave(failed=failed)
+        for own in (None,) if ours else (group, monitor.group):
+            dist.destroy_process_group(own)

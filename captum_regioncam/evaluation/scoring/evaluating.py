@@ -42,6 +42,7 @@ def evaluate(
     box_threshold: float | None = None,
     step: float = 0.01,
     limit: int | None = None,
+    wait: bool = False,
     readers: int = 0,
     json: str | os.PathLike[str] | None = None,
     plot: str | os.PathLike[str] | None = None,
@@ -84,6 +85,7 @@ def evaluate(
         box_threshold: the threshold of GT-known, Loc1 and Loc5. Default: the best one.
         step: between the thresholds of boxes.
         limit: only the first so many photos.
+        wait: if runs are still writing ``seeds``, wait until they have finished. Otherwise, that is an error.
         readers: how many processes read photos ahead.
         json: a file for what :meth:`Report.to_dict` returns.
         plot: a file for the score over the threshold.
@@ -145,6 +147,8 @@ def evaluate(
     with workers() as worker:
         worker.together(partial(counting.check, data))
         folders = worker.together(make_seeds)
+        if folders is not None:
+            worker.from_first(partial(folders.wait_for, data, limit, wait=wait, show_progress=show_progress))
         maps = worker.together(make_maps)
         if truth == "pixels":
             return counting.of(worker.together(lambda: PixelJob(data, maps, contrast, folders)), worker)
@@ -166,6 +170,7 @@ def evaluate_seeds(
     box_threshold: float | None = None,
     step: float = 0.01,
     limit: int | None = None,
+    wait: bool = False,
     readers: int = 0,
     json: str | os.PathLike[str] | None = None,
     plot: str | os.PathLike[str] | None = None,
@@ -195,6 +200,7 @@ def evaluate_seeds(
         box_threshold: as in :func:`evaluate`.
         step: as in :func:`evaluate`.
         limit: only the first so many photos.
+        wait: if runs are still writing the seeds, wait until they have finished. Otherwise, that is an error.
         readers: how many processes read photos ahead.
         json: a file for what :meth:`Report.to_dict` returns.
         plot: a file for the score over the threshold.
@@ -209,8 +215,8 @@ def evaluate_seeds(
         about: more for the report to say of where the scores come from, as JSON values.
 
     Raises:
-        ArgumentError: there is no such folder, one is given twice, its seeds are refined already or are scores after a
-            dense CRF, or a run was interrupted and ``resume`` is False.
+        ArgumentError: there is no such folder, one is given twice, a run has not finished writing its seeds, they are
+            refined already or scores after a dense CRF, or a run was interrupted and ``resume`` is False.
         ValueError: all seeds failed.
         OSError: a file cannot be written.
 
@@ -226,6 +232,7 @@ def evaluate_seeds(
     with workers() as worker:
         worker.together(partial(counting.check, data))
         folders = worker.together(lambda: SeedFolders.of(seeds, refine, data.names))
+        worker.from_first(partial(folders.wait_for, data, limit, wait=wait, show_progress=show_progress))
         if _truth_of(data) == "pixels":
             return counting.of(worker.together(lambda: PixelJob(data, seeds=folders)), worker)
         if _truth_of(data) == "boxes":

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 
 from captum_regioncam.errors import Argument, ArgumentError
-from captum_regioncam.evaluation.datasets.base import PhotoData, Sample
+from captum_regioncam.evaluation.datasets.base import PhotoData, Sample, image_ids_of
 from captum_regioncam.evaluation.runs.folder import recorded
+from captum_regioncam.evaluation.runs.job import first
 from captum_regioncam.evaluation.scoring.fingerprint import fingerprint
 from captum_regioncam.evaluation.seeds.files import load_seed
 from captum_regioncam.evaluation.seeds.reading import check_are_seeds, check_refine, sample_seed, seeds_in
 from captum_regioncam.evaluation.seeds.seed import Seed
+from captum_regioncam.evaluation.seeds.waiting import await_seeds
 from captum_regioncam.files.photos import PHOTO_SUFFIXES
 from captum_regioncam.refinement import refine as refined
 
@@ -62,6 +64,13 @@ class SeedFolders:
             check_refine(folder, refine)
             check_are_seeds(folder, photos)
         return cls(folders, bool(refine))
+
+    def wait_for(self, data: PhotoData, limit: int | None, *, wait: bool, show_progress: bool) -> None:
+        """Make sure that the seeds of the first so many photos are there, or wait for them; see :func:`await_seeds`."""
+        for folder in self.folders.values():
+            is_of_images = (recorded(folder) or {}).get("format") == "wsol"
+            names = first(image_ids_of(data) if is_of_images else data.names, limit)
+            await_seeds(folder, names, None, wait=wait, show_progress=show_progress)
 
     @property
     def description(self) -> str:

@@ -2,8 +2,10 @@
 
 import logging
 import os
+import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,8 +23,10 @@ from captum_regioncam.evaluation.protocol import Protocol
 from captum_regioncam.evaluation.runs.folder import ResultFolder, Results, held
 from captum_regioncam.evaluation.runs.job import Job, first, run
 from captum_regioncam.evaluation.runs.provenance import provenance
+from captum_regioncam.evaluation.runs.shards import numbers_in
 from captum_regioncam.evaluation.runs.workers import workers
 from captum_regioncam.evaluation.runs.written import Written
+from captum_regioncam.evaluation.seeds.disk import check_disk
 from captum_regioncam.evaluation.seeds.files import check_format, encode_seed
 from captum_regioncam.evaluation.seeds.reading import is_whole_seed
 from captum_regioncam.evaluation.seeds.seed import Seed
@@ -40,8 +44,10 @@ class WrittenSeeds(Written):
 
     Attributes:
         folder: where the seeds are.
-        names: of the seeds of all photos.
+        names: of the seeds of all photos, or of the shard's.
         failures: {name: reason} of the photos that failed and have no seed.
+        photos: how many of them this call did; the others had seeds already.
+        seconds: that these took.
 
     Example::
 
@@ -51,6 +57,8 @@ class WrittenSeeds(Written):
 
     names: Sequence[str]
     failures: Mapping[str, str]
+    photos: int = 0
+    seconds: float = 0.0
 
 
 def write_seeds(
@@ -69,6 +77,7 @@ def write_seeds(
     refine: bool = False,
     precision: str = "float32",
     limit: int | None = None,
+    shard: tuple[int, int] | None = None,
     resume: bool = False,
     readers: int = 0,
     show_progress: bool = True,
@@ -99,6 +108,8 @@ def write_seeds(
         refine: refine the maps with the photo, so that they follow its edges; see :func:`~captum_regioncam.refine`.
         precision: of the network's passes: "float32", or "bfloat16" or "float16" under autocast. Maps are float32.
         limit: only the first so many photos.
+        shard: only a part of the photos: (3, 16) for the third of 16. Shards may be written at the same time, from
+            several machines, into one folder, with the same settings. Together they are what one call would write.
         resume: continue where the same call was interrupted.
         readers: how many processes read photos ahead.
         show_progress: show a bar.
@@ -106,8 +117,8 @@ def write_seeds(
 
     Raises:
         ArgumentError: the network does not suit the data or the method; the format has no such ``dtype``, or cannot be
-            without ``high_res``; or ``output`` has something of somebody else's,
-            or results of other settings, or of the same without ``resume``.
+            without ``high_res``; or ``output`` has something of somebody else's, or results of other settings, or of
+            the same without ``resume``, or its disk has no room for the seeds.
         ValueError: all photos failed.
         OSError: the files cannot be written.
 
@@ -131,7 +142,9 @@ def write_seeds(
         raise ArgumentError(
             Argument("resize", "crop"), ": a seed covers the whole photo; choose squash, short or keep."
         )
-    names = first(checked_names(seed_names(data, format), "data.names", "the output's folder"), limit)
+    all_names = first(checked_names(seed_names(data, format), "data.names", "the output's folder"), limit)
+    shard, numbers = numbers_in(shard, len(all_names), protocol.batch)
+    names = [all_names[number] for number in numbers]
 
     def prepare() -> PhotoMaps:
         outputs = getattr(data, "outputs", None)
@@ -153,16 +166,31 @@ def write_seeds(
         settings |= {} if dtype == "float32" else {"dtype": dtype}
         settings |= {} if high_res else {"high_res": False}
         folder = ResultFolder(
-            "output", Path(output), "seeds", settings, [f"{one}.npy" for one in names], is_whole=is_whole_seed
+            "output",
+            Path(output),
+            "seeds",
+            settings,
+            [f"{one}.npy" for one in names],
+            is_whole=is_whole_seed,
+            shard=shard,
+            total=len(all_names),
         )
         session = worker.together(lambda: provenance({**maps.origin(data), **(about or {})}))
+
+        def check() -> None:
+            folder.check(resume=resume)
+            encode = partial(encode_seed, format=format, dtype=dtype, high_res=high_res)
+            check_disk(data, all_names, Path(output), encode)
+
+        worker.from_first(check)
+        start = time.monotonic()
         with held([folder], worker, session, resume=resume) as [results]:
             if worker.is_first:
                 over = f" over {', '.join(maps.layer_names)}" if maps.layer_names else ""
                 _log.info("%s%s\n%s", TITLES.get(name, name), over, maps.steps)
-            job = _SeedJob(names, data, maps, name, format, results, readers, dtype, high_res)
-            failures = job.left | run(job, worker, show_progress=show_progress)
-    return WrittenSeeds(Path(output), names, failures)
+            job = _SeedJob(names, numbers, data, maps, name, format, results, readers, dtype, high_res)
+            failures = results.failures = job.left | run(job, worker, show_progress=show_progress)
+    return WrittenSeeds(Path(output), names, failures, len(names) - len(results.done), time.monotonic() - start)
 
 
 def seed_names(data: PhotoData, format: str) -> Sequence[str]:
@@ -187,6 +215,7 @@ class _SeedJob(Job[Photo, Seed]):
     def __init__(
         self,
         names: Sequence[str],
+        numbers: Sequence[int],
         data: PhotoData,
         maps: PhotoMaps,
         method: str,
@@ -197,12 +226,12 @@ class _SeedJob(Job[Photo, Seed]):
         high_res: bool,
     ) -> None:
         self.names, self.batch, self.readers = names, maps.protocol.batch, readers
-        self._data, self._maps, self._method, self._results = data, maps, method, results
-        self._format, self._dtype, self._high_res = format, dtype, bool(high_res)
+        self._numbers, self._data, self._maps, self._method = numbers, data, maps, method
+        self._results, self._format, self._dtype, self._high_res = results, format, dtype, bool(high_res)
         self.left = {file.removesuffix(".npy"): reason for file, reason in results.changed.items()}
 
     def reader(self) -> Callable[[int], Photo]:
-        return self._maps.reader(self._data)
+        return _Renumbered(self._maps.reader(self._data), self._numbers)
 
     def is_done(self, number: int) -> bool:
         return self._file(number) in self._results.done or self.names[number] in self.left
@@ -231,6 +260,17 @@ def _score_seed(photo: Photo, maps: Tensor) -> Seed:
     """Return a seed whose map (1, h, w) is still on its own grid; the format "wsol" resizes it."""
     cam = resize(maps[None], seed_grid(*maps.shape[1:]))[0]
     return _seed(photo, cam, maps)
+
+
+@dataclass(frozen=True)
+class _Renumbered:
+    """Reads photos by their place in a list of numbers."""
+
+    read: Callable[[int], Photo]
+    numbers: Sequence[int]
+
+    def __call__(self, place: int) -> Photo:
+        return self.read(self.numbers[place])
 
 
 def _seed(photo: Photo, cam: Tensor, high_res: Tensor) -> Seed:

@@ -1,7 +1,9 @@
 """Runs in several processes, interrupted at any moment, and resumed."""
 
+import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,6 +19,7 @@ from places import TESTS
 
 from captum_regioncam.cli.evaluate import PROGRESS
 from captum_regioncam.evaluation import load_seed
+from captum_regioncam.evaluation.runs import job as jobs
 from captum_regioncam.evaluation.runs import progress
 from captum_regioncam.evaluation.runs.job import Job
 from captum_regioncam.evaluation.runs.job import run as run_job
@@ -110,6 +113,37 @@ def test_seeds_interrupted_and_resumed_are_the_undisturbed(workers, how, chance,
     assert somebody_s.read_text() == "{"
     left = {path.name for path in Path("seeds").glob(".*")}
     assert left == {".captum_regioncam.json", ".captum_regioncam.lock", somebody_s.name}
+
+
+@pytest.mark.slow
+def test_a_machine_that_dies_ends_the_others(chance, forked):
+    """Two agents of torchrun, as on two machines; one of them and its worker are killed."""
+    root = make_voc(Path("data"), [f"photo_{number:03d}" for number in range(60)])
+    command = ["seeds", "voc", "--root", root, *VOC_MODEL, "--scales", "1,2,3", "--batch", "3", "--output", "seeds"]
+
+    def two_nodes(*more):
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            port = free.getsockname()[1]
+        return [forked(*command, *more, nodes=2, port=port) for _ in range(2)]
+
+    nodes = two_nodes()
+    count, dies = chance.randint(1, 30), chance.randrange(2)
+    deadline = time.monotonic() + 100
+    while seed_count("seeds") < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    for pid in [nodes[dies].pid, *descendants(nodes[dies].pid)]:
+        os.kill(pid, signal.SIGKILL)
+    killed = time.monotonic()
+    nodes[1 - dies].communicate(timeout=60)
+    assert time.monotonic() - killed < 60
+    assert nodes[1 - dies].returncode
+    assert count <= seed_count("seeds") < 60
+    printed = [finished_well(node) for node in two_nodes("--resume")]
+    assert sorted(out.count("60 seeds of Region-CAM in seeds") for out, _ in printed) == [0, 1]
+    alone(*command[:-1], "undisturbed")
+    assert contents("seeds") == contents("undisturbed"), (count, dies)
 
 
 @pytest.mark.slow
@@ -381,6 +415,17 @@ def test_a_worker_that_gets_nowhere_ends_early_and_the_others_count():
     _, kept, failures = visited([str(number) for number in range(20)], lambda number: load(number + 5))
     assert failures == {str(number): "no such mount" for number in range(5)}
     assert list(kept) == list(range(5, 20))
+
+
+def test_the_time_that_is_left_is_told_once(caplog, monkeypatch):
+    clock = iter(range(0, 10_000, 20))  # seconds; every photo takes 20
+    monkeypatch.setattr(jobs.time, "monotonic", lambda: next(clock))
+    caplog.set_level(logging.INFO, "captum_regioncam")
+    visited([str(number) for number in range(400)])
+    assert [record.getMessage() for record in caplog.records] == ["The other photos will take about 2 h 10 min."]
+    caplog.clear()
+    visited([str(number) for number in range(9)])  # too few to tell
+    assert not caplog.records
 
 
 def test_set_up_that_fails_in_one_worker_ends_all():

@@ -1,0 +1,39 @@
+"""Shards: parts of the photos for schedulers that start single processes, such as Slurm's arrays."""
+
+from collections.abc import Sequence
+
+from captum_regioncam.arguments import whole
+from captum_regioncam.errors import Argument, ArgumentError
+from captum_regioncam.evaluation.runs.record import MOST_SHARDS, Shard
+
+__all__ = ["numbers_in"]
+
+
+def numbers_in(shard: object, photos: int, batch: int) -> tuple[Shard | None, list[int]]:
+    """Return a shard, checked, and the numbers of its photos: every n-th group of neighbours of n shards.
+
+    The groups are the same as without shards, so that photos are computed with the same neighbours.
+
+    Args:
+        shard: which of how many, such as (3, 16); None for all photos.
+        photos: how many there are.
+        batch: how many neighbours make a group.
+
+    Raises:
+        ArgumentError: it is something else, or there are fewer groups than shards.
+    """
+    if shard is None:
+        return None, list(range(photos))
+    index, count = map(whole, shard) if isinstance(shard, Sequence) and len(shard) == 2 else (0, 0)
+    if not 1 <= index <= count <= MOST_SHARDS:
+        raise ArgumentError(
+            Argument("shard", shard),
+            f": expects which of how many, such as (3, 16) for the third of 16; at most {MOST_SHARDS:,}.",
+        )
+    groups = -(-photos // batch)
+    if count > groups:
+        raise ArgumentError(
+            Argument("shard", shard),
+            f": {photos:,} photos in batches of {batch} make only {groups:,} shards. Take fewer shards.",
+        )
+    return (index, count), [number for number in range(photos) if number // batch % count == index - 1]

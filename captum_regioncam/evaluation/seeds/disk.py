@@ -1,0 +1,72 @@
+"""How much of the disk the seeds of a data set will take."""
+
+import logging
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from captum_regioncam.errors import Argument, ArgumentError
+from captum_regioncam.evaluation.datasets.base import PhotoData
+from captum_regioncam.evaluation.multiscale import seed_grid
+from captum_regioncam.evaluation.seeds.seed import Seed
+
+__all__ = ["check_disk"]
+
+_log = logging.getLogger(__name__)
+_SAMPLES = 16
+_TIGHT = 0.9  # of the free space
+
+
+def check_disk(data: PhotoData, names: Sequence[str], output: Path, encode: Callable[[Seed], bytes]) -> None:
+    """Say how much of the disk the seeds will take that are not there yet, and whether they fit.
+
+    A few photos are read, evenly spaced, and stand for all: their seeds are encoded without maps.
+
+    Args:
+        data: the photos.
+        names: of the first so many of them, whose seeds are wanted, by all shards together.
+        output: the folder of the seeds.
+        encode: turns a seed into what its file holds.
+
+    Raises:
+        ArgumentError: they do not fit.
+    """
+    left = [number for number, name in enumerate(names) if not (output / f"{name}.npy").exists()]
+    sizes = []
+    for number in left[:: -(-len(left) // _SAMPLES) or 1]:
+        with suppress(Exception):  # the run will say why
+            sample = data[number]
+            height, width, count = sample.photo.height, sample.photo.width, len(sample.keys)
+            cam, high_res = torch.zeros(count, *seed_grid(height, width)), np.zeros((count, height, width), np.float32)
+            sizes.append(len(encode(Seed(torch.tensor(sample.keys, dtype=torch.long), cam, high_res))))
+    if not sizes:
+        return
+    needed = len(left) * sum(sizes) / len(sizes)
+    total, _, free = shutil.disk_usage(next(one for one in (output, *output.absolute().parents) if one.exists()))
+    if needed > free and total:
+        raise ArgumentError(
+            Argument("output", output),
+            f": {len(left):,} seeds need about {_bytes(needed)}, and its disk has {_bytes(free)} free. Choose another "
+            "folder, or a smaller ",
+            Argument("format"),
+            ".",
+        )
+    told = "%s seeds need about %s of the disk, which has %s free."
+    _log.log(
+        logging.WARNING if needed > _TIGHT * free else logging.INFO,
+        told,
+        f"{len(left):,}",
+        _bytes(needed),
+        _bytes(free),
+    )
+
+
+def _bytes(count: float) -> str:
+    """Return a number of bytes in words, such as "1.4 GB"."""
+    power = min(4, max(0, int(math.log(max(count, 1), 1000))))
+    return f"{count / 1000**power:.{int(power > 0)}f} {('bytes', 'kB', 'MB', 'GB', 'TB')[power]}"
