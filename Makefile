@@ -7,7 +7,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 # One process for each core, each with one thread. Each gets its next test when it is done with one, as some take long.
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxschedchunk 1
 
-.PHONY: demo test test-fast sweep check bench docs picture dist test-dist clean
+.PHONY: demo test test-fast sweep check bench docs notebooks picture dist test-dist clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/captum-regioncam demo
@@ -40,7 +40,13 @@ docs: $(VENV)/docs.stamp
 	git status --porcelain > docs/_build/before
 	$(BIN)/sphinx-build -W --keep-going --quiet docs docs/_build/html
 	git status --porcelain | diff docs/_build/before -
+	$(BIN)/python docs/make_notebooks.py --check
 	@echo "docs/_build/html/index.html"
+
+# notebooks/*.ipynb with their outputs, which are tracked, as make docs has executed their sources.
+notebooks: $(VENV)/docs.stamp
+	$(BIN)/sphinx-build -W --keep-going --quiet docs docs/_build/html
+	$(BIN)/python docs/make_notebooks.py
 
 # The README's picture, which is tracked.
 picture: $(VENV)/docs.stamp

@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
+import PIL.Image
 import torch
 from captum.attr import LayerAttribution
 from matplotlib.colors import Colormap
@@ -19,7 +20,7 @@ from captum_regioncam.network.captum_private import _cumulative_sum_threshold, _
 
 __all__ = ["Image", "Map", "as_map", "as_photos", "cut_out", "overlay", "shrunk", "to_hwc"]
 
-Image = Tensor | npt.NDArray[Any]
+Image = Tensor | npt.NDArray[Any] | PIL.Image.Image
 Map = Tensor | npt.NDArray[Any]
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's and JPEG's grey
@@ -144,8 +145,10 @@ def as_photos(image: Image | Sequence[Image]) -> list[npt.NDArray[Any]]:
     return [as_photo(image)]  # type: ignore[arg-type]
 
 
-def as_photo(image: Tensor | npt.NDArray[Any]) -> npt.NDArray[Any]:
+def as_photo(image: Image) -> npt.NDArray[Any]:
     """Return (H, W, 3) uint8."""
+    if isinstance(image, PIL.Image.Image):
+        return np.asarray(image.convert("RGB"))
     if isinstance(image, Tensor):
         image = image.detach().cpu()
         image = image.float() if image.is_floating_point() else image

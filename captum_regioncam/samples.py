@@ -53,6 +53,7 @@ def load_demo_model() -> Classifier:
 
     Example::
 
+        >>> from captum_regioncam.samples import load_demo_model, photo
         >>> demo = load_demo_model()
         >>> _, fitted = demo.fit(photo("cat"))
         >>> scores = demo.model(demo.preprocess(fitted))

@@ -68,8 +68,8 @@ def show_attributions(
     Captum's normaliser refuses, is drawn as zeros. Of a large photo, a panel shows 2.56 million averaged pixels.
 
     Args:
-        image: the photo: (H, W, 3) or (H, W) array, uint8 or in [0, 1]; or such a (3, H, W) or (1, 3, H, W) tensor. For
-            a list of N photos, or an (N, 3, H, W) tensor, each photo has its own row.
+        image: the photo: (H, W, 3) or (H, W) array, uint8 or in [0, 1]; such a (3, H, W) or (1, 3, H, W) tensor; or a
+            PIL image. For a list of N photos, or an (N, 3, H, W) tensor, each photo has its own row.
         attributions: title and map of each panel. A map is (h, w), (1, h, w) or (1, 1, h, w) of any size; the maps of N
             photos are (N, h, w) or (N, 1, h, w). Or a mapping of such mappings, with a row for each, such as
             {"cat": {"Grad-CAM": map, "Region-CAM": map}, "dog": {...}}.

@@ -22,6 +22,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.mathjax",
     "sphinx-mathjax-offline",  # copies MathJax beside the pages
+    "sphinx_copybutton",
     "sphinx_design",
 ]
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
@@ -41,4 +42,5 @@ exclude_patterns = ["_build"]  # what an earlier build left
 html_theme = "furo"
 html_static_path = ["_static"]
 html_css_files = ["narrow.css"]
-html_title = "captum_regioncam"
+html_title = "Region-CAM"
+copybutton_prompt_text = "$ "  # what is not copied

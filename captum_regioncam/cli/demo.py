@@ -1,12 +1,17 @@
 """``captum-regioncam demo``: a photo of a cat, explained offline."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
 from PIL import Image
+from torch import Tensor
 
+from captum_regioncam.cli import texts
 from captum_regioncam.cli.options import Called
 from captum_regioncam.cli.terminal import say
 from captum_regioncam.cli.usage import UsageError
@@ -16,11 +21,14 @@ from captum_regioncam.evaluation.methods import make_method
 from captum_regioncam.evaluation.runs.written import check_named
 from captum_regioncam.evaluation.titles import TITLES
 from captum_regioncam.files.outputs import check_picture, encode_figure, is_stream, write_output
+from captum_regioncam.pictures import cut_out, overlay
 from captum_regioncam.refinement import refine
+from captum_regioncam.regions import to_mask
 from captum_regioncam.stages import find_stages
-from captum_regioncam.visualization import show_attributions
 
 __all__ = ["Options", "run"]
+
+_THRESHOLD = 0.15  # at which IRN cuts seeds
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,26 @@ def run(options: Options, called: Called) -> int:
         for method in ("grad-cam", "layer-cam")
     } | {f"{TITLES['region-cam']}, refined": refine(region_cam[0], photo)}
     title = f"{classifier.class_name(classes[0])} ({classes[0]}), {probabilities[0]:.0%}"
-    figure = show_attributions(np.asarray(photo), maps, image_title=title)
+    figure = _drawn(np.asarray(photo), title, maps)
     write_output(options.output, encode_figure(figure, options.output))
     say(f"Wrote {options.output}", error=is_stream(options.output))
+    for line in texts.AFTER_DEMO:
+        say(line)
     return 0
+
+
+def _drawn(photo: npt.NDArray[np.uint8], title: str, maps: Mapping[str, Tensor]) -> Figure:
+    """Draw the photo and its maps, and below each map what it cuts out of the photo."""
+    figure = Figure(figsize=(3.2 * (1 + len(maps)), 4.8), layout="constrained")
+    above, below = figure.subplots(2, 1 + len(maps))
+    for axis in (*above, *below):
+        axis.set_axis_off()
+    above[0].imshow(photo)
+    above[0].set_title(title, fontsize=10)
+    for place, (name, found) in enumerate(maps.items(), start=1):
+        mask = to_mask(found, threshold=_THRESHOLD, size=photo.shape[:2])
+        above[place].imshow(overlay(photo, found))
+        above[place].set_title(name, fontsize=10)
+        below[place].imshow(cut_out(photo, mask))
+        below[place].set_title(f"above {_THRESHOLD:g}", fontsize=10)
+    return figure

@@ -1,8 +1,14 @@
 """The texts of the command line's help."""
 
 DEMO = """Run EfficientNet-Lite0 with its ImageNet weights on scikit-image's cat and draw the photo beside its
-Grad-CAM, LayerCAM and Region-CAM, which is refined with the photo. Needs the extra "demo", but no internet
-connection."""
+Grad-CAM, LayerCAM and Region-CAM, which is refined with the photo, and what each of them cuts out. Needs the extra
+"demo", but no internet connection."""
+AFTER_DEMO = [
+    "Next:",
+    "  captum-regioncam explain PHOTO.jpg --overlay    explain photos of your own",
+    "  captum-regioncam app                            the same in a browser; needs the extra app",
+    "  https://captum-regioncam.readthedocs.io         Python, your own networks, seeds and masks",
+]
 EXPLAIN = """For every image, write a picture of the photo and its class activation maps. An image that fails does not
 stop the others; it is reported at the end, with exit status 1."""
 EXPLAIN_EXAMPLES = """  captum-regioncam explain cat.jpg
@@ -22,7 +28,7 @@ CLASSES_EXAMPLES = """  captum-regioncam classes cat
 SEEDS = """For every photo, write a seed, NAME.npy: the maps of its labelled classes, added over scales and flips.
 For photos with boxes, these are score maps that wsolevaluation reads.
 A photo that fails does not stop the others. Under torchrun, processes share the photos."""
-SEEDS_EXAMPLES = """  captum-regioncam seeds voc --root VOCdevkit/VOC2012 --model examples.irn_resnet50:network \\
+SEEDS_EXAMPLES = """  captum-regioncam seeds voc --root VOCdevkit/VOC2012 --model examples/irn_resnet50.py:network \\
       --weights res50_cam.pth --output seeds
   captum-regioncam seeds ilsvrc --root ILSVRC --model torchvision:vgg16 --output scoremaps
   torchrun --nproc-per-node 4 -m captum_regioncam seeds voc --root VOCdevkit/VOC2012 ... --output seeds --resume

@@ -16,6 +16,7 @@ from places import ROOT
 from torch import nn
 
 import captum_regioncam
+from captum_regioncam import LayerRegionCam, find_stages
 from captum_regioncam.evaluation import Classifier, Seed, Voc2012, save_seed
 
 PACKAGE = Path(captum_regioncam.__file__).parent
@@ -28,6 +29,10 @@ def segmenter():
 def resnet():
     model, x = torchvision.models.resnet18(weights=None).eval(), torch.randn(1, 3, 64, 64)
     return {"model": model, "x": x, "photo": np.zeros((64, 64, 3), np.uint8)}
+
+
+def on_cpu():
+    return resnet() | {"device": "cpu", "torch": torch, "LayerRegionCam": LayerRegionCam, "find_stages": find_stages}
 
 
 def captum():
@@ -134,6 +139,7 @@ PAGES = [
     ("docs/how-to/masks.md", small, 2),
     ("docs/how-to/seeds.md", voc, 2),
     ("docs/how-to/python.md", library, 4),
+    ("docs/how-to/gpu.md", on_cpu, 2),
     ("docs/how-to/scores.md", seeded, 1),
     ("docs/how-to/files.md", scores, 1),
     ("docs/how-to/torchrun.md", sharded, 1),

@@ -61,7 +61,7 @@ def sheet(title: str, entries: Sequence[Entry]) -> Image.Image:
         _write(draw, (left, top), entry.name, _font(13), right - length - left - _GAP)
         _write(draw, (left, top + 18), entry.classes, _font(12), right - left, _GREY)
         for place, content in enumerate(entry.pictures.values()):
-            with Image.open(io.BytesIO(content)) as opened:
+            with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as opened:
                 picture = opened.convert("RGB")
             picture.thumbnail((_WIDTH, _HEIGHT))
             x = left + place * (_WIDTH + _GAP) + (_WIDTH - picture.width) // 2
