@@ -60,16 +60,12 @@ def notebook(name: str) -> nbformat.NotebookNode:
 
 def printed(cells: list[nbformat.NotebookNode]) -> list[str]:
     """Return the text of each cell's outputs."""
-    return [
-        "".join(
-            str(
-                output.get("text", "")
-                or output.get("data", {}).get("text/markdown", output.get("data", {}).get("text/plain", ""))
-            )
-            for output in cell.get("outputs", [])
-        )
-        for cell in cells
-    ]
+
+    def text_of(output: nbformat.NotebookNode) -> str:
+        data = output.get("data", {})
+        return str(output.get("text") or data.get("text/markdown") or data.get("text/plain") or "")
+
+    return ["".join(map(text_of, cell.get("outputs", []))) for cell in cells]
 
 
 def differences(name: str) -> list[str]:

@@ -80,7 +80,9 @@ def seen(model, stages, x):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TORCHVISION)
-def test_torchvision(name):
+def test_torchvision(name, monkeypatch):
+    if name.startswith("vgg"):
+        narrow_networks(monkeypatch.setattr)
     options = {"init_weights": False} if name in ("googlenet", "vgg16", "vgg16_bn") else {}
     model = torchvision.models.get_model(name, weights=None, **options).eval()
     x = torch.randn(1, 3, 128, 128)
