@@ -32,11 +32,8 @@ class Monitor:
 
     def __init__(self, count: int) -> None:
         self.group = dist.new_group(backend="gloo", timeout=_SILENCE)
-        self._own = [
-            0,
-            0,
-            _HERE,
-        ]  # meetings that this process has come to, photos that it has done, and whether it left
+        # Meetings that this process has come to, photos that it has done, and whether it has left.
+        self._own = [0, 0, _HERE]
         self._states = [list(self._own)] * count
         self._is_over = False
         self._news = threading.Condition()
