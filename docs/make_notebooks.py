@@ -45,6 +45,18 @@ def small(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return output
 
 
+def one_stream(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Merge neighbouring streams. MyST-NB has added the text of all to the first, and left the others there."""
+    merged: list[nbformat.NotebookNode] = []
+    for output in outputs:
+        is_stream = output.output_type == "stream" and bool(merged) and merged[-1].output_type == "stream"
+        if not is_stream or merged[-1].name != output.name:
+            merged.append(output)
+        elif output.text not in merged[-1].text:
+            merged[-1].text += output.text
+    return merged
+
+
 def notebook(name: str) -> nbformat.NotebookNode:
     """Return the notebook of a source, with the outputs of its execution."""
     made = nbformat.read(EXECUTED / f"{name}.ipynb", as_version=4)
@@ -53,7 +65,7 @@ def notebook(name: str) -> nbformat.NotebookNode:
         cell.id = f"cell-{index}"
         cell.metadata = {key: value for key, value in cell.metadata.items() if key == "tags"}
         if cell.cell_type == "code":
-            cell.outputs = [small(output) for output in cell.outputs]
+            cell.outputs = [small(output) for output in one_stream(cell.outputs)]
     made.metadata = {key: value for key, value in made.metadata.items() if key in ("kernelspec", "language_info")}
     return made
 

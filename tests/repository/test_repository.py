@@ -1,5 +1,6 @@
 """The workflows, the Makefile and the bounds on dependencies."""
 
+import json
 import re
 from configparser import ConfigParser
 
@@ -74,3 +75,18 @@ def test_the_oldest_versions_are_those_that_setup_cfg_allows():
         assert oldest[name] == f"{version}.0", name
     for extra in ("demo", "eval"):
         assert "pillow>=10.1" in extras[extra].splitlines()
+
+
+def test_every_notebook_has_its_outputs():
+    """That its cells and numbers are those of its source, make docs checks (docs/make_notebooks.py)."""
+    sources = {path.stem for path in (ROOT / "docs" / "notebooks").glob("*.md")}
+    notebooks = {path.stem: json.loads(path.read_text()) for path in (ROOT / "notebooks").glob("*.ipynb")}
+    assert notebooks.keys() == sources
+    for name, notebook in notebooks.items():
+        code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+        install, *others = code
+        assert "".join(install["source"]).startswith("%pip install"), name
+        assert all(cell["execution_count"] for cell in others), name
+        outputs = [output for cell in others for output in cell["outputs"]]
+        assert not [output for output in outputs if output["output_type"] == "error"], name
+        assert any("image/" in kind for output in outputs for kind in output.get("data", ())), name
