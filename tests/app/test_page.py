@@ -1,5 +1,6 @@
 """The page in a browser, with the built-in network: one server and one browser for all."""
 
+import gc
 import os
 import shutil
 from contextlib import contextmanager
@@ -146,3 +147,4 @@ def test_page(tmp_path, monkeypatch):
     assert "GRADIO_TEMP_DIR" not in os.environ
     after = {path for path in Path(__file__).parents[2].joinpath("captum_regioncam").rglob("*") if path.suffix}
     assert {path for path in after - package if path.suffix != ".pyc"} == set()
+    gc.collect()  # what Gradio leaves open is told here, not in a later test
