@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from captum_regioncam.errors import Argument, ArgumentError
 from captum_regioncam.evaluation.classifier import Classifier
@@ -15,6 +16,7 @@ from captum_regioncam.evaluation.runs.report import Report
 from captum_regioncam.evaluation.runs.workers import workers
 from captum_regioncam.evaluation.scoring.boxes import BoxJob
 from captum_regioncam.evaluation.scoring.counting import Counting
+from captum_regioncam.evaluation.scoring.job import ScoreJob
 from captum_regioncam.evaluation.scoring.label_maps import LabelMapJob
 from captum_regioncam.evaluation.scoring.masks import MaskJob
 from captum_regioncam.evaluation.scoring.outputs import Outputs
@@ -150,13 +152,8 @@ def evaluate(
         if folders is not None:
             worker.from_first(partial(folders.wait_for, data, limit, wait=wait, show_progress=show_progress))
         maps = worker.together(make_maps)
-        if truth == "pixels":
-            return counting.of(worker.together(lambda: PixelJob(data, maps, contrast, folders)), worker)
-        if truth == "boxes":
-            return counting.of(
-                worker.together(lambda: BoxJob(data, step, box_threshold, box, maps, contrast, folders)), worker
-            )
-        return counting.of(worker.together(lambda: MaskJob(data, threshold, maps, contrast, folders, absent)), worker)
+        job = worker.together(lambda: _job(data, maps, contrast, folders, threshold, absent, step, box_threshold, box))
+        return counting.of(job, worker)
 
 
 def evaluate_seeds(
@@ -233,11 +230,8 @@ def evaluate_seeds(
         worker.together(partial(counting.check, data))
         folders = worker.together(lambda: SeedFolders.of(seeds, refine, data.names))
         worker.from_first(partial(folders.wait_for, data, limit, wait=wait, show_progress=show_progress))
-        if _truth_of(data) == "pixels":
-            return counting.of(worker.together(lambda: PixelJob(data, seeds=folders)), worker)
-        if _truth_of(data) == "boxes":
-            return counting.of(worker.together(lambda: BoxJob(data, step, box_threshold, box, seeds=folders)), worker)
-        return counting.of(worker.together(lambda: MaskJob(data, threshold, seeds=folders, absent=absent)), worker)
+        job = worker.together(lambda: _job(data, None, 0, folders, threshold, absent, step, box_threshold, box))
+        return counting.of(job, worker)
 
 
 def evaluate_label_maps(
@@ -313,6 +307,26 @@ def evaluate_label_maps(
     with workers() as worker:
         worker.together(partial(counting.check, data))
         return counting.of(worker.together(make_job), worker)
+
+
+def _job(
+    data: PhotoData,
+    maps: PhotoMaps | None,
+    contrast: float,
+    seeds: SeedFolders | None,
+    threshold: float,
+    absent: str,
+    step: float,
+    box_threshold: float | None,
+    box: str,
+) -> ScoreJob[Any]:
+    """Return the job that counts photos with this ground truth."""
+    truth = _truth_of(data)
+    if truth == "pixels":
+        return PixelJob(data, maps, contrast, seeds)
+    if truth == "boxes":
+        return BoxJob(data, step, box_threshold, box, maps, contrast, seeds)
+    return MaskJob(data, threshold, maps, contrast, seeds, absent)
 
 
 def _truth_of(data: PhotoData) -> str:
