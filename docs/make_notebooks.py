@@ -1,7 +1,7 @@
 """Write notebooks/*.ipynb, with their outputs, from docs/notebooks/*.md as ``make docs`` has executed them.
 
 ``--check`` compares instead of writing: the cells must be those of the sources, and the numbers that the cells print
-those of the fresh run.
+those of the fresh run. Cells with the tag "varies" may print other numbers: training amplifies how processors round.
 """
 
 import argparse
@@ -92,6 +92,8 @@ def differences(name: str) -> list[str]:
     for index, (old, new) in enumerate(zip(printed(kept.cells), printed(fresh.cells), strict=True)):
         if NUMBER.sub("", old) != NUMBER.sub("", new):
             found.append(f"{path.name}, cell {index}: prints another text:\n{old}\n{new}")
+        if "varies" in fresh.cells[index].metadata.get("tags", ()):
+            continue
         for a, b in zip(NUMBER.findall(old), NUMBER.findall(new), strict=False):
             if abs(float(a) - float(b)) > TOLERANCE * max(1, abs(float(a))):
                 found.append(f"{path.name}, cell {index}: {a} is {b} now")
