@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from captum_regioncam.errors import Argument, ArgumentError
-from captum_regioncam.evaluation.runs.locks import SHARDS, is_held, lock_of, locked
+from captum_regioncam.evaluation.runs.locks import is_held, is_lock, lock_of, locked
 from captum_regioncam.evaluation.runs.record import Record, Run, Shard
 from captum_regioncam.evaluation.runs.workers import Worker
 from captum_regioncam.evaluation.runs.writer import Writer
@@ -187,6 +187,7 @@ class ResultFolder:
             run.settings, run.sessions = plan.settings, []
         elif self.replaces and not resume:
             record.remove(run, self.names)
+        locks = [lock_of(self.path, other.shard) for other in record.of(self.command) if other.shard]
         for other in [other for other in record.of(self.command) if other is not run]:
             if other.settings != run.settings:  # of results that are gone
                 run.results |= {name: [] for name in other.results if name not in run.results and record.exists(name)}
@@ -197,7 +198,7 @@ class ResultFolder:
                 record.forget(other)
         if self.shard is None:
             run.shard = None
-            for lock in self.path.glob(SHARDS):
+            for lock in filter(is_lock, locks):  # of shards that died
                 lock.unlink()
         listed = run.results | record.listing(self.command)
         present = [name for name in self.names if record.exists(name)]

@@ -11,16 +11,19 @@ from captum_regioncam.errors import Argument, ArgumentError
 from captum_regioncam.files.outputs import OutputError
 from captum_regioncam.files.stamps import is_regular
 
-__all__ = ["LOCK", "SHARDS", "is_held", "lock_of", "locked"]
+__all__ = ["LOCK", "is_held", "is_lock", "lock_of", "locked"]
 
 LOCK = ".captum_regioncam.lock"
-SHARDS = ".captum_regioncam-shard-*.lock"
-"""The names of the locks of shards."""
 
 
 def lock_of(folder: Path, shard: tuple[int, int] | None = None) -> Path:
     """Return the file that a run locks while it writes to a folder; each shard has its own."""
-    return folder / (LOCK if shard is None else SHARDS.replace("*", f"{shard[0]}-of-{shard[1]}"))
+    return folder / (LOCK if shard is None else f".captum_regioncam-shard-{shard[0]}-of-{shard[1]}.lock")
+
+
+def is_lock(path: Path) -> bool:
+    """Return whether a file may be a lock of this package: these are always empty."""
+    return is_regular(path) and not path.lstat().st_size
 
 
 def is_held(path: Path) -> bool | None:
@@ -53,7 +56,7 @@ def locked(folder: Path, argument: str, wait: float = 0, shard: tuple[int, int] 
     path, named = lock_of(folder, shard), Argument(argument, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if os.path.lexists(path) and (not is_regular(path) or path.lstat().st_size):  # ours is always empty
+        if os.path.lexists(path) and not is_lock(path):
             raise ArgumentError(named, f": {path} is not this package's. Choose another folder.")
         lock = FileLock(path)
         lock.acquire(timeout=wait)

@@ -121,7 +121,14 @@ def test_shards_continue_a_run_without_and_the_other_way_round(command, capsys):
     assert len(contents("seeds")) == 8
     assert unfinished(Path("seeds")).missing == [2]
     assert run(*command, "seeds") == 2
+    left, others, notes = (Path(f"seeds/.captum_regioncam-shard-{of}.lock") for of in ("1-of-2", "1-of-9", "notes"))
+    left.touch()  # as a shard that was killed leaves it
+    others.touch()  # of no shard that the record knows
+    notes.write_text("a user's")
     assert run(*command, "seeds", "--resume") == 0
+    assert not left.exists()
+    assert others.exists()
+    assert notes.read_text() == "a user's"
     assert contents("seeds") == contents("whole")
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     [one] = Record.read(Path("seeds")).runs
