@@ -10,7 +10,7 @@ from captum_regioncam.arguments import real
 from captum_regioncam.evaluation.datasets.base import PhotoData, Sample
 from captum_regioncam.evaluation.metrics.localization import LocalizationMetric, squash_boxes
 from captum_regioncam.evaluation.photo_maps import Photo, PhotoMaps
-from captum_regioncam.evaluation.runs.per_photo import Curves, PhotoCounts, at_threshold, curves_of
+from captum_regioncam.evaluation.runs.per_photo import Curves, at_threshold, curves_of
 from captum_regioncam.evaluation.runs.report import Figures, computed, in_percent
 from captum_regioncam.evaluation.scoring.job import Counts, MapJob, Maps, Pictures
 from captum_regioncam.evaluation.scoring.pictures import box_picture, map_picture
@@ -103,7 +103,9 @@ class BoxJob(MapJob[tuple[Maps, int]]):
         if not all(item.sample.keys for item in items):
             raise ValueError("has no class.")
         made = self._made(items) if self._maps else [({}, 0) for _ in items]
-        return [(maps | self._read(item.sample), rank) for (maps, rank), item in zip(made, items, strict=True)]
+        return [
+            (maps | self._seeds.class_maps(item.sample), rank) for (maps, rank), item in zip(made, items, strict=True)
+        ]
 
     def _made(self, items: list[Photo]) -> list[tuple[Maps, int]]:
         assert self._maps is not None
@@ -112,20 +114,15 @@ class BoxJob(MapJob[tuple[Maps, int]]):
         ranks = [int((own > own[item.sample.targets[0]]).sum()) for own, item in zip(scores[0], items, strict=False)]
         return [({method: found[i][0] for method, found in by_method.items()}, rank) for i, rank in enumerate(ranks)]
 
-    def _read(self, sample: Sample) -> Maps:
-        """Read a photo's seeds."""
-        return {name: self._seeds.class_map(name, sample) for name in self._seeds.folders}
-
     def count(self, sample: Sample, result: tuple[Maps, int]) -> None:
         """Count a photo's maps."""
         boxes, (cams, rank) = _boxes(sample), result
         for method, cam in cams.items():
             self.counts.metrics[method].update(cam, boxes, rank)
 
-    def curves(self, sample: Sample, result: tuple[Maps, int]) -> PhotoCounts:
+    def curves(self, sample: Sample, result: tuple[Maps, int]) -> dict[str, Curves]:
         """Return a photo's box at each threshold."""
-        classes = [self._data.classes[key] for key in sample.keys]
-        return {"classes": classes, "curves": self.counts.curves(result[0], _boxes(sample))}
+        return self.counts.curves(result[0], _boxes(sample))
 
     def pictures(
         self,

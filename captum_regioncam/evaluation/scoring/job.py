@@ -89,14 +89,15 @@ class ScoreJob(Job[Photo, Result]):
     rows: Sequence[str] = ()
     progress: Progress | None = None
     photos: dict[str, PhotoCounts] | None = None
+    _data: PhotoData
 
     @abstractmethod
     def count(self, sample: Sample, result: Result) -> None:
         """Count a photo."""
 
     @abstractmethod
-    def curves(self, sample: Sample, result: Result) -> PhotoCounts:
-        """Return what is kept of a photo."""
+    def curves(self, sample: Sample, result: Result) -> dict[str, Curves]:
+        """Return a photo's scores at each threshold, for each method."""
 
     @abstractmethod
     def pictures(
@@ -125,10 +126,11 @@ class ScoreJob(Job[Photo, Result]):
 
     def keep(self, number: int, item: Photo, result: Result) -> None:
         """Count a photo."""
-        kept = None if self.photos is None else self.curves(item.sample, result)
+        curves = {} if self.photos is None else self.curves(item.sample, result)
         self.count(item.sample, result)
-        if self.photos is not None and kept is not None:
-            self.photos[self.names[number]] = kept
+        if self.photos is not None:
+            classes = [self._data.classes[key] for key in item.sample.keys]
+            self.photos[self.names[number]] = {"classes": classes, "curves": curves}
         if self.progress is not None:
             self.progress.add(self.names[number])
 

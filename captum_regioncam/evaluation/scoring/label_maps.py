@@ -12,7 +12,7 @@ from captum_regioncam.evaluation.datasets.reading import read_labels
 from captum_regioncam.evaluation.label_maps.pictures import label_picture
 from captum_regioncam.evaluation.metrics.label_maps import LabelMapMetric
 from captum_regioncam.evaluation.photo_maps import Photo
-from captum_regioncam.evaluation.runs.per_photo import Curves, PhotoCounts, at_threshold, curves_of
+from captum_regioncam.evaluation.runs.per_photo import Curves, at_threshold, curves_of
 from captum_regioncam.evaluation.runs.report import Figures, computed, in_percent
 from captum_regioncam.evaluation.scoring.fingerprint import fingerprint
 from captum_regioncam.evaluation.scoring.job import Counts, Pictures, SampleReader, ScoreJob
@@ -130,10 +130,9 @@ class LabelMapJob(ScoreJob[npt.NDArray[np.uint8]]):
         """Count a label map."""
         self.counts.add(result, self._mask(sample, result))
 
-    def curves(self, sample: Sample, result: npt.NDArray[np.uint8]) -> PhotoCounts:
+    def curves(self, sample: Sample, result: npt.NDArray[np.uint8]) -> dict[str, Curves]:
         """Return a photo's IoU."""
-        classes = [self._data.classes[key] for key in sample.keys]
-        return {"classes": classes, "curves": self.counts.curves(result, self._mask(sample, result))}
+        return self.counts.curves(result, self._mask(sample, result))
 
     def pictures(
         self,

@@ -15,7 +15,7 @@ from captum_regioncam.evaluation.label_maps.threshold import label_map
 from captum_regioncam.evaluation.metrics.pixels import PixelMetric
 from captum_regioncam.evaluation.metrics.segmentation import SegmentationMetric
 from captum_regioncam.evaluation.photo_maps import Photo, PhotoMaps
-from captum_regioncam.evaluation.runs.per_photo import Curves, PhotoCounts, at_threshold, curves_of
+from captum_regioncam.evaluation.runs.per_photo import Curves, at_threshold, curves_of
 from captum_regioncam.evaluation.runs.report import Figures, computed, in_percent
 from captum_regioncam.evaluation.scoring.job import Counts, MapJob, Pictures
 from captum_regioncam.evaluation.scoring.pictures import map_picture
@@ -174,10 +174,9 @@ class MaskJob(MapJob[dict[str, ClassMaps]]):
         """Count a photo's maps."""
         self.counts.add(result, self._mask(sample))
 
-    def curves(self, sample: Sample, result: dict[str, ClassMaps]) -> PhotoCounts:
+    def curves(self, sample: Sample, result: dict[str, ClassMaps]) -> dict[str, Curves]:
         """Return a photo's IoU at each threshold."""
-        classes = [self._data.classes[key] for key in sample.keys]
-        return {"classes": classes, "curves": self.counts.curves(result, self._mask(sample))}
+        return self.counts.curves(result, self._mask(sample))
 
     def pictures(
         self,

@@ -11,7 +11,7 @@ from captum_regioncam.evaluation.datasets.base import PhotoData, Sample
 from captum_regioncam.evaluation.label_maps.pictures import label_picture
 from captum_regioncam.evaluation.metrics.pixels import PixelCurves
 from captum_regioncam.evaluation.photo_maps import Photo, PhotoMaps
-from captum_regioncam.evaluation.runs.per_photo import Curves, PhotoCounts, at_threshold, curves_of
+from captum_regioncam.evaluation.runs.per_photo import Curves, at_threshold, curves_of
 from captum_regioncam.evaluation.runs.report import Figures, computed, in_percent
 from captum_regioncam.evaluation.score_maps import score_map
 from captum_regioncam.evaluation.scoring.job import Counts, MapJob, Maps, Pictures
@@ -67,11 +67,10 @@ class PixelJob(MapJob[Maps]):
         """Return each photo's maps, made on their own grids or read."""
         if not all(item.sample.keys for item in items):
             raise ValueError("has no class.")
-        methods = self._maps.attributions if self._maps else ()
-        made = {method: self._maps.grid_maps(method, items) for method in methods if self._maps}
+        maps = self._maps
+        made = {method: maps.grid_maps(method, items) for method in maps.attributions} if maps else {}
         return [
-            {method: found[index][0] for method, found in made.items()}
-            | {name: self._seeds.class_map(name, item.sample) for name in self._seeds.folders}
+            {method: found[index][0] for method, found in made.items()} | self._seeds.class_maps(item.sample)
             for index, item in enumerate(items)
         ]
 
@@ -81,7 +80,7 @@ class PixelJob(MapJob[Maps]):
         for method, cam in result.items():
             self.counts.metrics[method].update(torch.from_numpy(score_map(cam)), mask)
 
-    def curves(self, sample: Sample, result: Maps) -> PhotoCounts:
+    def curves(self, sample: Sample, result: Maps) -> dict[str, Curves]:
         """Return a photo's PxAP, and its IoU at each threshold."""
         curves = {}
         for method, cam in result.items():
@@ -90,7 +89,7 @@ class PixelJob(MapJob[Maps]):
             found = computed(alone)
             iou = found["curve"]
             curves[method] = curves_of(["pxap", "iou"], torch.stack([found["pxap"].expand_as(iou), iou], 1))
-        return {"classes": [self._data.classes[key] for key in sample.keys], "curves": curves}
+        return curves
 
     def pictures(
         self,

@@ -101,15 +101,18 @@ class SeedFolders:
         """
         return sample_seed(self.path(name, sample.name), sample)
 
-    def class_map(self, name: str, sample: Sample) -> Tensor:
-        """Read one folder's map of a photo's class, and refine it if that is wanted.
+    def class_maps(self, sample: Sample) -> dict[str, Tensor]:
+        """Read each folder's map of a photo's class, and refine it if that is wanted.
 
         Returns:
-            (height, width): the photo's, or (224, 224) of a score map.
+            (height, width) each: the photo's, or (224, 224) of a score map.
 
         Raises:
             ValueError: there is none, or it cannot be read.
         """
+        return {name: self._class_map(name, sample) for name in self.folders}
+
+    def _class_map(self, name: str, sample: Sample) -> Tensor:
         path = self.path(name, sample.name)
         try:
             seed = load_seed(path, sample.keys)
