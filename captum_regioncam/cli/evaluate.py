@@ -5,6 +5,7 @@ import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypedDict
 
 from captum_regioncam.cli.common import (
     check_contrast,
@@ -64,6 +65,7 @@ class Options:
 def run(options: Options, called: Called) -> int:
     """Score methods, seeds or label maps; return the exit status."""
     _check(options, called)
+    common = _common(options, called)
     with workers() as worker:
         data = worker.together(partial(data_of, options.data, ground_truth=True))
         if options.seeds and "method" not in called.given:
@@ -76,19 +78,9 @@ def run(options: Options, called: Called) -> int:
                 box=options.box,
                 box_threshold=options.box_threshold,
                 step=options.step,
-                limit=options.data.limit,
                 wait=options.wait,
-                readers=readers_of(options.maps, options.network),
-                json=options.json,
                 plot=options.plot,
-                csv=options.csv,
-                latex=options.latex,
-                per_class=options.per_class,
-                per_photo=options.per_photo,
-                gallery=options.gallery,
-                progress=PROGRESS,
-                resume=options.resume,
-                about=called.about,
+                **common,
             )
         elif options.label_maps:
             report = evaluate_label_maps(
@@ -96,17 +88,7 @@ def run(options: Options, called: Called) -> int:
                 data,
                 absent=options.absent,
                 unlabelled=options.unlabelled,
-                limit=options.data.limit,
-                readers=readers_of(options.maps, options.network),
-                json=options.json,
-                csv=options.csv,
-                latex=options.latex,
-                per_class=options.per_class,
-                per_photo=options.per_photo,
-                gallery=options.gallery,
-                progress=PROGRESS,
-                resume=options.resume,
-                about=called.about,
+                **common,
             )
         else:
             classifier = worker.together(partial(classifier_of, options.network, called))
@@ -126,19 +108,9 @@ def run(options: Options, called: Called) -> int:
                 box=options.box,
                 box_threshold=options.box_threshold,
                 step=options.step,
-                limit=options.data.limit,
                 wait=options.wait,
-                readers=readers_of(options.maps, options.network),
-                json=options.json,
                 plot=options.plot,
-                csv=options.csv,
-                latex=options.latex,
-                per_class=options.per_class,
-                per_photo=options.per_photo,
-                gallery=options.gallery,
-                progress=PROGRESS,
-                resume=options.resume,
-                about=called.about,
+                **common,
             )
     if worker.is_first:
         report_failures(report.failures, len(data.names[: options.data.limit]), "photos failed and were left out")
@@ -148,6 +120,38 @@ def run(options: Options, called: Called) -> int:
         for path in options.files:
             say(f"Wrote {path}", error=is_stream(path))
     return int(bool(report.failures))
+
+
+class _Common(TypedDict):
+    """The arguments that all evaluations have in common."""
+
+    limit: int | None
+    readers: int
+    json: Path | None
+    csv: Path | None
+    latex: Path | None
+    per_class: bool
+    per_photo: Path | None
+    gallery: Path | None
+    progress: Path
+    resume: bool
+    about: dict[str, object]
+
+
+def _common(options: Options, called: Called) -> _Common:
+    return {
+        "limit": options.data.limit,
+        "readers": readers_of(options.maps, options.network),
+        "json": options.json,
+        "csv": options.csv,
+        "latex": options.latex,
+        "per_class": options.per_class,
+        "per_photo": options.per_photo,
+        "gallery": options.gallery,
+        "progress": PROGRESS,
+        "resume": options.resume,
+        "about": called.about,
+    }
 
 
 def _check(options: Options, called: Called) -> None:
