@@ -9,13 +9,10 @@ shares the photos among processes.
 
 import sys
 
-from table import Part, fill
+from table import BASELINES, OF_VGG16, VGG16, Part, fill
 
 COMMAND = "evaluate coco --root {root} --split val2014"
 IRN = " --model {examples}/irn_resnet50.py:coco_network --weights {weights}"
-VGG16 = " --model torchvision:vgg16 --weights {vgg16}"
-BASELINES = {"cam": None, "grad-cam": None, "layer-cam": None}
-OF_VGG16 = {"grad-cam": None, "layer-cam": None, "region-cam": None}  # CAM needs global average pooling
 
 PARTS = {
     "irn-val": Part(

@@ -12,19 +12,19 @@ largest rectangle. LayerCAM's Loc1 is calculated from Region-CAM's: the paper st
 
 import sys
 
-from table import Part, fill
+from table import BASELINES, OF_VGG16, Part, fill
 
 COMMAND = "evaluate ilsvrc --root {root}"
 CHOE = " --step 0.001"
 LAYER_CAM = " --box rectangle --box-threshold 0.15"
 VGG16 = " --model torchvision:vgg16"
 RESNET50 = " --model torchvision:resnet50"
-OF_VGG16 = {"grad-cam": None, "layer-cam": 47.2, "region-cam": 51.7}  # CAM needs global average pooling
-OF_RESNET50 = {"cam": None, "grad-cam": None, "layer-cam": None, "region-cam": None}
+PAPER = OF_VGG16 | {"layer-cam": 47.2, "region-cam": 51.7}
+OF_RESNET50 = BASELINES | {"region-cam": None}
 
 PARTS = {
-    "vgg16": Part("VGG16, Choe et al.", COMMAND + CHOE + VGG16, OF_VGG16, "loc1"),
-    "vgg16-layercam": Part("VGG16, LayerCAM's protocol", COMMAND + LAYER_CAM + VGG16, OF_VGG16, "loc1"),
+    "vgg16": Part("VGG16, Choe et al.", COMMAND + CHOE + VGG16, PAPER, "loc1"),
+    "vgg16-layercam": Part("VGG16, LayerCAM's protocol", COMMAND + LAYER_CAM + VGG16, PAPER, "loc1"),
     "resnet50": Part("ResNet-50, Choe et al.", COMMAND + CHOE + RESNET50, OF_RESNET50, "loc1"),
     "resnet50-layercam": Part("ResNet-50, LayerCAM's protocol", COMMAND + LAYER_CAM + RESNET50, OF_RESNET50, "loc1"),
 }

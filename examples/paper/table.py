@@ -12,6 +12,11 @@ from captum_regioncam.cli import main
 
 EXAMPLES = Path(os.path.relpath(Path(__file__).parent.parent))
 
+VGG16 = " --model torchvision:vgg16 --weights {vgg16}"
+BASELINES: dict[str, float | None] = {"cam": None, "grad-cam": None, "layer-cam": None}
+OF_VGG16: dict[str, float | None] = {"grad-cam": None, "layer-cam": None, "region-cam": None}
+"""The methods for VGG16. CAM needs global average pooling, which torchvision's VGG16 does not have."""
+
 
 @dataclass(frozen=True)
 class Part:

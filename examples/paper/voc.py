@@ -9,13 +9,10 @@ options, such as ``--device cuda``, ``--resume`` or ``--limit 100``, go to each 
 
 import sys
 
-from table import Part, fill
+from table import BASELINES, OF_VGG16, VGG16, Part, fill
 
 COMMAND = "evaluate voc --root {root} --split %s"
 IRN = " --model {examples}/irn_resnet50.py:network --weights {weights}"
-VGG16 = " --model torchvision:vgg16 --weights {vgg16}"
-BASELINES = {"cam": None, "grad-cam": None, "layer-cam": None}
-OF_VGG16 = {"grad-cam": None, "layer-cam": None, "region-cam": None}  # CAM needs global average pooling
 
 PARTS = {
     "irn-train": Part(
