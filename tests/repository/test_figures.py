@@ -29,7 +29,7 @@ def mean(figures):
 
 
 def test_photos():
-    rows = table("**98 photos of one object**")
+    rows = table("**98 photos of one object each**")
     plain, refined = rows["Region-CAM"], rows["Region-CAM, refined"]
     cam, layer_cam = rows["LayerGradCam, the same stages"], rows["LayerCAM, the same stages"]
     assert f"mIoU {mean(plain['best'])} at the best threshold and {mean(plain['0.15'])} at 0.15" in README
