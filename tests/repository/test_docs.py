@@ -12,12 +12,13 @@ import torch
 import torchvision
 from helpers import small_net
 from made_datasets import ColourNet, make_voc
+from PIL import Image
 from places import ROOT
 from torch import nn
 
 import captum_regioncam
 from captum_regioncam import LayerRegionCam, find_stages
-from captum_regioncam.evaluation import Classifier, Seed, Voc2012, save_seed
+from captum_regioncam.evaluation import Classifier, Seed, Voc2012, save_seed, write_label_maps
 
 PACKAGE = Path(captum_regioncam.__file__).parent
 
@@ -158,6 +159,32 @@ def test_code_blocks_run(page, names, count, tmp_path, monkeypatch):
         exec(block, variables)
     produced = [value for value in variables.values() if isinstance(value, torch.Tensor)]
     assert all(value.isfinite().all() for value in produced)
+
+
+def test_the_folder_of_the_page_about_files(tmp_path, monkeypatch):
+    """The listing at the top of the page is that of a folder that two runs wrote to."""
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "how-to" / "files.md").read_text()
+    first, *lines = re.search(r"```text\n(.*?)```", page, re.DOTALL)[1].splitlines()
+    listed = dict(line.split(maxsplit=1) for line in lines)
+    for name in ("cat", "cup"):
+        maps = np.full((1, 4, 4), 0.1, np.float32)
+        save_seed(f"{name}.npy", Seed(torch.tensor([0]), torch.tensor(maps[:, ::4, ::4]), maps))
+    folder = Path(first)
+    write_label_maps(".", folder)
+    (folder / "notes.txt").write_text("mine")
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(folder / "cup.png")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert before.keys() == listed.keys()
+    assert [name for name in before if not before[name]] == [name for name in listed if listed[name] == "empty"]
+    lists = json.loads(before[".captum_regioncam.json"])["runs"][0]["results"]
+    assert lists.keys() == {name for name in listed if listed[name].startswith("listed")}
+
+    written = write_label_maps(".", folder, threshold=0.05)
+    after = {path.name: path.read_bytes() for path in folder.iterdir()}
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed - {".captum_regioncam.json"} == {name for name in listed if "replaced" in listed[name]}
+    assert {f"{name}.png" for name in written.failures} == {name for name in listed if "edited" in listed[name]}
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])

@@ -62,9 +62,37 @@ def test_links_lead_somewhere(page):
             assert anchor in anchors(target), link
 
 
+HOW_TOS = [page for page in PAGES if page.parent.name == "how-to"]
+
+
+@pytest.mark.parametrize("page", HOW_TOS, ids=lambda page: page.stem)
+def test_how_tos_begin_with_something_to_see(page):
+    """A picture, a table, or what a command prints or writes."""
+    first = [token for token in tokens(page) if token.map and token.map[0] < 8]
+    pictures = [child for token in first for child in token.children or () if child.type == "image"]
+    for picture in pictures:
+        assert re.fullmatch(r"[A-Z].{40,}\.", picture.content), picture.content
+    blocks = [token.content for token in first if token.type == "fence" and token.info in ("text", "console")]
+    printed = [line for block in blocks for line in block.splitlines() if not re.match(r"\$ | {4}", line)]
+    assert pictures or printed or any(token.type == "table_open" for token in first)
+
+
+def test_pictures_of_how_tos_are_small_and_shown():
+    pictures = sorted((ROOT / "docs" / "how-to" / "pictures").iterdir())
+    shown = {picture.attrs["src"] for page in HOW_TOS for picture in inside(page, "image")}
+    assert {f"pictures/{picture.name}" for picture in pictures} == shown - {"../_static/app.png"}
+    sizes = {picture.name: picture.stat().st_size for picture in pictures}
+    assert len(sizes) >= 12
+    assert max(sizes.values()) < 120_000
+    assert sum(sizes.values()) < 1_300_000
+
+
 @pytest.mark.parametrize(
     ("check", "text"),
     [
+        (test_how_tos_begin_with_something_to_see, "# Here\n\nText.\n\n```console\n$ a command\n```"),
+        (test_how_tos_begin_with_something_to_see, "# Here\n\nText.\n\n```python\nprint(1)\n```"),
+        (test_how_tos_begin_with_something_to_see, "# Here\n\n![No sentence](map.png)"),
         (test_pages_are_plain_markdown, "```{note}\nA box.\n```"),
         (test_pages_are_plain_markdown, ":::{note}\nA box.\n:::"),
         (test_pages_are_plain_markdown, "See {doc}`method`."),
