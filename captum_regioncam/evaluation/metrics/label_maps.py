@@ -75,6 +75,13 @@ class LabelMapMetric(Metric):
 
         Raises:
             ValueError: the shapes differ, or a label is out of range.
+
+        Example::
+
+            >>> metric = LabelMapMetric(num_classes=20)
+            >>> metric.update(predicted=torch.tensor([[8, 8, 0]]), labels=torch.tensor([[8, 255, 0]]))
+            >>> int(metric.compute()["confusion"].sum())  # pixels
+            2
         """
         device = self.confusion.device
         found, truth = (torch.as_tensor(np.asarray(values), device=device) for values in (predicted, labels))
@@ -111,6 +118,13 @@ class LabelMapMetric(Metric):
             (C + 1,), background first, NaN for classes that are left out of the means. ``absent``: how many classes
             have no pixel in the ground truth. ``confusion`` (C + 1, C + 2): pixels by true and by predicted label; the
             last column is 255.
+
+        Example::
+
+            >>> metric = LabelMapMetric(num_classes=1)
+            >>> metric.update(torch.tensor([[1, 1, 0, 0]]), torch.tensor([[1, 0, 0, 0]]))
+            >>> metric.compute()["per_class"]  # the background, and the class
+            tensor([0.6667, 0.5000], dtype=torch.float64)
         """
         counts = self.confusion.clone()
         if self.unlabelled == "background":

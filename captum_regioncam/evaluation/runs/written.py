@@ -23,7 +23,13 @@ class Written:
 
     @property
     def record(self) -> Path:
-        """The folder's record: which files were written, by whom, and from what."""
+        """The folder's record: which files were written, by whom, and from what.
+
+        Example::
+
+            >>> WrittenSeeds(Path("seeds"), names=["2007_000032"], failures={}).record.as_posix()
+            'seeds/.captum_regioncam.json'
+        """
         return self.folder / RECORD
 
 
