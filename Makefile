@@ -48,9 +48,10 @@ notebooks: $(VENV)/docs.stamp
 	$(BIN)/sphinx-build -W --keep-going --quiet docs docs/_build/html
 	$(BIN)/python docs/make_notebooks.py
 
-# The README's picture, which is tracked.
+# The pictures of the README and of the reference, which are tracked.
 picture: $(VENV)/docs.stamp
 	$(BIN)/python docs/make_picture.py
+	$(BIN)/python docs/make_reference_pictures.py
 
 dist: $(VENV)/dist.stamp
 	rm -rf dist build

@@ -21,13 +21,7 @@ from captum_regioncam.files.photos import read_photo
 __all__ = ["TARGETS", "load_demo_model", "outline", "photo"]
 
 TARGETS = {"cat": 285, "cup": 967, "motorcycle": 665, "rocket": 657, "portrait": 652}
-"""Names of the photos, and what they show: ImageNet's Egyptian cat, espresso, moped, missile and military uniform.
-
-Example::
-
-    >>> TARGETS["cat"]
-    285
-"""
+"""Names of the photos, and the classes of ImageNet that they show, such as "Egyptian cat" and "espresso"."""
 
 _FILES: dict[str, Callable[[], Path]] = {
     "cat": lambda: _of_skimage("chelsea.png"),

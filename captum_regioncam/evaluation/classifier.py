@@ -202,8 +202,10 @@ class Classifier:
 
         Example::
 
-            >>> [Classifier(model, size=224, resize=how).input_size(500, 375) for how in ("squash", "short", "keep")]
-            [(224, 224), (299, 224), (500, 375)]
+            >>> Classifier(model, size=224, resize="squash").input_size(500, 375)
+            (224, 224)
+            >>> Classifier(model, size=224, resize="short").input_size(500, 375)
+            (299, 224)
         """
         if self.resize == "keep":
             return width, height
@@ -282,7 +284,8 @@ class Classifier:
 
         Example::
 
-            >>> classifier = Classifier(model, class_names=["tench, Tinca tinca", "goldfish, Carassius auratus"])
+            >>> names = ["tench, Tinca tinca", "goldfish, Carassius auratus"]
+            >>> classifier = Classifier(model, class_names=names)
             >>> classifier.class_name(1), classifier.class_name(2)
             ('goldfish', 'class 2')
         """
@@ -293,8 +296,8 @@ class Classifier:
 
         Example::
 
-            >>> classifier = Classifier(model, class_names=["fire engine, fire truck", "garbage truck, dustcart"])
-            >>> classifier.classes_with("truck")
+            >>> names = ["fire engine, fire truck", "garbage truck, dustcart"]
+            >>> Classifier(model, class_names=names).classes_with("truck")
             [0, 1]
         """
         pattern = re.compile(rf"\b{re.escape(word.strip())}\b", re.IGNORECASE)
@@ -308,14 +311,16 @@ class Classifier:
 
         Example::
 
-            >>> classifier = Classifier(model, class_names=["fire engine, fire truck", "garbage truck, dustcart"])
+            >>> names = ["fire engine, fire truck", "garbage truck, dustcart"]
+            >>> classifier = Classifier(model, class_names=names)
             >>> classifier.class_index("dustcart"), classifier.class_index("0")
             (1, 0)
             >>> try:
             ...     classifier.class_index("truck")
             ... except ValueError as error:
             ...     print(error)
-            target='truck': no class has exactly that name. Choose from: fire engine (0), garbage truck (1).
+            target='truck': no class has exactly that name. Choose from: fire engine (0),
+            garbage truck (1).
         """
 
         def error(message: str) -> ArgumentError:

@@ -79,7 +79,8 @@ class LabelMapMetric(Metric):
         Example::
 
             >>> metric = LabelMapMetric(num_classes=20)
-            >>> metric.update(predicted=torch.tensor([[8, 8, 0]]), labels=torch.tensor([[8, 255, 0]]))
+            >>> predicted, labels = torch.tensor([[8, 8, 0]]), torch.tensor([[8, 255, 0]])
+            >>> metric.update(predicted, labels)
             >>> int(metric.compute()["confusion"].sum())  # pixels
             2
         """
@@ -110,8 +111,8 @@ class LabelMapMetric(Metric):
         """Return the scores of all photos counted.
 
         Returns:
-            ``miou``, ``precision``, ``recall``, ``fp`` and ``fn``: means over the classes and the background;
-            ``fp_foreground`` and ``fn_foreground``: means over the classes alone, as IRN prints them;
+            ``miou``, ``precision``, ``recall``, ``fp`` and ``fn`` are means over the classes and the background,
+            ``fp_foreground`` and ``fn_foreground`` means over the classes alone, as IRN prints them.
             ``pixel_accuracy``; ``background_in_foreground``: how much of the predicted foreground is background
             (ReCAM's ``among_predfg_bg``); ``unlabelled``: how much is predicted as 255. All of these are in [0, 1].
             ``per_class``, ``per_class_precision``, ``per_class_recall``, ``per_class_fp`` and ``per_class_fn``

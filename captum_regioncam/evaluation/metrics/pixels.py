@@ -104,8 +104,8 @@ class PixelMetric(_PixelCounts):
 
         Example::
 
-            >>> metric = PixelMetric()
-            >>> metric.update(torch.tensor([[0.0, 0.4], [0.6, 1.0]]), torch.tensor([[0, 1], [0, 1]]))
+            >>> metric, cam = PixelMetric(), torch.tensor([[0.0, 0.4], [0.6, 1.0]])
+            >>> metric.update(cam, mask=torch.tensor([[0, 1], [0, 1]]))
             >>> metric.compute()
             tensor(0.8333, dtype=torch.float64)
         """

@@ -99,8 +99,8 @@ class SegmentationMetric(Metric):
         Example::
 
             >>> metric = SegmentationMetric(num_classes=20)
-            >>> maps = torch.tensor([[[0.9, 0.1]], [[0.2, 0.6]]])  # of the classes 7 and 14, in a photo of two pixels
-            >>> metric.update(maps, keys=[7, 14], labels=torch.tensor([[8, 15]]))
+            >>> cams = torch.tensor([[[0.9, 0.1]], [[0.2, 0.6]]])  # (K, H, W) = (2, 1, 2)
+            >>> metric.update(cams, keys=[7, 14], labels=torch.tensor([[8, 15]]))
             >>> metric.update_count
             1
         """
@@ -177,8 +177,9 @@ class SegmentationMetric(Metric):
 
         Example::
 
-            >>> metric = SegmentationMetric(num_classes=1, threshold=0.3, thresholds=[0.5, 0.7])
-            >>> metric.update(torch.tensor([[[0.9, 0.7, 0.2, 0.1]]]), keys=[0], labels=torch.tensor([[1, 0, 0, 0]]))
+            >>> metric = SegmentationMetric(1, threshold=0.3, thresholds=[0.5, 0.7])
+            >>> cams = torch.tensor([[[0.9, 0.7, 0.2, 0.1]]])
+            >>> metric.update(cams, keys=[0], labels=torch.tensor([[1, 0, 0, 0]]))
             >>> metric.compute()["curve"]  # at 0.3, 0.5 and 0.7
             tensor([0.5833, 0.5833, 1.0000], dtype=torch.float64)
         """

@@ -74,9 +74,10 @@ class Report:
 
         Example::
 
-            >>> scores = {"region-cam": {"miou": 55.8, "best_miou": 62.14, "best_threshold": 0.31, "photos": 12}}
+            >>> scores = {"miou": 55.8, "best_miou": 62.14, "best_threshold": 0.31, "photos": 12}
             >>> columns = {"miou": "mIoU at 0.15", "best_miou": "best mIoU", "best_threshold": "at"}
-            >>> print(Report(scores, title="VOC 2012 val", columns=columns).table())
+            >>> report = Report({"region-cam": scores}, title="VOC 2012 val", columns=columns)
+            >>> print(report.table())
             VOC 2012 val; 12 photos
             ┏━━━━━━━━━━━━┳━━━━━━━━━━━━━━┳━━━━━━━━━━━┳━━━━━━┓
             ┃ method     ┃ mIoU at 0.15 ┃ best mIoU ┃   at ┃
@@ -111,8 +112,8 @@ class Report:
 
         Example::
 
-            >>> Report({"region-cam": {"miou": 62.14, "photos": 12}}, provenance={"device": "cpu"}).to_dict()
-            {'provenance': {'device': 'cpu'}, 'region-cam': {'miou': 62.14, 'photos': 12}}
+            >>> Report({"region-cam": {"miou": 62.14}}, provenance={"device": "cpu"}).to_dict()
+            {'provenance': {'device': 'cpu'}, 'region-cam': {'miou': 62.14}}
         """
         return {"provenance": dict(self.provenance), **self.scores}
 
@@ -129,8 +130,8 @@ class Report:
 
         Example::
 
-            >>> scores = {"region-cam": {"miou": 62.14, "per_class": {"background": 80.0, "cat": 44.28}}}
-            >>> Report(scores).to_csv("scores.csv", per_class=True)
+            >>> scores = {"miou": 62.14, "per_class": {"background": 80.0, "cat": 44.28}}
+            >>> Report({"region-cam": scores}).to_csv("scores.csv", per_class=True)
             >>> print(Path("scores.csv").read_text())
             method,miou,per_class background,per_class cat
             region-cam,62.14,80.0,44.28
@@ -149,7 +150,8 @@ class Report:
 
         Example::
 
-            >>> photos = [{"photo": "2007_000032", "method": "region-cam", "classes": "car; person", "miou": 71.2}]
+            >>> photo = {"photo": "2007_000032", "method": "region-cam", "classes": "car; person"}
+            >>> photos = [photo | {"miou": 71.2}]
             >>> Report({}, photos=photos, photo_columns=["miou"]).photos_to_csv("photos.csv")
             >>> print(Path("photos.csv").read_text())
             photo,method,classes,miou
@@ -170,7 +172,8 @@ class Report:
         Example::
 
             >>> scores = {"region-cam": {"miou": 62.14, "photos": 12}}
-            >>> Report(scores, title="VOC 2012 val", columns={"miou": "mIoU"}).to_latex("scores.tex")
+            >>> report = Report(scores, title="VOC 2012 val", columns={"miou": "mIoU"})
+            >>> report.to_latex("scores.tex")
             >>> print(Path("scores.tex").read_text())
             % written by captum_regioncam; needs \usepackage{booktabs}
             % VOC 2012 val; 12 photos
