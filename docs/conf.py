@@ -70,7 +70,9 @@ def _signature(app, what, name, obj, options, signature, returned):
 
 
 def _types(app, what, name, obj, options, lines):
-    lines[:] = [_readable(line) if line.lstrip().startswith(":type: ") else line for line in lines]
+    for number, line in enumerate(lines):
+        if line.lstrip().startswith(":type: "):
+            lines[number] = _readable(line).replace("~numpy.typing.", "")
 
 
 def setup(app):
