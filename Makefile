@@ -48,10 +48,11 @@ notebooks: $(VENV)/docs.stamp
 	$(BIN)/sphinx-build -W --keep-going --quiet docs docs/_build/html
 	$(BIN)/python docs/make_notebooks.py
 
-# The pictures of the README and of the how-tos, which are tracked.
+# The pictures of the README, the how-tos and the reference, which are tracked.
 picture: $(VENV)/docs.stamp
 	$(BIN)/python docs/make_picture.py
 	$(BIN)/python docs/make_how_to_pictures.py
+	$(BIN)/python docs/make_reference_pictures.py
 
 dist: $(VENV)/dist.stamp
 	rm -rf dist build

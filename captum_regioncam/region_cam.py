@@ -146,9 +146,9 @@ class LayerRegionCam(MultiLayerAttribution):
             show_progress: show how many of the backward passes are done.
 
         Returns:
-            (N, K, \*grid) in [0, 1], on the finest layer's grid: the weighted mean S of the layers' normalised semantic
-            information maps. In float32, or in float64 if the features are; detached (except with ``create_graph``).
-            0 everywhere if the gradients of a target say nothing at any layer.
+            (N, K, \*grid) in [0, 1], on the finest layer's grid. It is the weighted mean S of the layers' normalised
+            semantic information maps. In float32, or in float64 if the features are; detached (except with
+            ``create_graph``). 0 everywhere if the gradients of a target say nothing at any layer.
 
         Raises:
             LayerError: as in ``attribute``; or a single layer gives several tensors.
@@ -192,8 +192,8 @@ class LayerRegionCam(MultiLayerAttribution):
             attribute_to_layer_input: use the layers' inputs instead of their outputs.
 
         Returns:
-            (N, K, \*grid) in [0, 1], on the finest layer's grid for these inputs, in the dtype of ``inputs``, detached:
-            the mean M of the propagated maps, without ``contrast``.
+            (N, K, \*grid) in [0, 1], on the finest layer's grid for these inputs, in the dtype of ``inputs``, detached.
+            It is the mean M of the propagated maps, without ``contrast``.
 
         Raises:
             LayerError: a layer is never reached, is not on a grid, or is not finite; or a single layer gives several

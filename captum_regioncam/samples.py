@@ -1,4 +1,11 @@
-"""Sample photos and a network for examples. They come with packages, so that nothing is downloaded."""
+"""Sample photos and a network for examples. They come with packages, so that nothing is downloaded.
+
+Example::
+
+    >>> from captum_regioncam.samples import TARGETS, photo
+    >>> {name: (TARGETS[name], photo(name).size) for name in ("cat", "cup")}
+    {'cat': (285, (451, 300)), 'cup': (967, (600, 400))}
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +21,7 @@ from captum_regioncam.files.photos import read_photo
 __all__ = ["TARGETS", "load_demo_model", "outline", "photo"]
 
 TARGETS = {"cat": 285, "cup": 967, "motorcycle": 665, "rocket": 657, "portrait": 652}
-"""Names of the photos, and what they show: ImageNet's Egyptian cat, espresso, moped, missile and military uniform."""
+"""Names of the photos, and the classes of ImageNet that they show, such as "Egyptian cat" and "espresso"."""
 
 _FILES: dict[str, Callable[[], Path]] = {
     "cat": lambda: _of_skimage("chelsea.png"),

@@ -71,7 +71,7 @@ def class_scores(model: Callable[..., Any]) -> Module:
             them (transformers' networks with labels), which has no dimensions, is passed over.
 
     Returns:
-        A module that takes the inputs of ``model`` and returns that tensor: a ``forward_func`` for any Captum
+        A module that takes the inputs of ``model`` and returns that tensor. It is a ``forward_func`` for any Captum
         attribution. The layers to attribute to are those of ``model``.
 
     Raises:
@@ -103,7 +103,7 @@ def segmentation_score(
             everywhere in examples in which it would be nowhere.
 
     Returns:
-        A module that returns (N,) scores: attribute without a target.
+        A module that returns (N,) scores. Attribute without a target.
 
     Raises:
         ValueError: ``class_index`` is not an integer, or the mask has something other than numbers; or, when called,

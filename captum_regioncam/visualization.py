@@ -98,8 +98,13 @@ def show_attributions(
 
         >>> figure = show_attributions(photo, {"Region-CAM": attribution})
         >>> figure.savefig("region_cam.png")
+        >>> [axes.get_title() for axes in figure.axes]  # the last is the colour bar
+        ['photo', 'Region-CAM', '']
         >>> rows = {"tabby": {"Region-CAM": attribution}, "beagle": {"Region-CAM": attribution}}
         >>> figure = show_attributions(photo, rows, probabilities={"tabby": 0.93, "beagle": 0.001})
+        >>> print(figure.axes[2].get_title())
+        beagle
+        0.1%: not seen by the network
     """
     photos = as_photos(image)
     for height, width in (photo.shape[:2] for photo in photos):

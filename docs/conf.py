@@ -1,6 +1,7 @@
 """Sphinx configuration."""
 
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -44,3 +45,37 @@ html_static_path = ["_static"]
 html_css_files = ["narrow.css"]
 html_title = "Region-CAM"
 copybutton_prompt_text = "$ "  # what is not copied
+
+# How signatures show types that stand for many, and defaults that a function makes or that are long.
+_READABLE = {
+    r"~?[\w.]*ndarray\[~?[\w.]*tuple\[~?[\w.]*Any, \.\.\.\], ~?[\w.]*dtype\[(.+?)\]\]": r"~numpy.typing.NDArray[\1]",
+    r"[~\w.]*_Buffer \| .+?_NestedSequence\[complex \| bytes \| str\]": "~numpy.typing.ArrayLike",
+    r"~?collections\.abc\.": "",
+    r"<factory>": "{}",
+    r"np\.float64\(([\d.]+)\)": r"\1",
+    r"\(([\d.]+, [\d.]+), (?:[\d.]+, ){9,}([\d.]+)\)": r"(\1, ..., \2)",
+}
+
+
+def _readable(text):
+    for pattern, short in _READABLE.items():
+        text = re.sub(pattern, short, text)
+    return text
+
+
+def _signature(app, what, name, obj, options, signature, returned):
+    if getattr(obj, "_is_protocol", False):
+        return "", None  # instead of the constructor that all protocols have
+    return signature and _readable(signature), returned and _readable(returned)
+
+
+def _types(app, what, name, obj, options, lines):
+    for number, line in enumerate(lines):
+        if line.lstrip().startswith(":type: "):
+            lines[number] = _readable(line).replace("~numpy.typing.", "")
+
+
+def setup(app):
+    """Connect what Sphinx calls."""
+    app.connect("autodoc-process-signature", _signature)
+    app.connect("autodoc-process-docstring", _types, priority=900)  # after napoleon

@@ -184,7 +184,13 @@ class Classifier:
         return settings | unchanged
 
     def seen_box(self, width: int, height: int) -> tuple[int, int, int, int]:
-        """Return the left, upper, right and lower edge of the part of a photo that the network sees."""
+        """Return the left, upper, right and lower edge of the part of a photo that the network sees.
+
+        Example::
+
+            >>> Classifier(model, resize="crop").seen_box(500, 375)
+            (86, 23, 414, 351)
+        """
         if self.resize != "crop":
             return 0, 0, width, height
         side = max(1, round(min(width, height) * self.crop_ratio))
@@ -192,7 +198,15 @@ class Classifier:
         return left, top, left + side, top + side
 
     def input_size(self, width: int, height: int) -> tuple[int, int]:
-        """Return the width and the height at which the network sees a photo."""
+        """Return the width and the height at which the network sees a photo.
+
+        Example::
+
+            >>> Classifier(model, size=224, resize="squash").input_size(500, 375)
+            (224, 224)
+            >>> Classifier(model, size=224, resize="short").input_size(500, 375)
+            (299, 224)
+        """
         if self.resize == "keep":
             return width, height
         if self.resize == "short":
@@ -233,6 +247,12 @@ class Classifier:
 
         Raises:
             ValueError: as in :meth:`seen`.
+
+        Example::
+
+            >>> seen, fitted = Classifier(model, size=224, resize="crop").fit(photo)
+            >>> photo.size, seen.size, fitted.size
+            ((500, 375), (328, 328), (224, 224))
         """
         seen = self.seen(photo)
         return seen, self.resized(seen, self.input_size(*photo.size))
@@ -247,17 +267,39 @@ class Classifier:
         return next(self.model.parameters(), torch.empty(0)).device
 
     def preprocess(self, fitted: Image.Image | npt.NDArray[np.uint8]) -> Tensor:
-        """Normalise an image of the network's size: (1, 3, height, width) float32."""
+        """Normalise an image of the network's size: (1, 3, height, width) float32.
+
+        Example::
+
+            >>> classifier = Classifier(model, size=224, resize="short")
+            >>> classifier.preprocess(classifier.fit(photo)[1]).shape
+            torch.Size([1, 3, 224, 299])
+        """
         pixels = torch.from_numpy(np.array(fitted, dtype=np.float32)).permute(2, 0, 1) / 255
         mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
         return ((pixels - mean) / std)[None]
 
     def class_name(self, index: int) -> str:
-        """Return the first name of a class, or its number."""
+        """Return the first name of a class, or its number.
+
+        Example::
+
+            >>> names = ["tench, Tinca tinca", "goldfish, Carassius auratus"]
+            >>> classifier = Classifier(model, class_names=names)
+            >>> classifier.class_name(1), classifier.class_name(2)
+            ('goldfish', 'class 2')
+        """
         return self.class_names[index].split(",")[0] if 0 <= index < len(self.class_names) else f"class {index}"
 
     def classes_with(self, word: str) -> list[int]:
-        """Return the classes that have a word in one of their names."""
+        """Return the classes that have a word in one of their names.
+
+        Example::
+
+            >>> names = ["fire engine, fire truck", "garbage truck, dustcart"]
+            >>> Classifier(model, class_names=names).classes_with("truck")
+            [0, 1]
+        """
         pattern = re.compile(rf"\b{re.escape(word.strip())}\b", re.IGNORECASE)
         return [index for index, names in enumerate(self.class_names) if pattern.search(names)]
 
@@ -266,6 +308,19 @@ class Classifier:
 
         Raises:
             ArgumentError: no class, or more than one, has that name; the message gives the nearest names.
+
+        Example::
+
+            >>> names = ["fire engine, fire truck", "garbage truck, dustcart"]
+            >>> classifier = Classifier(model, class_names=names)
+            >>> classifier.class_index("dustcart"), classifier.class_index("0")
+            (1, 0)
+            >>> try:
+            ...     classifier.class_index("truck")
+            ... except ValueError as error:
+            ...     print(error)
+            target='truck': no class has exactly that name. Choose from: fire engine (0),
+            garbage truck (1).
         """
 
         def error(message: str) -> ArgumentError:

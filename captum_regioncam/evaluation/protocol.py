@@ -56,9 +56,9 @@ class Protocol:
 
     Example::
 
-        >>> print(Protocol.irn())
-        photos at their own size; scales 1, 0.5, 1.5, 2, with flips; maps upsampled to the next multiples of 16, then
-        cropped to the photo; each divided by its maximum
+        >>> print(Protocol(scales=(1, 0.5), flip=True))
+        the whole photo squashed to the network's size; scales 1, 0.5, with flips; maps upsampled to the photo's size;
+        each stretched from its minimum to its maximum
     """
 
     scales: Sequence[float] = (1.0,)
@@ -83,12 +83,26 @@ class Protocol:
 
     @classmethod
     def irn(cls) -> "Protocol":
-        """IRN's (Ahn et al., CVPR 2019): the seeds of PASCAL VOC and MS COCO."""
+        """IRN's (Ahn et al., CVPR 2019): the seeds of PASCAL VOC and MS COCO.
+
+        Example::
+
+            >>> print(Protocol.irn())
+            photos at their own size; scales 1, 0.5, 1.5, 2, with flips; maps upsampled to the next multiples of 16,
+            then cropped to the photo; each divided by its maximum
+        """
         return cls((1.0, 0.5, 1.5, 2.0), flip=True, resize="keep", normalize="max", upsample="irn", batch=1)
 
     @classmethod
     def wsol(cls) -> "Protocol":
-        """Choe et al.'s (CVPR 2020): boxes, or masks for PxAP, on squashed photos."""
+        """Choe et al.'s (CVPR 2020): boxes, or masks for PxAP, on squashed photos.
+
+        Example::
+
+            >>> print(Protocol.wsol())
+            the whole photo squashed to the network's size; scale 1, without flips; maps upsampled to 224 x 224, where
+            boxes and masks are compared; each stretched from its minimum to its maximum
+        """
         return cls(upsample="boxes")
 
     @classmethod

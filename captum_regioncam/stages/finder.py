@@ -125,7 +125,7 @@ def find_stages(model: Module, *inputs: Any, min_stride: int = 2) -> Stages:
             Stride 2 already shows the object's edges; 1 adds the input's own resolution if the network computes there.
 
     Returns:
-        {dotted name: module}, from the finest to the coarsest resolution, with the ``reshape_transform`` that the
+        ``{dotted name: module}``, from the finest to the coarsest resolution, with the ``reshape_transform`` that the
         modules need. If both the input and the output of a module are stages, the first is named "name (input)". Pass
         it to :class:`~captum_regioncam.LayerRegionCam` as ``layer``.
 

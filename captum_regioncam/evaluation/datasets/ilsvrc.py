@@ -24,8 +24,8 @@ __all__ = ["Ilsvrc2012"]
 class Ilsvrc2012(PhotoDataset):
     """ILSVRC2012's validation photos with their boxes.
 
-    They are looked for below the root: the photos (*.JPEG, in one folder or in one folder per class) in
-    ILSVRC2012_img_val/, val/ or Data/CLS-LOC/val/; the boxes (ILSVRC2012_val_*.xml) in Annotations/CLS-LOC/val/,
+    They are looked for below the root: the photos (``*.JPEG``, in one folder or in one folder per class) in
+    ILSVRC2012_img_val/, val/ or Data/CLS-LOC/val/; the boxes (``ILSVRC2012_val_*.xml``) in Annotations/CLS-LOC/val/,
     ILSVRC2012_bbox_val_v3/val/, bbox/val/, bbox/ or val/; and the classes in LOC_synset_mapping.txt, synset_words.txt
     or synsets.txt, or else in the names of the photos' folders. The classes' sorted WordNet ids number the network's
     outputs.

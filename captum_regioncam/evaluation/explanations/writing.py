@@ -57,8 +57,10 @@ class Explanations(Written):
 
     Example::
 
-        >>> Explanations(Path("maps"), images={}, failures={"cat.jpg": "no such file."}).record.as_posix()
-        'maps/.captum_regioncam.json'
+        >>> classes = [{"index": 285, "name": "Egyptian cat", "probability": 0.62}]
+        >>> images = {"cat.jpg": {"picture": "maps/cat_cam.png", "classes": classes}}
+        >>> Explanations(Path("maps"), images, failures={}).images["cat.jpg"]["picture"]
+        'maps/cat_cam.png'
     """
 
     images: Mapping[str, Mapping[str, object]]

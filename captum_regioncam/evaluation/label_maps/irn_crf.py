@@ -45,7 +45,7 @@ def crf_labels(
         threshold: the background threshold, before the CRF.
 
     Returns:
-        (height, width): 0 for the background, otherwise key + 1.
+        (height, width), 0 for the background, otherwise key + 1.
 
     Raises:
         ImportError: pydensecrf2 is not installed.
@@ -78,7 +78,7 @@ def confident_labels(
         foreground: pixels that have a class at this threshold, after the CRF, are certain to have it.
 
     Returns:
-        (height, width): 0, key + 1, or 255 where neither is certain.
+        (height, width), 0 for the background, key + 1, or 255 where neither is certain.
 
     Raises:
         ImportError: pydensecrf2 is not installed.

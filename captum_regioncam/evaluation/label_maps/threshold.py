@@ -56,7 +56,7 @@ def label_map(
         threshold: the background's constant map, which wins ties; IRN's is 0.15.
 
     Returns:
-        (height, width): 0 for the background, otherwise key + 1.
+        (height, width), 0 for the background, otherwise key + 1.
 
     Raises:
         ValueError: a key is not in 0 to 253, or a score is NaN.

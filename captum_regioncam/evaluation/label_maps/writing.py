@@ -51,8 +51,9 @@ class WrittenLabelMaps(Written):
 
     Example::
 
-        >>> WrittenLabelMaps(Path("labels"), names=["2007_000032"], failures={}, threshold=0.3).record.as_posix()
-        'labels/.captum_regioncam.json'
+        >>> written = WrittenLabelMaps(Path("labels"), names=["2007_000032"], failures={}, threshold=0.3)
+        >>> written.threshold, len(written.names)
+        (0.3, 1)
     """
 
     names: Sequence[str]

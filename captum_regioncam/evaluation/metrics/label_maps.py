@@ -75,6 +75,14 @@ class LabelMapMetric(Metric):
 
         Raises:
             ValueError: the shapes differ, or a label is out of range.
+
+        Example::
+
+            >>> metric = LabelMapMetric(num_classes=20)
+            >>> predicted, labels = torch.tensor([[8, 8, 0]]), torch.tensor([[8, 255, 0]])
+            >>> metric.update(predicted, labels)
+            >>> int(metric.compute()["confusion"].sum())  # pixels
+            2
         """
         device = self.confusion.device
         found, truth = (torch.as_tensor(np.asarray(values), device=device) for values in (predicted, labels))
@@ -103,14 +111,21 @@ class LabelMapMetric(Metric):
         """Return the scores of all photos counted.
 
         Returns:
-            ``miou``, ``precision``, ``recall``, ``fp`` and ``fn``: means over the classes and the background;
-            ``fp_foreground`` and ``fn_foreground``: means over the classes alone, as IRN prints them;
+            ``miou``, ``precision``, ``recall``, ``fp`` and ``fn`` are means over the classes and the background,
+            ``fp_foreground`` and ``fn_foreground`` means over the classes alone, as IRN prints them.
             ``pixel_accuracy``; ``background_in_foreground``: how much of the predicted foreground is background
             (ReCAM's ``among_predfg_bg``); ``unlabelled``: how much is predicted as 255. All of these are in [0, 1].
             ``per_class``, ``per_class_precision``, ``per_class_recall``, ``per_class_fp`` and ``per_class_fn``
             (C + 1,), background first, NaN for classes that are left out of the means. ``absent``: how many classes
             have no pixel in the ground truth. ``confusion`` (C + 1, C + 2): pixels by true and by predicted label; the
             last column is 255.
+
+        Example::
+
+            >>> metric = LabelMapMetric(num_classes=1)
+            >>> metric.update(torch.tensor([[1, 1, 0, 0]]), torch.tensor([[1, 0, 0, 0]]))
+            >>> metric.compute()["per_class"]  # the background, and the class
+            tensor([0.6667, 0.5000], dtype=torch.float64)
         """
         counts = self.confusion.clone()
         if self.unlabelled == "background":

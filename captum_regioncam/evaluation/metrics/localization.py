@@ -98,6 +98,14 @@ class LocalizationMetric(Metric):
 
         Raises:
             ValueError: shapes do not fit, or there is no box.
+
+        Example::
+
+            >>> metric = LocalizationMetric()
+            >>> boxes = squash_boxes([[45, 84, 268, 167]], size=(500, 375))
+            >>> metric.update(torch.rand(224, 224), boxes)
+            >>> int(metric.photos)
+            1
         """
         true = _true(boxes)
         pixels = _as_bytes(cam, self.side)
@@ -154,6 +162,16 @@ class LocalizationMetric(Metric):
             ``max_box_acc``, ``max_box_acc_v2``; ``gt_known``, ``loc1`` and ``loc5`` at ``threshold``; ``thresholds``
             (T,), the ``curve`` (T,) of GT-known and the ``curves_v2`` (3, T) at IoU 0.3, 0.5 and 0.7. All in [0, 1];
             NaN without photos.
+
+        Example::
+
+            >>> cam = torch.zeros(224, 224)
+            >>> cam[50:100, 20:120] = 1
+            >>> metric = LocalizationMetric(step=0.25)
+            >>> metric.update(cam, torch.tensor([[20, 50, 120, 100]]))
+            >>> metric.update(cam, torch.tensor([[0, 0, 200, 200]]))
+            >>> metric.compute()["curve"]
+            tensor([0.5000, 0.5000, 0.5000, 0.5000])
         """
         gt_known, loc1, loc5 = self.hits / self.photos
         of_any = self.hits_of_any / self.photos

@@ -45,6 +45,13 @@ class _PixelCounts(Metric):
 
         Raises:
             ValueError: shapes do not fit, or the mask has other values.
+
+        Example::
+
+            >>> metric = PixelMetric()
+            >>> metric.update(torch.rand(224, 224), torch.randint(2, (224, 224)))
+            >>> metric.update_count
+            1
         """
         truth = torch.as_tensor(np.asarray(mask)).to(self.inside.device)
         if cam.dim() != 2 or cam.shape != truth.shape:
@@ -93,7 +100,15 @@ class PixelMetric(_PixelCounts):
     """
 
     def compute(self) -> Tensor:
-        """Return the average precision in [0, 1]; NaN if no pixel belonged to an object."""
+        """Return the average precision in [0, 1]; NaN if no pixel belonged to an object.
+
+        Example::
+
+            >>> metric, cam = PixelMetric(), torch.tensor([[0.0, 0.4], [0.6, 1.0]])
+            >>> metric.update(cam, mask=torch.tensor([[0, 1], [0, 1]]))
+            >>> metric.compute()
+            tensor(0.8333, dtype=torch.float64)
+        """
         return self._average_precision()
 
 

@@ -95,6 +95,14 @@ class SegmentationMetric(Metric):
 
         Raises:
             ValueError: shapes do not fit, a class is out of range, or a score is NaN.
+
+        Example::
+
+            >>> metric = SegmentationMetric(num_classes=20)
+            >>> cams = torch.tensor([[[0.9, 0.1]], [[0.2, 0.6]]])  # (K, H, W) = (2, 1, 2)
+            >>> metric.update(cams, keys=[7, 14], labels=torch.tensor([[8, 15]]))
+            >>> metric.update_count
+            1
         """
         self.histogram += self._photo(cams, keys, labels)
 
@@ -166,6 +174,14 @@ class SegmentationMetric(Metric):
             ``per_class`` (C + 1,) at the fixed threshold and ``best_per_class`` at the best, background first;
             ``thresholds`` (T,) and ``curve`` (T,), the mIoU at each. All of these are in [0, 1]. A class that is left
             out of the means is NaN. ``absent``: how many classes have no pixel in the ground truth.
+
+        Example::
+
+            >>> metric = SegmentationMetric(1, threshold=0.3, thresholds=[0.5, 0.7])
+            >>> cams = torch.tensor([[[0.9, 0.7, 0.2, 0.1]]])
+            >>> metric.update(cams, keys=[0], labels=torch.tensor([[1, 0, 0, 0]]))
+            >>> metric.compute()["curve"]  # at 0.3, 0.5 and 0.7
+            tensor([0.5833, 0.5833, 1.0000], dtype=torch.float64)
         """
         labels = self.histogram.sum((1, 2))  # (C + 1,)
         iou = over_classes(self._iou(self.histogram), labels, self.absent)

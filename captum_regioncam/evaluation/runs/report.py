@@ -71,6 +71,19 @@ class Report:
             width: the longest line, in characters.
             ascii: draw the lines between the cells with characters of ASCII.
             per_class: add tables of the scores of each class, with a column for each method.
+
+        Example::
+
+            >>> scores = {"miou": 55.8, "best_miou": 62.14, "best_threshold": 0.31, "photos": 12}
+            >>> columns = {"miou": "mIoU at 0.15", "best_miou": "best mIoU", "best_threshold": "at"}
+            >>> report = Report({"region-cam": scores}, title="VOC 2012 val", columns=columns)
+            >>> print(report.table())
+            VOC 2012 val; 12 photos
+            ┏━━━━━━━━━━━━┳━━━━━━━━━━━━━━┳━━━━━━━━━━━┳━━━━━━┓
+            ┃ method     ┃ mIoU at 0.15 ┃ best mIoU ┃   at ┃
+            ┡━━━━━━━━━━━━╇━━━━━━━━━━━━━━╇━━━━━━━━━━━╇━━━━━━┩
+            │ region-cam │        55.80 │     62.14 │ 0.31 │
+            └────────────┴──────────────┴───────────┴──────┘
         """
         return "\n\n".join(table.text(width, ascii=ascii) for table in self._tables(per_class))
 
@@ -95,7 +108,13 @@ class Report:
         return tables
 
     def to_dict(self) -> dict[str, object]:
-        """Return the scores of each method, and their ``provenance`` beside them, as JSON values."""
+        """Return the scores of each method, and their ``provenance`` beside them, as JSON values.
+
+        Example::
+
+            >>> Report({"region-cam": {"miou": 62.14}}, provenance={"device": "cpu"}).to_dict()
+            {'provenance': {'device': 'cpu'}, 'region-cam': {'miou': 62.14}}
+        """
         return {"provenance": dict(self.provenance), **self.scores}
 
     def to_csv(self, path: str | os.PathLike[str], *, per_class: bool = False) -> None:
@@ -108,6 +127,14 @@ class Report:
         Raises:
             FileExistsError: there is something at ``path``.
             OSError: the file cannot be written.
+
+        Example::
+
+            >>> scores = {"miou": 62.14, "per_class": {"background": 80.0, "cat": 44.28}}
+            >>> Report({"region-cam": scores}).to_csv("scores.csv", per_class=True)
+            >>> print(Path("scores.csv").read_text())
+            method,miou,per_class background,per_class cat
+            region-cam,62.14,80.0,44.28
         """
         rows = [{"method": method, **_singles(row, per_class)} for method, row in self.scores.items()]
         _write_csv(path, list(dict.fromkeys(name for row in rows for name in row)) or ["method"], rows)
@@ -120,6 +147,15 @@ class Report:
 
         Raises:
             OSError: likewise.
+
+        Example::
+
+            >>> photo = {"photo": "2007_000032", "method": "region-cam", "classes": "car; person"}
+            >>> photos = [photo | {"miou": 71.2}]
+            >>> Report({}, photos=photos, photo_columns=["miou"]).photos_to_csv("photos.csv")
+            >>> print(Path("photos.csv").read_text())
+            photo,method,classes,miou
+            2007_000032,region-cam,car; person,71.2
         """
         _write_csv(path, ["photo", "method", "classes", *self.photo_columns], self.photos)
 
@@ -132,6 +168,22 @@ class Report:
 
         Raises:
             OSError: there is a file of somebody else's, or none can be written.
+
+        Example::
+
+            >>> scores = {"region-cam": {"miou": 62.14, "photos": 12}}
+            >>> report = Report(scores, title="VOC 2012 val", columns={"miou": "mIoU"})
+            >>> report.to_latex("scores.tex")
+            >>> print(Path("scores.tex").read_text())
+            % written by captum_regioncam; needs \usepackage{booktabs}
+            % VOC 2012 val; 12 photos
+            \begin{tabular}{lr}
+            \toprule
+            method & mIoU \\
+            \midrule
+            region-cam & 62.14 \\
+            \bottomrule
+            \end{tabular}
         """
         tables = "\n\n".join(table.latex() for table in self._tables(per_class))
         content = f"% {MARK}; needs \\usepackage{{booktabs}}\n{tables}\n"
@@ -142,6 +194,12 @@ class Report:
 
         Raises:
             OSError: there is a file of somebody else's, or none can be written.
+
+        Example::
+
+            >>> Report({"region-cam": {"miou": 62.14}}).to_json("scores.json")
+            >>> json.loads(Path("scores.json").read_text())["region-cam"]
+            {'miou': 62.14}
         """
         write_output(Path(path), (json.dumps(self.to_dict(), indent=1) + "\n").encode())
 
@@ -153,6 +211,13 @@ class Report:
 
         Raises:
             OSError: there is a file of somebody else's, or none can be written.
+
+        Example::
+
+            >>> scores = {"thresholds": [0.0, 0.5, 1.0], "curve": [35.2, 62.1, 40.3]}
+            >>> Report({"region-cam": scores}, axis="mIoU").plot("miou.png")
+            >>> np.asarray(Image.open("miou.png")).shape
+            (600, 900, 4)
         """
         figure = Figure(figsize=(6, 4), layout="constrained")
         axes = figure.subplots()

@@ -23,7 +23,14 @@ class Written:
 
     @property
     def record(self) -> Path:
-        """The folder's record: which files were written, by whom, and from what."""
+        """The path of the folder's record, which lists the files that were written, by whom, and from what.
+
+        Example::
+
+            >>> written = WrittenSeeds(Path("seeds"), names=["2007_000032"], failures={})
+            >>> written.record.as_posix()
+            'seeds/.captum_regioncam.json'
+        """
         return self.folder / RECORD
 
 

@@ -51,8 +51,9 @@ class WrittenSeeds(Written):
 
     Example::
 
-        >>> WrittenSeeds(Path("seeds"), names=["2007_000032"], failures={}).record.as_posix()
-        'seeds/.captum_regioncam.json'
+        >>> written = WrittenSeeds(Path("seeds"), ["2007_000032", "2007_000039"], {"2007_000039": "no such file."})
+        >>> [name for name in written.names if name not in written.failures]
+        ['2007_000032']
     """
 
     names: Sequence[str]
