@@ -346,7 +346,7 @@ def test_content_that_holds_itself():
     content = {"epoch": 3}
     content["again"] = content
     torch.save(content, "w.pth")
-    assert refusal() == "weights='w.pth': is nested too deeply, or holds itself."
+    assert refusal() == "weights='w.pth': is nested too deeply, or contains itself."
 
 
 def test_the_command_line(networks, capsys):

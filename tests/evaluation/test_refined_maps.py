@@ -206,14 +206,14 @@ def test_a_run_that_refines_is_another_run(classifier, caplog):
     [recorded] = Record.read(Path("seeds")).runs
     assert "refine" not in recorded.settings  # nor in those of folders from before there was the option
     assert recorded.sessions[0]["refine"] is False
-    with pytest.raises(ArgumentError, match="output='seeds': was made with refine = None, now it is True"):
+    with pytest.raises(ArgumentError, match="output='seeds': was made with refine = None, but now it is True"):
         write_seeds(classifier, Shapes(), "seeds", refine=True, resume=True, **QUIET)
     with caplog.at_level("INFO", "captum_regioncam"):
         write_seeds(classifier, Shapes(), "refined", refine=True, **QUIET)
         evaluate_seeds("seeds", Shapes(), refine=True, show_progress=False)
     assert "stretched from its minimum to its maximum; refined with the photo" in caplog.text
     assert "Seeds in seeds, refined with the photo" in caplog.text
-    with pytest.raises(ArgumentError, match="output='refined': was made with refine = True, now it is None"):
+    with pytest.raises(ArgumentError, match="output='refined': was made with refine = True, but now it is None"):
         write_seeds(classifier, Shapes(), "refined", resume=True, **QUIET)
     maps = PhotoMaps.of(classifier, ["region-cam"], layers=LAYERS, refine=True)
     assert maps.settings(Shapes())["refine"] is True

@@ -294,7 +294,7 @@ def test_label_maps_of_score_maps(colour_factory, capsys):
         file.writelines(f"n1{number:03d} another\n" for number in range(252))
     capsys.readouterr()
     assert run(*command, "--label-maps", "labels", "--resume") == 2
-    assert "--label-maps: the photos have 255 classes, and a label map of 8 bits holds 254." in capsys.readouterr().err
+    assert "--label-maps: the photos have 255 classes, but an 8-bit label map holds 254." in capsys.readouterr().err
     assert run("label-maps", "seeds", "--output", "others") == 2
     assert "the photos have 255 classes" in capsys.readouterr().err
     assert not Path("others").exists()
@@ -322,9 +322,9 @@ def test_small_seeds_of_irn(colour_factory, capsys):
     # Both are settings of the folder.
     capsys.readouterr()
     assert run(*command, "--output", "small", "--resume") == 2
-    assert "was made with high_res = False, now it is None" in capsys.readouterr().err
+    assert "was made with high_res = False, but now it is None" in capsys.readouterr().err
     assert run(*command, "--output", "half", "--resume") == 2
-    assert "was made with dtype = 'float16', now it is None" in capsys.readouterr().err
+    assert "was made with dtype = 'float16', but now it is None" in capsys.readouterr().err
     # Without a record, nothing tells the size.
     Path("small/.captum_regioncam.json").unlink()
     assert run("label-maps", "small", "--output", "others") == 2
