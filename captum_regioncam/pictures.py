@@ -25,9 +25,8 @@ Map = Tensor | npt.NDArray[Any]
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's and JPEG's grey
 _BLOCK = 2**20  # pixels that are blended at once
-_SORTED = (
-    2**24
-)  # pixels that the end of the colour scale is read from: float32, in which Captum adds them, counts so far
+# Pixels from which the end of the colour scale is computed: as many as float32, in which Captum adds them, can count.
+_SORTED = 2**24
 
 
 def overlay(

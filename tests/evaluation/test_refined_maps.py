@@ -190,8 +190,8 @@ def test_finished_seeds_must_go_with_their_photos(classifier):
     assert write_label_maps("own", "labels", refine=True, data=Shapes()).failures == {}
     save_seed("own/two.npy", Seed(keys, torch.rand(len(keys), 2, 2), np.ones((len(keys), 5, 5))), "irn")
     says = (
-        "two: its maps are (5, 5), its photo is (44, 60) (height, width). Give the data set that the seeds were made "
-        "from."
+        "two: its maps are (5, 5), but its photo is (44, 60) (height, width). Give the data set that the seeds were "
+        "made from."
     )
     assert write_label_maps("own", "other", refine=True, data=Shapes()).failures == {"two": says}
     assert evaluate_seeds("own", Shapes(), refine=True, limit=2).failures["two"] == says

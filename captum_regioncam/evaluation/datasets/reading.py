@@ -121,7 +121,7 @@ def photo_of_size(
         both = (preferred, other)
         fitting += [photo for photo in both if abs(photo.width * size[1] / (photo.height * size[0]) - 1) < 0.02]
     if not fitting:
-        raise ValueError(f"{path}: {' x '.join(map(str, preferred.size))} pixels; its ground truth has {size}.")
+        raise ValueError(f"{path}: has {' x '.join(map(str, preferred.size))} pixels; its ground truth has {size}.")
     return fitting[0]
 
 

@@ -79,7 +79,7 @@ def test_voc_files_that_are_broken(tmp_path):
     with pytest.raises(ValueError, match=r"label 99 is neither from 0 to 20 nor 255"):
         dataset[4]
     Image.new("P", (30, 44)).save(home / "SegmentationClass" / f"{NAMES[5]}.png")
-    with pytest.raises(ValueError, match=rf"{NAMES[5]}.jpg: 60 x 44 pixels; its ground truth has"):
+    with pytest.raises(ValueError, match=rf"{NAMES[5]}.jpg: has 60 x 44 pixels; its ground truth has"):
         dataset[5]
 
 

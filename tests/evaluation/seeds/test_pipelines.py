@@ -268,7 +268,7 @@ def test_a_photo_without_classes_has_no_score_map(tmp_path):
             return Sample(sample.name, sample.photo, [], []) if index else sample
 
     written = write_seeds(colour_classifier(), Nothing(), tmp_path / "seeds", show_progress=False)
-    assert written.failures == {"002.White/two.jpg": "has no class, and a score map is of one."}
+    assert written.failures == {"002.White/two.jpg": "has no class, but a score map needs one."}
 
 
 def test_every_layout_has_seeds(capsys):
