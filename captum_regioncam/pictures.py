@@ -78,7 +78,7 @@ def cut_out(image: Image, mask: Map, *, lightness: float = 0.7) -> npt.NDArray[n
     Args:
         image: the photo, in any form that :func:`show_attributions` takes.
         mask: (H, W), (1, H, W) or (1, 1, H, W) bool at the photo's size, as :func:`to_mask` returns it.
-        lightness: of what the mask does not cover, in [0, 1]: 0 leaves its grey as it is, 1 makes it white.
+        lightness: how light the rest is, in [0, 1]: 0 leaves its grey as it is, and 1 makes it white.
 
     Returns:
         (H, W, 3) uint8.

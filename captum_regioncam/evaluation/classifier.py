@@ -146,8 +146,11 @@ class Classifier:
         For a network of transformers that was loaded from a folder, the folder's preprocessor_config.json counts, or
         else its ``config.image_size``. Nothing is downloaded. A log message says what was taken from where.
 
+        Returns:
+            The network in evaluation mode, with its preprocessing and the names of its classes, if they are known.
+
         Raises:
-            ArgumentError: there is no such model, package or file, the file is no checkpoint or does not fit, or an
+            ArgumentError: there is no such model, package or file, the file is not a checkpoint or does not fit, or an
                 argument, or what the network brings along, is out of range.
 
         Example::
@@ -185,7 +188,7 @@ class Classifier:
         return settings | unchanged
 
     def seen_box(self, width: int, height: int) -> tuple[int, int, int, int]:
-        """Return the left, upper, right and lower edge of the part of a photo that the network sees."""
+        """Return the edges of the part of a photo that the network sees: left, upper, right and lower, in pixels."""
         if self.resize != "crop":
             return 0, 0, width, height
         side = max(1, round(min(width, height) * self.crop_ratio))
@@ -193,7 +196,7 @@ class Classifier:
         return left, top, left + side, top + side
 
     def input_size(self, width: int, height: int) -> tuple[int, int]:
-        """Return the width and the height at which the network sees a photo."""
+        """Return the width and height, in pixels, of the network's input for a photo of this width and height."""
         if self.resize == "keep":
             return width, height
         if self.resize == "short":
@@ -208,8 +211,12 @@ class Classifier:
             photo: the photo.
             scale: the largest scale of the network's input.
 
+        Returns:
+            The photo itself or, with ``resize="crop"``, the square in its centre.
+
         Raises:
-            ValueError: the photo is too narrow, or would make too large an input.
+            ValueError: one side of the photo is more than 20 times as long as the other, or the input would be too
+                large.
         """
         width, height = photo.size
         ratio = max(photo.size) / min(photo.size)
@@ -232,6 +239,12 @@ class Classifier:
     def fit(self, photo: Image.Image) -> tuple[Image.Image, Image.Image]:
         """Return the part of a photo that the network sees, at the photo's resolution and at the network's.
 
+        Args:
+            photo: the photo.
+
+        Returns:
+            The part at the photo's resolution, and the same part resized to the network's input, as RGB images.
+
         Raises:
             ValueError: as in :meth:`seen`.
         """
@@ -239,7 +252,7 @@ class Classifier:
         return seen, self.resized(seen, self.input_size(*photo.size))
 
     def resized(self, seen: Image.Image, size: tuple[int, int]) -> Image.Image:
-        """Resize what the network sees to a width and height."""
+        """Resize what the network sees to a (width, height) in pixels."""
         return resized(seen, size, self.interpolation if self.resize == "crop" else self.resampling)
 
     @property
@@ -248,7 +261,15 @@ class Classifier:
         return next(self.model.parameters(), torch.empty(0)).device
 
     def preprocess(self, fitted: Image.Image | npt.NDArray[np.uint8]) -> Tensor:
-        """Normalise an image of the network's size: (1, 3, height, width) float32."""
+        """Normalise an image of the network's input size.
+
+        Args:
+            fitted: an RGB image, or its (height, width, 3) uint8 pixels, such as the second that :meth:`fit` returns.
+
+        Returns:
+            The network's input, (1, 3, height, width) float32 on the CPU: pixels in [0, 1], minus ``mean``, divided by
+            ``std``.
+        """
         pixels = torch.from_numpy(np.array(fitted, dtype=np.float32)).permute(2, 0, 1) / 255
         mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
         return ((pixels - mean) / std)[None]
@@ -258,12 +279,18 @@ class Classifier:
         return self.class_names[index].split(",")[0] if 0 <= index < len(self.class_names) else f"class {index}"
 
     def classes_with(self, word: str) -> list[int]:
-        """Return the classes that have a word in one of their names."""
+        """Return the indices of the classes that have a word in one of their names, in any case."""
         pattern = re.compile(rf"\b{re.escape(word.strip())}\b", re.IGNORECASE)
         return [index for index, names in enumerate(self.class_names) if pattern.search(names)]
 
     def class_index(self, target: str) -> int:
-        """Find a class by number, by its first name, or by any other of its names.
+        """Find a class by its number, by its first name, or by any other of its names.
+
+        Args:
+            target: the number or the name, in any case.
+
+        Returns:
+            The index of the class, from 0.
 
         Raises:
             ArgumentError: no class, or more than one, has that name; the message gives the nearest names.

@@ -251,6 +251,9 @@ def normalize(maps: Tensor, how: str = "max") -> Tensor:
         maps: (K, height, width), non-negative.
         how: "max" divides by the maximum + 1e-5, as IRN does; "minmax" stretches minimum and maximum onto 0 and 1.
 
+    Returns:
+        (K, height, width) in [0, 1]. A map that is 0 everywhere stays 0.
+
     Raises:
         ValueError: ``how`` is neither.
 

@@ -187,7 +187,7 @@ def _of_timm(cfg: Mapping[str, Any]) -> dict[str, Any]:
 
 def _of_transformers(config: Any) -> dict[str, Any]:
     if not isinstance(config, Mapping):
-        raise ValueError(f"its image processor has {type(config).__name__} in place of settings")
+        raise ValueError(f"its image processor has {type(config).__name__} instead of settings")
     size, crop = _side(config.get("size")), _side(config.get("crop_size")) if config.get("do_center_crop") else None
     ratio = config.get("crop_pct") or 1.0
     if whole(size) and whole(crop):

@@ -23,7 +23,7 @@ __all__ = [
 ]  # fmt: skip
 
 MARK = "written by captum_regioncam"
-"""What every file that a user names as an output (``--json``, ``--plot``) says of itself: it may be replaced."""
+"""What this package writes into every file that a user names as an output (``--json``), so that it may be replaced."""
 UNFINISHED = ".captum_regioncam-"
 """How the names of unfinished files, and of journals of what is written, begin."""
 

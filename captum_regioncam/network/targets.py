@@ -107,7 +107,7 @@ def select_score(output: Tensor, target: Any) -> Tensor:
         ) from error
     if score[0].numel() != 1:
         chosen = "target is missing" if target is None else f"target={target!r} selects {score[0].numel()} scores"
-        remedy = "target=<class index>, or target=model(x).argmax(1) for the likeliest class of each example."
+        remedy = "target=<class index>, or target=model(x).argmax(1) for the most likely class of each example."
         if output.dim() > 2:
             remedy = (
                 f"a tuple of {output.dim() - 1} indices, such as target={(0,) * (output.dim() - 1)}, or one tuple per "

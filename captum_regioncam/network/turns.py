@@ -29,7 +29,7 @@ class Turn:
         return _turns[-1:] == [self]
 
     def at_end(self, undo: Callable[[], object]) -> None:
-        """Have a change undone at the end. The last change is undone first, and may be undone twice (see ``end``)."""
+        """Undo a change at the end. The last change is undone first, and may be undone twice (see ``end``)."""
         self._undo.append(undo)
 
     def end(self) -> None:

@@ -21,13 +21,18 @@ __all__ = ["Stages", "find_stages", "stages_at"]
 class Stages(Mapping[str, Module]):
     r"""The stages that :func:`find_stages` found: {dotted name: module}, shallow to deep. It cannot be changed.
 
+    Args:
+        modules: {dotted name: module}, shallow to deep.
+        reshape_transform: see the attribute.
+        at_input: see the attribute.
+
     Attributes:
         reshape_transform: turns the modules' tensors into (N, C, \*grid) if they have another layout, such as the
             tokens of a transformer; otherwise None. If the stages have several layouts, such as convolutions and then
             tokens, it is a mapping {name: function} of those that need one.
         at_input: the names of the stages that are their module's input, not its output. If an activation is called as a
-            function, or is shared, its output shows only in the input of the next convolution or pooling. If both ends
-            of a module are stages, that at the input is named "name (input)".
+            function, or is shared, its output shows only in the input of the next convolution or pooling. If the input
+            and the output of a module are both stages, the one at the input is named "name (input)".
 
     Example::
 
@@ -71,7 +76,7 @@ class Stages(Mapping[str, Module]):
         return f"Stages({self.describe()})"
 
     def describe(self) -> str:
-        """Return the names, and mark the modules whose input is meant."""
+        """Return the names as text, separated by commas, with "(input)" after stages that are their module's input."""
         return ", ".join(name.removesuffix(" (input)") + " (input)" * (name in self.at_input) for name in self)
 
 

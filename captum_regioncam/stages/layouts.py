@@ -108,7 +108,7 @@ class Layout:
     Attributes:
         calls: the calls that may be taken, in the order in which they end.
         shape: (N, C, \*grid) of the input that sets the scale.
-        lowest_octave: of the stages.
+        lowest_octave: the lowest octave of the stages.
         is_measured: whether the calls tell how they answer to the input. Otherwise, only (N, C, \*grid) tensors whose
             axes were all halved equally are read.
     """
@@ -245,7 +245,7 @@ class Layout:
         }
 
     def _is_plain(self, reading: Reading, shape: Shape) -> bool:
-        """Return whether a reading is the likeliest where positions answer to all places alike."""
+        """Return whether a reading is the most likely one if positions answer to all places alike."""
         if isinstance(reading.reshape_transform, TokensToGrid):
             return math.prod(reading.grid) == shape[1]  # the tokens fill a grid that was seen before
         return _even_octave(reading.grid, self.shape[2:]) is not None

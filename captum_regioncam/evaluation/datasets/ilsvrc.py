@@ -35,8 +35,8 @@ class Ilsvrc2012(PhotoDataset):
 
     Args:
         root: the folder that contains these, or an ILSVRC/ folder with them; or one with metadata/ILSVRC/.
-        split: of wsolevaluation's layout: "test" (default), which is ILSVRC2012's validation set, or "val", which is
-            ImageNetV2.
+        split: the split in wsolevaluation's layout: "test" (default), which is ILSVRC2012's validation set, or "val",
+            which is ImageNetV2.
 
     Raises:
         ArgumentError: ``split`` is given, but there is no metadata/ILSVRC/.

@@ -196,8 +196,8 @@ class _Explained:
 
     Attributes:
         pixels: (height, width, 3) what the network sees.
-        maps: for each method (K, *grid).
-        probabilities: of the K classes.
+        maps: for each method, (K, *grid).
+        probabilities: the probabilities of the K classes.
     """
 
     pixels: npt.NDArray[np.uint8]

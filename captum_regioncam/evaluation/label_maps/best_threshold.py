@@ -29,7 +29,7 @@ class Best:
     """The best threshold.
 
     Attributes:
-        threshold: in [0, 1].
+        threshold: the threshold, in [0, 1].
         miou: the mIoU at this threshold, in [0, 1].
         failures: {name: reason} of the seeds that do not count.
         curve: {threshold: mIoU} of the thresholds that were tried after a CRF.

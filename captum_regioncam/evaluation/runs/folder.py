@@ -53,7 +53,7 @@ class Results:
 
     Attributes:
         done: the names of the results that exist, as they were written.
-        changed: {name: message} of those that somebody has changed since. They stay as they are.
+        changed: {name: message} of results that somebody has changed since. They stay as they are.
         writer: writes this process's results.
         written: how many results this process wrote.
         failures: {name: reason} of the photos that failed in any process, once the run has ended.

@@ -80,8 +80,8 @@ class Run:
         command: the command's name.
         settings: what the results depend on, as JSON values.
         sessions: the provenance of the sessions, at most the last 100.
-        results: for each file that the run wrote, by its path below the folder, its stamp; several where the process
-            was killed while it replaced the file, and none where somebody changed it before the settings did.
+        results: for each file that the run wrote, by its path below the folder, its stamps: one; several if the process
+            was killed while it replaced the file; none if somebody changed the file before the settings changed.
         writing: the session that has not ended.
         shard: which of how many shards of the photos the run wrote; None for all photos.
     """
@@ -266,7 +266,7 @@ class Record:
 
 
 def _as_run(item: object) -> Run:
-    """Check what a record says of a run; a record may come from anybody."""
+    """Check what a record says about a run; a record may come from anywhere."""
     if not isinstance(item, dict):
         raise ValueError("a run is not a dict")
     run = Run(**item)

@@ -76,7 +76,7 @@ class ScoreJob(Job[Photo, Result]):
         counts: what is counted.
         description: what is scored, in words.
         settings: what the counts depend on, as JSON values.
-        origin: what the report says of where the scores come from, as JSON values.
+        origin: what the report says about where the scores come from, as JSON values.
         rows: the names of the rows in the table of scores: the methods, and whatever else has one.
         progress: keeps the counts while the job runs.
         photos: what is kept of each photo, by name; None to keep nothing.
