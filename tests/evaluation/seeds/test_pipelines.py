@@ -365,7 +365,7 @@ def crf_scores(count, dtype=np.float32):
     return logits.softmax(0).numpy().astype(dtype)
 
 
-SAYS = "holds class scores after a dense CRF, whose class 0 is the background"
+SAYS = "holds class scores after a dense CRF, not a seed: class 0 is the background"
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64])
@@ -373,7 +373,7 @@ SAYS = "holds class scores after a dense CRF, whose class 0 is the background"
 def test_scores_after_a_crf_are_no_seed(path, count, dtype):
     scores = dict(zip([0, 3, 7, 15, 20], crf_scores(count, dtype), strict=False))
     np.save(path, scores)
-    with pytest.raises(ValueError, match=rf"photo.npy: {SAYS} .* Give the seeds that they were made from"):
+    with pytest.raises(ValueError, match=rf"photo.npy: {SAYS}.* Give the seeds that they were made from"):
         load_seed(path)
 
 
