@@ -1,4 +1,4 @@
-"""How long an evaluation takes, what it costs on top of the maps, and how its memory grows with the number of photos.
+"""Measure how long an evaluation takes, its cost beyond the maps, and how its memory grows with the number of photos.
 
 python benchmarks/evaluation.py                              2,000 made-up photos at 224 px
 python benchmarks/evaluation.py --photos 100 --options=--scales=1,0.5,1.5,2 --options=--flip
@@ -73,7 +73,7 @@ class Watched:
 def evaluated(arguments, photos):
     """Run ``evaluate`` and return what was watched, and the seconds that it took."""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        cli.main([*arguments, "--limit", "4"])  # so that costs that arise once, such as imports, are paid
+        cli.main([*arguments, "--limit", "4"])  # pays the costs that arise once, such as imports
         with Watched(photos) as watched:
             start = time.perf_counter()
             status = cli.main([*arguments, "--limit", str(photos)])
@@ -94,8 +94,8 @@ def irn_network():
 def make_cam(network, root, names, output, scales=(1.0, 0.5, 1.5, 2.0)):
     """IRN's step make_cam (Ahn et al., CVPR 2019): forward passes of each photo and its flip at each scale.
 
-    The CAM is what the classifier gives at each position; the maps are added at a quarter of the photo's size and at
-    its size, and divided by their maximum.
+    The CAM is what the classifier gives at each position. The maps are added at a quarter of the photo's size and at
+    its full size, and divided by their maximum.
     """
     features = torch.nn.Sequential(*list(network.children())[:-2])
     classifier = network.fc.weight[:, :, None, None]
@@ -167,11 +167,18 @@ def compare_with_make_cam(root, photos):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=int, default=2000)
-    parser.add_argument("--networks", nargs="+", default=["mobilenet_v2", "resnet50"])
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 4])
-    parser.add_argument("--options", action="append", default=[], help="options of the command evaluate")
-    parser.add_argument("--irn", action="store_true", help="seeds at IRN's protocol, beside IRN's own make_cam")
+    parser.add_argument("--photos", type=int, default=2000, help="number of photos; default: %(default)s")
+    parser.add_argument(
+        "--networks", nargs="+", default=["mobilenet_v2", "resnet50"],
+        help="names of torchvision's networks; default: mobilenet_v2 resnet50",
+    )  # fmt: skip
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 4], help="values of --batch; default: 1 4")
+    parser.add_argument(
+        "--options", action="append", default=[], help="an option of the command evaluate; may be given several times"
+    )
+    parser.add_argument(
+        "--irn", action="store_true", help="instead, compare seeds at IRN's protocol with IRN's own make_cam"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if options.irn:

@@ -1,4 +1,4 @@
-"""Check what the README's table says about LayerRegionCam and its peers, on the releases installed.
+"""Check what the README's table says about LayerRegionCam and its peers, with the installed releases.
 
 python benchmarks/peers.py
 """

@@ -20,7 +20,7 @@ LARGEST_MATRIX = 14_000**2
 
 
 def dense(features, semantics):
-    """The same propagation with the (P, P) affinity in memory."""
+    """Propagate with the whole (P, P) affinity in memory."""
     looks = torch.nn.functional.normalize(features.flatten(2).relu(), dim=1)
     affinity = looks.transpose(1, 2) @ looks
     weighted = semantics.flatten(2) @ affinity
@@ -41,10 +41,12 @@ def measure(function, device, repeats=5):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--channels", type=int, default=64)
-    parser.add_argument("--largest", type=int, default=896, help="side of the largest grid")
-    parser.add_argument("--output", type=Path, default=PICTURE)
+    parser.add_argument(
+        "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default: cuda if it is available"
+    )
+    parser.add_argument("--channels", type=int, default=64, help="number of channels; default: %(default)s")
+    parser.add_argument("--largest", type=int, default=896, help="side of the largest grid; default: %(default)s")
+    parser.add_argument("--output", type=Path, default=PICTURE, help=f"picture to write; default: docs/{PICTURE.name}")
     options = parser.parse_args()
     device = torch.device(options.device)
     torch.manual_seed(0)

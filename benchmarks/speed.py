@@ -3,7 +3,7 @@
 python benchmarks/speed.py                     the table of the documentation
 python benchmarks/speed.py --networks resnet50 --sizes 512 --batches 1 8 --targets 1 5 20 --repeats 5
 
-Every row is interleaved with its floor: one forward pass, and one backward pass per target to the first stage, no more.
+Every row is interleaved with its floor: only one forward pass, and one backward pass per target to the first stage.
 Memory is measured in a fresh process for each row.
 """
 
@@ -100,7 +100,7 @@ METHODS = {
 
 
 def process_peak(method, network, size, batch, targets, device):
-    """Return the peak memory of a fresh process that does nothing else, in MiB."""
+    """Return the peak memory, in MiB, of a fresh process that does nothing else."""
     command = [sys.executable, __file__, "--alone", method, "--networks", network, "--device", device.type]
     command += ["--sizes", str(size), "--batches", str(batch), "--targets", str(targets)]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
@@ -146,13 +146,20 @@ def sip_memory(device):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--networks", nargs="+", default=["resnet50", "vgg16", "mobilenet_v2"])
-    parser.add_argument("--sizes", type=int, nargs="+", default=[224])
-    parser.add_argument("--batches", type=int, nargs="+", default=[8])
-    parser.add_argument("--targets", type=int, nargs="+", default=[1])
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS)[:-1])
-    parser.add_argument("--repeats", type=int, default=11)
+    parser.add_argument(
+        "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default: cuda if it is available"
+    )
+    parser.add_argument(
+        "--networks", nargs="+", default=["resnet50", "vgg16", "mobilenet_v2"],
+        help="names of torchvision's networks; default: resnet50 vgg16 mobilenet_v2",
+    )  # fmt: skip
+    parser.add_argument("--sizes", type=int, nargs="+", default=[224], help="sides of the input; default: 224")
+    parser.add_argument("--batches", type=int, nargs="+", default=[8], help="photos per batch; default: 8")
+    parser.add_argument("--targets", type=int, nargs="+", default=[1], help="numbers of targets; default: 1")
+    parser.add_argument(
+        "--methods", nargs="+", choices=METHODS, default=list(METHODS)[:-1], help="default: all but the last"
+    )
+    parser.add_argument("--repeats", type=int, default=11, help="runs of each method; default: %(default)s")
     parser.add_argument("--no-memory", dest="memory", action="store_false", help="do not measure memory")
     parser.add_argument("--write", action="store_true", help=f"write {TABLE.name}, which the documentation includes")
     parser.add_argument("--alone", choices=METHODS, help=argparse.SUPPRESS)
@@ -171,7 +178,7 @@ def main():
     ]
     for network, size, batch, targets in runs:
         lines += compare(network, size, batch, targets, [FLOOR, *dict.fromkeys(options.methods)], options, device)
-    if tuple(sys.argv[1:]) in ((), ("--write",)):  # the table of the documentation has sizes and many targets too
+    if tuple(sys.argv[1:]) in ((), ("--write",)):  # the documentation's table has other sizes and many targets, too
         lines += compare(FOUR_LAYERS, 224, 4, 1, [FLOOR, "LayerRegionCam"], options, device)
         few = argparse.Namespace(**{**vars(options), "repeats": 3})
         for network, size, batch, targets in itertools.product(options.networks, (224, 512), (1, 8), (1, 5, 20)):

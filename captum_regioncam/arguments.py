@@ -1,4 +1,4 @@
-"""Numbers and sizes that functions are given: read, so that each function can check their range."""
+"""Numbers and sizes as arguments: converted, so that each function can check their range."""
 
 import math
 import operator
@@ -10,14 +10,14 @@ __all__ = ["plane_size", "real", "whole"]
 
 
 def real(value: Any) -> float:
-    """Return a number, also from a tensor or an array without dimensions; NaN, which no range holds, for the rest."""
+    """Return a number as a float, also from a tensor or array without dimensions; NaN, in no range, for all else."""
     if getattr(value, "ndim", None) == 0:
         value = value.item()
     return float(value) if isinstance(value, Real) else math.nan
 
 
 def whole(value: Any) -> int:
-    """Return a whole number above 0, and 0 for anything else."""
+    """Return a whole number above 0 unchanged, and 0 for anything else."""
     try:
         return max(0, operator.index(value))
     except TypeError:
@@ -28,12 +28,12 @@ def plane_size(name: str, size: Any, order: str = "(height, width)") -> tuple[in
     """Return a size as two whole numbers above 0.
 
     Args:
-        name: the argument, for the error.
-        size: what was given for it.
+        name: the argument's name, for the error.
+        size: the argument's value.
         order: which of the two comes first, for the error.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: ``size`` is something else.
     """
     sides = tuple(map(whole, size)) if isinstance(size, Iterable) else ()
     if len(sides) != 2 or not all(sides):

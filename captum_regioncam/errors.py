@@ -1,4 +1,4 @@
-"""The errors that this package raises for what it is given.
+"""The errors that this package raises for wrong arguments.
 
 Captum reports a wrong layer as ``AssertionError``, and a wrong target as ``AssertionError`` or ``IndexError``. Code
 written for LayerGradCam may catch these, so the errors derive from them, and from ``ValueError`` for all other code.
@@ -42,7 +42,7 @@ class Argument:
 
     Attributes:
         name: the argument's name.
-        value: what was given for it, or would be the remedy; None for the name alone.
+        value: the value that was given, or that would be the remedy; None for the name alone.
     """
 
     name: str
@@ -57,8 +57,8 @@ class ArgumentError(ValueError):
     """An argument cannot be used; the message names it, and the remedy.
 
     Args:
-        parts: the message's text, and between its parts the arguments that it names. They stay apart, so that a command
-            can name its options instead.
+        parts: the message, in parts: its text, and the arguments that it names. The arguments are kept separate, so
+            that a command can name its options instead.
 
     Example::
 

@@ -1,4 +1,4 @@
-"""What is installed only with an extra of this package."""
+"""Imports of packages that are installed only with an extra of this package."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ __all__ = ["extra"]
 
 @contextmanager
 def extra(name: str) -> Iterator[None]:
-    """Have imports name the extra that they belong to, if they fail.
+    """Make imports that fail name the extra that they belong to.
 
     Raises:
         ImportError: an import failed; the message says what to install.

@@ -1,4 +1,4 @@
-"""LayerCAM, a method to compare Region-CAM with that Captum lacks.
+"""LayerCAM, a baseline to compare Region-CAM with, which Captum lacks.
 
 **CAM** (Zhou et al., CVPR 2016) needs no class of its own: on a network that ends in
 global average pooling and a linear layer, Captum's ``LayerGradCam(model, last_layer).attribute(x, target,

@@ -14,8 +14,8 @@ def lazily(
 
     Args:
         package: the package's name.
-        homes: the module, below the package, that each public name lives in.
-        renamed: the public name of what had another name, which is deprecated and not listed.
+        homes: {public name: the module below the package that has it}.
+        renamed: {old name: public name}; old names are deprecated, and ``__dir__`` does not list them.
     """
     public = renamed or {}
 

@@ -26,12 +26,12 @@ from captum_regioncam.stages import Stages
 __all__ = ["LayerPasses", "Passes"]
 
 OnItsGrid = Callable[[str, int, Tensor], Tensor]
-"""From what a tensor is, for errors, the number of its layer, and the tensor, to (N, C, *grid)."""
+"""A function from a tensor's name (for errors), the number of its layer and the tensor to (N, C, *grid)."""
 
 
 @dataclass(frozen=True)
 class Passes:
-    r"""What the passes of one call gave.
+    r"""The results of the passes of one call.
 
     Attributes:
         features: each layer's (N, C, \*grid); if a single layer has several tensors, those of each tensor.
@@ -51,11 +51,11 @@ class Passes:
         """Check that no single layer has several tensors.
 
         Args:
-            method: that needs one map for each layer, for the error.
+            method: the method that needs one map for each layer, for the error.
             remedy: what to do instead.
 
         Raises:
-            LayerError: one has several.
+            LayerError: a layer has several tensors.
         """
         if self.is_of_several_tensors:
             raise LayerError(

@@ -25,9 +25,8 @@ Map = Tensor | npt.NDArray[Any]
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's and JPEG's grey
 _BLOCK = 2**20  # pixels that are blended at once
-_SORTED = (
-    2**24
-)  # pixels that the end of the colour scale is read from: float32, in which Captum adds them, counts so far
+# Pixels from which the end of the colour scale is computed: as many as float32, in which Captum adds them, can count.
+_SORTED = 2**24
 
 
 def overlay(
@@ -79,7 +78,7 @@ def cut_out(image: Image, mask: Map, *, lightness: float = 0.7) -> npt.NDArray[n
     Args:
         image: the photo, in any form that :func:`show_attributions` takes.
         mask: (H, W), (1, H, W) or (1, 1, H, W) bool at the photo's size, as :func:`to_mask` returns it.
-        lightness: of what the mask does not cover, in [0, 1]: 0 leaves its grey as it is, 1 makes it white.
+        lightness: how light the rest is, in [0, 1]: 0 leaves its grey as it is, and 1 makes it white.
 
     Returns:
         (H, W, 3) uint8.

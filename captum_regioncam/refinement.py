@@ -22,10 +22,10 @@ def refine(
 ) -> Tensor:
     r"""Refine maps with their photo, so that their edges follow the photo's.
 
-    Every position takes the weighted mean of 48 neighbours near and far, several times. Neighbours weigh more the more
-    their colours are alike, in proportion to the contrast around the position. This is PAMR, the pixel-adaptive mask
-    refinement of Araslanov and Roth ("Single-Stage Semantic Segmentation from Image Labels", CVPR 2020), on a grid of
-    the photo whose longer side is at most 320:
+    Every position takes the weighted mean of 48 neighbours near and far, several times. Neighbours of a similar colour
+    have higher weights, where the contrast around the position decides what is similar. This is PAMR, the
+    pixel-adaptive mask refinement of Araslanov and Roth ("Single-Stage Semantic Segmentation from Image Labels", CVPR
+    2020), on a grid of the photo whose longer side is at most 320:
 
     .. math:: M_i \leftarrow \sum_n w_{in} M_n, \quad
         w_i = \operatorname{softmax}_n \Big(-\frac{1}{C} \sum_c \frac{|x_{cn} - x_{ci}|}{0.1 s_{ci} + 10^{-8}}\Big)
@@ -44,8 +44,8 @@ def refine(
         iterations: how often the mean is taken; 0 only resizes the maps.
 
     Returns:
-        (..., H, W) maps, detached, each within the range that it had. They are not divided by their maximum again. The
-        dtype is that of ``attribution``, or float32 for integers.
+        (..., H, W) maps, detached, each within the range that it had before. They are not divided by their maximum
+        again. The dtype is that of ``attribution``, or float32 for integers.
 
     Raises:
         ValueError: ``iterations`` is not a whole number of at least 0, ``attribution`` or ``photo`` has another shape
@@ -67,7 +67,7 @@ def refine(
     if len(photos) > 1 and (maps.dim() != 4 or len(maps) != len(photos)):
         raise ValueError(
             f"attribution: expects the (N, K, h, w) maps of the {len(photos)} photos; got shape {tuple(maps.shape)}. "
-            "Refine the maps of each photo on their own."
+            "Refine the maps of each photo separately."
         )
     dtype = maps.dtype if maps.is_floating_point() else torch.float32
     computed = maps.to(torch.promote_types(dtype, torch.float32))

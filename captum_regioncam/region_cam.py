@@ -49,8 +49,8 @@ class LayerRegionCam(MultiLayerAttribution):
     is based on Cai and Abhayaratne, "Region-CAM" (arXiv 2510.25134); the documentation's page on the method says which
     line is the paper's and which is this package's.
 
-    Its two halves are methods of their own: :meth:`semantics` says where the class is, :meth:`propagate` spreads that,
-    or semantics from anywhere else, over what looks alike.
+    Its two halves are methods of their own: :meth:`semantics` says where the class is, and :meth:`propagate` spreads
+    this, or semantics from anywhere else, to what looks alike.
 
     Several threads may attribute to one network: their forward passes take turns, and those of ``find_stages`` with
     them. A process may be forked meanwhile. If the network runs itself again inside its forward pass, for example in a
@@ -104,7 +104,7 @@ class LayerRegionCam(MultiLayerAttribution):
         super().__init__(forward_func, layer, device_ids, reshape_transform=reshape_transform)
         power: Any = contrast
         if getattr(power, "ndim", None) == 0:
-            power = power.item()  # a number of NumPy's or torch's
+            power = power.item()  # a number from NumPy or torch
         if isinstance(power, bool) or not isinstance(power, Real) or not 0 < float(power) < math.inf:
             raise ValueError(f"contrast={contrast!r}: expects a positive number; 1 only divides by the maximum.")
         self.contrast = float(power)
@@ -135,7 +135,7 @@ class LayerRegionCam(MultiLayerAttribution):
         r"""Return where the gradients say that the targets are: the first half of the method (the SIM extractor).
 
         There is one forward pass for all targets, and one backward pass for each. ``propagate`` is the second half.
-        The semantics may be changed in between: multiplied with those of another scale, say.
+        The semantics may be changed in between, for example multiplied by those of another scale.
 
         Args:
             inputs: (N, ...) tensor or tuple of tensors, as the model takes them.
@@ -223,10 +223,10 @@ class LayerRegionCam(MultiLayerAttribution):
         grad_kwargs: dict[str, Any] | None = None,
         show_progress: bool = False,
     ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        r"""Return the semantics, and a function that propagates semantics through the same pass' features.
+        r"""Return the semantics, and a function that propagates semantics through the features of the same pass.
 
-        It saves the forward pass of ``propagate``, if the semantics are changed before they are propagated through the
-        inputs that they come from.
+        This saves the forward pass of ``propagate`` if you change semantics and then propagate them through the same
+        inputs.
 
         Args:
             inputs: as in ``semantics``.

@@ -1,4 +1,4 @@
-"""Sample photos and a network for examples. They come with packages, so that nothing is downloaded.
+"""Sample photos and a network for examples. They come with installed packages, so nothing is downloaded.
 
 Example::
 

@@ -1,6 +1,6 @@
 """Scores of networks that return more than (N, classes), for use as a Captum ``forward_func``.
 
-What is made here can be pickled and copied if the network can. Making it changes nothing of the network's.
+The wrappers made here can be pickled and copied if the network can. Making them does not change the network.
 """
 
 import warnings
@@ -26,7 +26,7 @@ _DENSE = range(3, 6)  # dimensions of (N, classes, *grid)
 
 
 class _Score(Module):
-    """A network and a score of its output. The layers are the network's own, whose modes are left as they are."""
+    """A network and a score of its output. The layers are the network's own, whose training modes are not changed."""
 
     def __init__(self, model: Callable[..., Any], score: Callable[..., Tensor], **options: Any) -> None:
         super().__init__()
@@ -99,8 +99,8 @@ def segmentation_score(
             dimensions counts.
         class_index: the class; 0 for a network of one channel, whose logit is above 0 at the object.
         mask: (\*grid) or (N, \*grid) tensor, array or nested list; scores count where it is True, or a number other
-            than 0. Default: where the class scores highest, or where the logit of the only channel is above 0. This is
-            everywhere in examples in which it would be nowhere.
+            than 0. Default: where the class scores highest, or where the logit of the only channel is above 0. In
+            examples that have no such position, all positions count.
 
     Returns:
         A module that returns (N,) scores. Attribute without a target.
@@ -141,7 +141,8 @@ def box_score(
             ``labels`` and ``scores``.
         boxes: (B, 4) x0, y0, x1, y1, such as those that the detector found in the photo.
         labels: (B,) classes that the detections must have. Default: any.
-        min_iou: the IoU from which a detection belongs to a box; of several, the one with the highest IoU counts.
+        min_iou: the IoU in [0, 1] from which a detection belongs to a box. If there are several detections, the one
+            with the highest IoU counts.
 
     Returns:
         A module that takes (N, 3, height, width), or a list or tuple of N images, and returns (N, B) scores, 0 for
@@ -151,7 +152,8 @@ def box_score(
         ValueError: the boxes have another shape or no area, the labels have another shape, or ``min_iou`` is not in
             [0, 1].
         TypeError: when called, if the detector returns something else.
-        LayerError: when called with images that require gradients, if no score does, as nothing is detected.
+        LayerError: when called with images that require gradients, if nothing is detected, so that no score depends on
+            them.
 
     Warns:
         UserWarning: in the backward pass from a box that no detection matches. It describes the nearest detection.
@@ -183,15 +185,15 @@ def box_score(
 
 
 def similarity_score(encoder: Callable[..., Any], embeddings: Tensor) -> Module:
-    """Compare images with embeddings, such as CLIP's embeddings of texts, or that of another photo.
+    """Compare images with embeddings, such as CLIP's embeddings of texts, or the embedding of another photo.
 
     Args:
-        encoder: from images to (N, D) embeddings, in any form that :func:`class_scores` takes, or ``image_embeds``; of
-            several unnamed tensors, the first of two dimensions.
+        encoder: a function from images to (N, D) embeddings, in any form that :func:`class_scores` takes, or as
+            ``image_embeds``. Of several unnamed tensors, the first with two dimensions counts.
         embeddings: (K, D) or (D,).
 
     Returns:
-        A module that returns (N, K) cosine similarities. The target is the index of the embedding.
+        A module that returns (N, K) cosine similarities in [-1, 1]. The target is the index of the embedding.
 
     Raises:
         ValueError: when called, if the encoder's embeddings have another length.

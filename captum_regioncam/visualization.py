@@ -22,7 +22,7 @@ __all__ = ["SEEN", "show_attributions"]
 _PANEL, _GAP, _LINE, _BAR = 3.2, 0.1, 0.2, 0.75  # inches: a panel, a gap between panels, a line of title, a colour bar
 _LETTERS = 38  # per line of title
 _PIXELS = 1600 * 1600  # that a panel draws: 500 per inch of a square photo
-_TALLEST = 20  # times a panel's width, which a photo's height may reach
+_TALLEST = 20  # the largest ratio of a photo's height to its width
 
 SEEN = 0.01
 """The probability below which a panel says that the network does not see the class."""
@@ -42,7 +42,7 @@ class _Panel:
     title: str
     photo: npt.NDArray[Any]
     attribution: npt.NDArray[Any] | None = None
-    """None for the photo alone."""
+    """None for the panel of the photo alone."""
 
     @property
     def lines(self) -> list[str]:
@@ -76,7 +76,7 @@ def show_attributions(
         probabilities: in [0, 1], for titles of ``attributions``; they are added to the titles. A map looks just as
             confident for a class that the photo does not show. Below 1 %, the title therefore says that the network
             has not seen the class.
-        method: any of Captum's: "blended_heat_map", "heat_map", "masked_image", "alpha_scaling".
+        method: one of Captum's: "blended_heat_map", "heat_map", "masked_image" or "alpha_scaling".
         cmap: a matplotlib colour map.
         alpha_overlay: opacity of the map in "blended_heat_map".
         outlier_perc: the highest values, which make up this percentage of a map's sum, may exceed the end of the colour
@@ -110,8 +110,8 @@ def show_attributions(
     for height, width in (photo.shape[:2] for photo in photos):
         if height > _TALLEST * width:
             raise ValueError(
-                f"image: {width} x {height} pixels are {height / width:.4g} times as tall as wide; a panel may be "
-                f"{_TALLEST} times. Crop the photo."
+                f"image: {width} x {height} pixels are {height / width:.4g} times as tall as wide; at most {_TALLEST} "
+                "times are possible. Crop the photo."
             )
     photos = [shrunk(photo, _PIXELS) for photo in photos]
     numbered = [f"{image_title} {index + 1}" for index in range(len(photos))] if len(photos) > 1 else [str(image_title)]

@@ -1,8 +1,7 @@
 r"""The classifier that weakly supervised segmentation starts from: IRN's ResNet-50 (Ahn et al., CVPR 2019).
 
 It is a ResNet-50 whose last stage keeps its resolution (strides 2, 2, 2, 1: a grid of 1/16), with global average
-pooling and a 1x1 convolution to the 20 classes of VOC (80 of COCO). Name this file on the command
-line:
+pooling and a 1x1 convolution to the 20 classes of VOC (80 of COCO). Name this file on the command line:
 
     captum-regioncam seeds voc --root VOCdevkit/VOC2012 --model examples/irn_resnet50.py:network \
         --weights res50_cam.pth --output seeds

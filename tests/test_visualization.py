@@ -137,7 +137,7 @@ def test_large_photos_are_drawn_from_averages(photo):
 
 def test_a_photo_that_is_all_height():
     with pytest.raises(
-        ValueError, match=r"image: 2 x 41 pixels are 20\.5 times as tall as wide; a panel may be 20 times"
+        ValueError, match=r"image: 2 x 41 pixels are 20\.5 times as tall as wide; at most 20 times are possible"
     ):
         show_attributions(np.zeros((41, 2, 3), np.uint8), {"map": torch.rand(4, 4)})
     assert len(show_attributions(np.zeros((40, 2, 3), np.uint8), {"map": torch.rand(4, 4)}).axes) == 3

@@ -43,7 +43,7 @@ def maps_file(explainer: Explainer, photo: Photo, settings: Settings) -> tuple[s
     size = 4 * width * height * len(settings.methods) * len(settings.classes)
     if size > _MOST_BYTES:
         raise ValueError(
-            f"The maps would take {size // MEGABYTE} MB; at most {_MOST_BYTES // MEGABYTE} MB are possible. Choose "
+            f"The maps would take {size // MEGABYTE} MB; at most {_MOST_BYTES // MEGABYTE} MB are allowed. Choose "
             "fewer classes or methods, or a smaller photo."
         )
     maps = maps_of(explainer, photo, settings, full=True)
@@ -61,7 +61,7 @@ FILES: dict[str, Callable[[Explainer, Photo, Settings], tuple[str, bytes]]] = {
 def _pictures(
     explainer: Explainer, photo: Photo, settings: Settings, mode: str = "RGB", ending: str = ".png"
 ) -> Iterable[tuple[str, bytes]]:
-    """Yield the names and the contents of pictures, encoded one at a time: large photos would fill the memory."""
+    """Yield the names and contents of pictures. Each is encoded when it is needed, to save memory with large photos."""
     for one in results_of(explainer, photo, settings, full=True):
         name = overlay_name(fits(Path(photo.name).stem, "_cam.png"), one.method, one.index)
         yield name.removesuffix(".png") + ending, encode_image(Image.fromarray(one.picture).convert(mode))

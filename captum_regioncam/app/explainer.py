@@ -1,4 +1,4 @@
-"""The network behind the page, and the photos that it is shown, with their maps."""
+"""The network behind the page, and the photos that are shown to it, with their maps."""
 
 import os
 import threading
@@ -30,14 +30,14 @@ from captum_regioncam.pictures import shrunk
 __all__ = ["MOST_BYTES", "MOST_PIXELS", "Explainer", "MapCache", "Photo"]
 
 MOST_BYTES = 20 * MEGABYTE
-"""Of a photo's file."""
+"""The largest size of a photo's file."""
 MOST_PIXELS = 25_000_000
-"""Of a photo."""
+"""The most pixels of a photo."""
 _SHOWN = 700_000  # pixels of a photo in the page
 
 
 class MapCache:
-    """Maps by any key, within a number of bytes; those that were used longest ago make way.
+    """Maps by any key, within a number of bytes; the maps that were used longest ago are dropped first.
 
     Args:
         most: the number of bytes.
@@ -46,7 +46,7 @@ class MapCache:
     def __init__(self, most: int = 64 * MEGABYTE) -> None:
         self.most = most
         self._maps: OrderedDict[Hashable, Tensor] = OrderedDict()
-        self._lock = threading.Lock()  # of one session, several calls may run
+        self._lock = threading.Lock()  # several calls of one session may run at the same time
 
     def get(self, key: Hashable) -> Tensor | None:
         """Return a map, or None."""
@@ -71,14 +71,14 @@ class MapCache:
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo that the network was shown.
+    """A photo that was shown to the network.
 
     Attributes:
-        name: of its file.
+        name: its file's name.
         seen: the part of it that the network sees, at the photo's resolution.
         fitted: the same at the network's resolution.
-        probabilities: of each class.
-        maps: what was computed so far.
+        probabilities: the probability of each class.
+        maps: the maps that have been computed so far.
     """
 
     name: str
@@ -89,16 +89,16 @@ class Photo:
 
     @property
     def pixels(self) -> npt.NDArray[np.uint8]:
-        """(height, width, 3) what the network sees, at the photo's resolution."""
+        """What the network sees, at the photo's resolution: (height, width, 3)."""
         return np.asarray(self.seen)
 
     @cached_property
     def shown(self) -> npt.NDArray[np.uint8]:
-        """The same, with as many pixels as the page shows."""
+        """The same, with at most as many pixels as the page shows."""
         return shrunk(self.pixels, _SHOWN)
 
     def likeliest(self, count: int) -> list[int]:
-        """Return the likeliest classes, the likeliest first."""
+        """Return the most likely classes, the most likely first."""
         order = np.argsort(-np.asarray(self.probabilities), kind="stable")
         return [int(index) for index in order[:count]]
 
@@ -111,9 +111,9 @@ class Explainer:
         classifier: the network.
         attributions: the methods by name. Region-CAM's maps are made with contrast 1, so that any other is a power of
             them.
-        missing: why the other methods do not work on this network.
-        precision: of the network's passes.
-        memory_format: of the network's inputs.
+        missing: for each of the other methods, why it does not work on this network.
+        precision: the precision of the network's passes.
+        memory_format: the memory format of the network's inputs.
     """
 
     classifier: Classifier
@@ -165,8 +165,8 @@ class Explainer:
         """Show the network a photo.
 
         Args:
-            path: its file.
-            name: what the user calls the file. Default: the path's last part.
+            path: the photo's file.
+            name: the name that the user knows the file by. Default: the last part of the path.
 
         Raises:
             ValueError: the file is too large, is not a photo, or has too many pixels; the message names it.
@@ -187,7 +187,7 @@ class Explainer:
     def maps(self, photo: Photo, classes: Sequence[int], methods: Iterable[str]) -> dict[tuple[str, int], Tensor]:
         """Return a photo's (h, w) float32 maps by method and class. The network runs only for those that are new.
 
-        Photos take turns: each has all of the processor, so that it is done sooner.
+        Photos take turns: each gets the whole processor, so that it is done sooner.
         """
         keys = [(method, index) for method in methods for index in classes]
         with self._turn, computed_in(self.precision, self.classifier.device):

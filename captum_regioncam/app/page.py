@@ -26,9 +26,9 @@ __all__ = ["CSS", "SESSIONS", "build_page", "theme"]
 _log = logging.getLogger(__name__)
 
 SESSIONS = 8
-"""How many users' photos are kept; the one that came first makes way."""
+"""How many users' photos are kept; the oldest is dropped first."""
 _KEPT = 3600  # seconds that a photo, or a file in the temporary folder, is kept after its last use
-_CLASSES, _LIKELIEST = 6, 5  # chosen at most; listed at most
+_CLASSES, _LIKELIEST = 6, 5  # the most classes that can be chosen, and that are listed
 _HINT = "Drop a photo, or try it with the cat."
 _NOTHING = "Choose at least one class and one method."
 _LABELS = {"pictures": "Pictures (PNG)", "maps": "Maps (NPY)", "masks": "Masks (PNG)"}
@@ -71,7 +71,7 @@ def _uploaded(payload: Any) -> tuple[str, str] | None:
 
 
 def theme() -> Any:
-    """Return the looks, with the system's own fonts: Gradio's come from a server of Google's."""
+    """Return the page's theme, with the system's fonts: Gradio's own come from one of Google's servers."""
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
     return gr.themes.Default(primary_hue="teal", **fonts).set(
         block_info_text_color="*neutral_600", block_info_text_color_dark="*neutral_300"
@@ -125,7 +125,7 @@ def build_page(explainer: Explainer, *, contrast: float = 4.0, sample: str | Non
                     with gr.Row():
                         view = gr.Radio(
                             [name.capitalize() for name in VIEWS], value="Overlay", label="View", min_width=200,
-                            info="Cut-out: all but the mask is grey and light.", elem_id="view",
+                            info="Cut-out: everything outside the mask is grey and light.", elem_id="view",
                         )  # fmt: skip
                         boxes = gr.Radio(
                             [name.capitalize() for name in BOXES], value="None", label="Boxes", min_width=200,
@@ -133,16 +133,16 @@ def build_page(explainer: Explainer, *, contrast: float = 4.0, sample: str | Non
                         )  # fmt: skip
                     refine = gr.Checkbox(
                         False, label="Refine", elem_id="refine",
-                        info="Move the edges of the maps to those of the photo. For masks; boxes are better without.",
+                        info="Move the edges of the maps to those of the photo. This improves masks, but not boxes.",
                     )  # fmt: skip
                     with gr.Row():
                         threshold = gr.Slider(
                             0, 0.95, 0.15, step=0.01, label="Threshold", min_width=200, elem_id="threshold",
-                            info="Masks are what lies above this share of a map's maximum.",
+                            info="The mask is where a map is above this share of its maximum.",
                         )  # fmt: skip
                         power = gr.Slider(
                             0.5, max(10.0, contrast), contrast, step=0.1, label="Contrast", min_width=200,
-                            info="The power that Region-CAM's maps are raised to.", elem_id="contrast",
+                            info="The power to which Region-CAM's maps are raised.", elem_id="contrast",
                         )  # fmt: skip
                 gr.Markdown(
                     "Download at the photo's size <small>(several pictures or masks come in a ZIP; maps are float32, "
@@ -181,7 +181,7 @@ class _Actions:
         self.explainer = explainer
 
     def receive(self, uploaded: tuple[str, str] | None) -> tuple[Any, ...]:
-        """Show the network an uploaded photo: session, preview, likeliest classes, choices."""
+        """Show the network an uploaded photo, and return the session, preview, most likely classes and choices."""
         if uploaded is None:
             return self.forget()
         try:
@@ -194,11 +194,11 @@ class _Actions:
         return photo, photo.shown, seen, gr.update(choices=self._choices(photo), value=[first])
 
     def forget(self) -> tuple[Any, ...]:
-        """Begin anew."""
+        """Start again without a photo."""
         return None, None, gr.update(value=None, visible=False), gr.update(choices=[], value=[])
 
     def show(self, session: Photo | str | None, *controls: Any) -> tuple[Photo | str | None, str]:
-        """Return the session, which counts as used, and the results."""
+        """Return the session, which counts as used now, and the results."""
         if not isinstance(session, Photo):
             return session, message(_HINT if session is None else session, "problem" if session else "hint")
         settings = _settings(session, *controls)
@@ -210,7 +210,7 @@ class _Actions:
             return session, message(self._problem(session.name, error), "problem")
 
     def toggle(self, session: Photo | None, classes: list[int], event: gr.SelectData) -> list[int]:
-        """Add the class that was clicked, or take it away."""
+        """Add the class that was clicked, or remove it if it is chosen already."""
         found = re.search(r"\((\d+)\)$", str(event.value))
         if not isinstance(session, Photo) or found is None:
             return classes
@@ -220,7 +220,7 @@ class _Actions:
         return [*classes, index][-_CLASSES:]
 
     def download(self, what: str) -> Callable[..., str]:
-        """Make the event that writes a file to the temporary folder."""
+        """Make the function that writes a file to the temporary folder."""
 
         def write(session: Photo | str | None, *controls: Any) -> str:
             if not isinstance(session, Photo):
@@ -239,14 +239,14 @@ class _Actions:
         return write
 
     def _problem(self, name: str, error: Exception) -> str:
-        """Return what went wrong, by the photo's name; what is not the user's to remedy is logged with its origin."""
+        """Return what went wrong, with the photo's name. Errors that users cannot fix are logged with a traceback."""
         if not isinstance(error, ValueError):
             _log.error("%s", name, exc_info=error)
         reason = reason_of(error)
         return reason if name in reason else f"{name}: {reason}"
 
     def _choices(self, photo: Photo) -> list[tuple[str, int]]:
-        """Return all classes with all of their names, the likeliest first."""
+        """Return all classes with all of their names, the most likely first."""
         names = self.explainer.classifier.class_names
         found = []
         for index in photo.likeliest(len(photo.probabilities)):

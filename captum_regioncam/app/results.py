@@ -1,4 +1,4 @@
-"""What the page shows of a photo's maps: pictures, masks and boxes, by the controls' settings."""
+"""What the page shows of a photo's maps: pictures, masks and boxes, according to the controls."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,13 +26,13 @@ _FRAME = "#ff1fd0"  # a colour that the maps do not have
 
 @dataclass(frozen=True)
 class Settings:
-    """What the controls say.
+    """The settings of the controls.
 
     Attributes:
-        classes: their numbers.
-        methods: their names.
-        contrast: Region-CAM's.
-        refine: refine the maps with the photo.
+        classes: the numbers of the classes.
+        methods: the names of the methods.
+        contrast: Region-CAM's contrast.
+        refine: whether the maps are refined with the photo.
         threshold: the mask is what lies above this share of a map's maximum.
         view: one of VIEWS.
         boxes: one of BOXES, around the mask's regions.
@@ -49,13 +49,13 @@ class Settings:
 
 @dataclass(frozen=True)
 class Result:
-    """One method and class.
+    """The result of one method and class.
 
     Attributes:
-        method: its name.
-        index: of the class.
-        class_name: its first name.
-        probability: of the class.
+        method: the method's name.
+        index: the number of the class.
+        class_name: the first name of the class.
+        probability: the probability of the class, in [0, 1].
         picture: (h, w, 3) uint8.
         share: how much of the photo the mask covers, in [0, 1].
         boxes: x0, y0, x1, y1 of the mask's regions, in pixels of what the network sees; the largest region first.
@@ -88,8 +88,8 @@ def maps_of(
     Args:
         explainer: the network.
         photo: the photo.
-        settings: the controls'.
-        full: refine with the whole photo, instead of with what the page shows of it. Such maps are not kept.
+        settings: the settings of the controls.
+        full: refine with the photo at its full size, instead of the size that the page shows. Such maps are not kept.
     """
     found = explainer.maps(photo, settings.classes, settings.methods)
     found = {key: one**settings.contrast if key[0] == "region-cam" else one for key, one in found.items()}
@@ -116,8 +116,8 @@ def results_of(explainer: Explainer, photo: Photo, settings: Settings, *, full: 
     Args:
         explainer: the network.
         photo: the photo.
-        settings: the controls'.
-        full: at the photo's size, instead of the page's.
+        settings: the settings of the controls.
+        full: give results at the photo's size, instead of the page's.
     """
     maps = maps_of(explainer, photo, settings, full=full)
     pixels = photo.pixels if full else photo.shown

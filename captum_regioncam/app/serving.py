@@ -11,7 +11,7 @@ from captum_regioncam.errors import Argument, ArgumentError
 __all__ = ["served"]
 
 _ADDRESS = "127.0.0.1"
-_FOLDER = "GRADIO_TEMP_DIR"  # which Gradio reads when it is imported, and when a page is built
+_FOLDER = "GRADIO_TEMP_DIR"  # Gradio reads it when it is imported, and when a page is built
 
 
 @contextmanager
@@ -22,12 +22,12 @@ def served(
 
     Args:
         explainer: the network.
-        port: the page's port. Default: a free one from 7860.
+        port: the page's port. Default: the first free one from 7860.
         share: also serve the page at a public address, through Gradio's servers.
         contrast: where the slider for Region-CAM's contrast begins.
 
     Raises:
-        ArgumentError: the port is taken, or there is no free one, or no public address.
+        ArgumentError: the port cannot be used, no port is free, or there is no public address.
         ImportError: the extra ``app`` is not installed.
     """
     before = os.environ.get(_FOLDER)

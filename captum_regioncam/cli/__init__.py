@@ -2,9 +2,9 @@
 
 A command's module has its ``Options``, a frozen dataclass, and ``run(options, called)``, which calls the library and
 returns the exit status. ``parser.py`` has ``COMMANDS``, which names the modules, and a function for each command's own
-options; those that several commands have are in ``groups.py``, the texts of ``--help`` in ``texts.py``, and the parsers
-of single values in ``values.py``. ``options.py`` makes the dataclasses of what was parsed, ``common.py`` has what
-several commands do with them, and ``usage.py`` puts the library's errors into the command line's words.
+options. Options that several commands share are in ``groups.py``, the texts of ``--help`` in ``texts.py``, and the
+parsers of single values in ``values.py``. ``options.py`` turns what was parsed into the dataclasses, ``common.py`` has
+what several commands do with them, and ``usage.py`` makes the library's errors name options of the command line.
 """
 
 import argparse
@@ -27,7 +27,7 @@ __all__ = ["main"]
 
 _SHARED = ("seeds", "label-maps", "evaluate")
 """Commands that several processes can share, and that can be resumed."""
-_CLOSED = 141  # 128 + SIGPIPE, which other commands end with when nobody reads on
+_CLOSED = 141  # 128 + SIGPIPE: the status of other commands when nobody reads their output any longer
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,13 +37,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what follows the command's name. Default: the process's own.
 
     Returns:
-        The exit status: 0, or 1 if some images failed. Unusable arguments and a full disk exit with 2, Ctrl-C with 130.
+        The exit status: 0; 1 if some photos failed; 2 if arguments cannot be used or something cannot be written; 130
+        after Ctrl-C; 141 if nobody reads the output any longer.
+
+    Raises:
+        SystemExit: after ``--help`` and ``--version``, and with status 2 if the arguments cannot be parsed.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     parser = build_parser()
     try:
         if any("\0" in argument for argument in arguments):
-            parser.error("an argument has a null character, which no name of a file can have")
+            parser.error("an argument contains a null character, which no file name can contain")
         found = parser.parse_args(arguments)
         if found.command is None:
             parser.print_help(sys.stderr)
@@ -52,10 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with _logged():
             status = _run(found, called_of(found, ["captum-regioncam", *arguments]))
         sys.stdout.flush()
-    except BrokenPipeError:  # such as of "| head"
+    except BrokenPipeError:  # for example because of "| head"
         _forget_stdout()
         return _CLOSED
-    except OSError as error:  # of printing: a full disk, say
+    except OSError as error:  # printing failed, for example because a disk is full
         _forget_stdout()
         say(f"captum-regioncam: error: cannot print ({error.strerror or error}).", error=True)
         return 2
@@ -63,16 +67,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _forget_stdout() -> None:
-    """Have Python, which flushes once more when it ends, flush to nowhere."""
+    """Redirect stdout to nowhere, because Python flushes it once more when it ends."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Print(logging.Handler):
-    """Prints what the library tells: warnings to stderr."""
+    """Prints the library's log messages: warnings to stderr, the others to stdout."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a message, above a progress bar if there is one, and let errors of printing through."""
+        """Print a message, above a progress bar if there is one. Errors of printing are raised."""
         bars = sys.modules.get("tqdm")
         with bars.tqdm.external_write_mode() if bars else contextlib.nullcontext():
             say(record.getMessage(), error=record.levelno >= logging.WARNING)

@@ -32,7 +32,7 @@ def run(options: Options, called: Called) -> int:
         classifier_of(network, called), layers=network.layers, reshape=network.reshape, precision=network.precision
     )
     for reason in explainer.missing.values():
-        say(f"Not on this network: {reason}", error=True)
+        say(f"Not available for this network: {reason}", error=True)
     with served(explainer, port=options.port, share=options.share, contrast=network.contrast) as address:
         say(f"The page is at {address}")
         say("Stop it with Ctrl-C.", error=True)
@@ -41,7 +41,7 @@ def run(options: Options, called: Called) -> int:
 
 
 def _wait() -> None:
-    """Wait for Ctrl-C, or for another signal to end, so that everything is cleaned up."""
+    """Wait for Ctrl-C or another signal to stop, so that everything is cleaned up."""
     stopped = threading.Event()
     before = {number: signal.signal(number, lambda *_: stopped.set()) for number in _ENDS}
     try:

@@ -26,7 +26,7 @@ def run(options: Options, called: Called) -> int:
         raise UsageError(f"--model {options.model}: its classes have no names; they are numbered from 0.")
     found = range(len(classifier.class_names)) if options.word is None else classifier.classes_with(options.word)
     if not found:
-        raise UsageError(f"{options.word}: no class has that in its name.")
+        raise UsageError(f"{options.word}: no class has this word in its name.")
     for index in found:
         say(f"{index:4}  {classifier.class_names[index]}")
     return 0

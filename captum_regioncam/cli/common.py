@@ -63,14 +63,14 @@ def data_of(data: DataOptions, *, ground_truth: bool) -> PhotoDataset:
 
 
 def readers_of(maps: MapOptions, network: NetworkOptions) -> int:
-    """Return how many processes read photos ahead. On a CPU, they would cost the network the time that they save."""
+    """Return how many processes read photos ahead: none on a CPU, where they would slow the network down."""
     if maps.readers is not None:
         return maps.readers
     return 0 if not torch.cuda.is_available() or str(network.device).startswith("cpu") else 4
 
 
 def report_failures(failures: Mapping[str, str], total: int, what: str) -> None:
-    """Print what failed, and why; those that failed alike together."""
+    """Print what failed, and why. Photos that failed for the same reason are listed together."""
     if not failures:
         return
     say(f"{len(failures)} of {total} {what}:", error=True)
@@ -88,7 +88,7 @@ def report_failures(failures: Mapping[str, str], total: int, what: str) -> None:
 
 
 def pace(photos: int, seconds: float) -> str:
-    """Say how long photos took, and how many that is in a second."""
+    """Say how long photos took, and how many were done per second."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     took = f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"

@@ -155,7 +155,7 @@ def _common(options: Options, called: Called) -> _Common:
 
 
 def _check(options: Options, called: Called) -> None:
-    """Before a long run, reject options that would make it fail or that would have no effect."""
+    """Reject, before a long run, options that would make it fail or that would have no effect."""
     if options.plot:
         check_picture("plot", options.plot)
     check_size(options.network)
@@ -168,7 +168,7 @@ def _check(options: Options, called: Called) -> None:
         if not folder.is_dir():
             raise UsageError(f"--seeds {folder}: no such folder.")
     if options.wait and not options.seeds:
-        raise UsageError("--wait: requires --seeds, whose run is waited for.")
+        raise UsageError("--wait: requires --seeds; it waits for the run that writes them.")
     if options.seeds and "method" not in called.given and (given := sorted(MAP_OPTIONS & called.given)):
         raise UsageError(
             f"--{given[0].replace('_', '-')}: cannot be used with --seeds, which are scored as they are; also pass "
@@ -181,7 +181,7 @@ def _check_label_maps(options: Options, called: Called) -> None:
     """Reject what has no meaning for label maps, which have neither scores nor thresholds."""
     if options.label_maps is None:
         if "unlabelled" in called.given:
-            raise UsageError("--unlabelled: requires --label-maps; no other map has pixels without a label.")
+            raise UsageError("--unlabelled: requires --label-maps; only label maps have pixels without a label.")
         return
     if not options.label_maps.is_dir():
         raise UsageError(f"--label-maps {options.label_maps}: no such folder.")
@@ -190,4 +190,4 @@ def _check_label_maps(options: Options, called: Called) -> None:
             f"--{given[0].replace('_', '-')}: cannot be used with --label-maps, which are scored as they are."
         )
     if options.plot:
-        raise UsageError("--plot: cannot be used with --label-maps, which have no threshold to draw scores over.")
+        raise UsageError("--plot: cannot be used with --label-maps, which have no thresholds to plot scores at.")

@@ -42,5 +42,5 @@ def run(options: Options, called: Called) -> int:
         overlay=options.overlay,
         about=called.about,
     )
-    report_failures(explained.failures, len(explained.images) + len(explained.failures), "images failed")
+    report_failures(explained.failures, len(explained.images) + len(explained.failures), "photos failed")
     return int(bool(explained.failures))

@@ -75,7 +75,7 @@ def run(options: Options, called: Called) -> int:
 
 
 def _at(written: WrittenLabelMaps, crf: str | None) -> str:
-    """Say at which threshold the label maps are, and how good it is."""
+    """Say at which threshold the label maps were cut, and how good it is."""
     if written.best_miou is None:
         return "" if written.threshold is None else f" at {written.threshold:g}"
     miou = f"mIoU {100 * written.best_miou:.2f}"
@@ -86,14 +86,14 @@ def _at(written: WrittenLabelMaps, crf: str | None) -> str:
 
 
 def _confident(options: Options) -> Confidence:
-    """Return what the library calls confident: one number, two, True or "best"."""
+    """Return the library's argument ``confident``: one number, two numbers, True or "best"."""
     if isinstance(options.confident, list):
         return options.confident[0] if len(options.confident) == 1 else (options.confident[0], options.confident[1])
     return "best" if options.confident == "best" else options.confident is True or None
 
 
 def _data_of(options: Options) -> PhotoDataset | None:
-    """Open the data set that the options name; without them, the library opens the recorded one if it needs it."""
+    """Open the data set that the options name. Without them, the library opens the recorded one if it needs one."""
     truth = options.threshold is None or options.confident == "best"
     needed = truth or options.overlay or options.refine or options.crf
     if not (options.root or ((options.split or options.masks or options.crowds) and needed)):
@@ -110,13 +110,13 @@ def _data_of(options: Options) -> PhotoDataset | None:
 
 
 def _check(options: Options, called: Called) -> None:
-    """Before anything is read, reject options that do not go together."""
+    """Reject, before anything is read, options that do not go together."""
     if "alpha" in called.given and options.crf != "psa":
         raise UsageError("--alpha: requires --crf psa.")
     thresholds = options.confident if options.crf != "clip-es" else None
     if "threshold" in called.given and (thresholds or options.crf == "psa"):
         other = "--confident" if thresholds else "--crf psa"
-        raise UsageError(f"--threshold: cannot be used with {other}, which does not cut the maps there.")
+        raise UsageError(f"--threshold: cannot be used with {other}, which does not cut the maps at this threshold.")
     if "threshold" in called.given and _background(options) == "clip-es":
         raise UsageError("--threshold: cannot be used with CLIP-ES's background; also pass --background constant.")
     if "power" in called.given and _background(options) != "clip-es":

@@ -24,7 +24,7 @@ class Called:
     Attributes:
         command: the command's name.
         command_line: the command and its arguments.
-        given: the options whose values are not the defaults, and lists that were given, whatever is in them.
+        given: the options whose values are not the defaults, and the lists that were given, whatever they contain.
         settings: the options that the results may depend on, as JSON values.
     """
 
@@ -35,7 +35,7 @@ class Called:
 
     @property
     def about(self) -> dict[str, object]:
-        """What a record says of the command."""
+        """What a record says about the command."""
         return {"command_line": self.command_line, "settings": self.settings}
 
 
@@ -90,7 +90,7 @@ class MapOptions:
 
 
 MAP_OPTIONS = {*NetworkOptions.__annotations__, *MapOptions.__annotations__, "method"} - {"readers", "refine"}
-"""The options for making maps, without meaning where none are made."""
+"""The options for making maps; they have no effect where no maps are made."""
 
 
 def called_of(found: argparse.Namespace, command_line: list[str]) -> Called:
@@ -107,7 +107,7 @@ def called_of(found: argparse.Namespace, command_line: list[str]) -> Called:
 
 
 def options_of(kind: type[Options], found: argparse.Namespace) -> Options:
-    """Return a command's options: each field is the option of its name, or a group of options."""
+    """Return a command's options: each field is the option of the same name, or a group of options."""
     hints = get_type_hints(kind)
     values = {
         name: options_of(hint, found) if hasattr(hint, "__dataclass_fields__") else getattr(found, name)

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -45,13 +46,15 @@ _WITH_MASKS = [name for name, layout in LAYOUTS.items() if layout.truth == "mask
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Build the parser. Its options hold the command's name in ``command``, and its data set in ``dataset``."""
+    """Build the parser. What it parses has the command's name in ``command``, and the data set in ``dataset``."""
     parser = _Parser(
         prog="captum-regioncam",
         description="Region-CAM: maps of whole objects, with edges where the objects' edges are.",
+        epilog=texts.AFTER_COMMANDS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"captum-regioncam {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     _add_demo(commands)
     _add_explain(commands)
     _add_app(commands)
@@ -86,10 +89,11 @@ def _command(
 
 
 def _add_demo(commands: "argparse._SubParsersAction[_Parser]") -> None:
-    demo = _command(commands, "demo", "explain a photo of a cat, offline", texts.DEMO, "")
+    demo = _command(commands, "demo", "explain a photo of a cat, offline", texts.DEMO, texts.DEMO_EXAMPLES)
     demo.add_argument(
-        "--output", type=Path, default=Path("region_cam_demo.png"), metavar="FILE", help="default: %(default)s"
-    )
+        "--output", type=Path, default=Path("region_cam_demo.png"), metavar="FILE",
+        help="picture to write: .png, .jpg, .pdf or .svg; default: %(default)s",
+    )  # fmt: skip
 
 
 def _add_explain(commands: "argparse._SubParsersAction[_Parser]") -> None:
@@ -97,40 +101,44 @@ def _add_explain(commands: "argparse._SubParsersAction[_Parser]") -> None:
         commands, "explain", "explain your own photos", texts.EXPLAIN, texts.EXPLAIN_EXAMPLES,
         usage="captum-regioncam explain IMAGE [IMAGE ...] [options]",
     )  # fmt: skip
-    explain.add_argument("images", nargs="+", metavar="IMAGE", help="image files, and folders of them")
+    explain.add_argument("images", nargs="+", metavar="IMAGE", help="photos, and folders of photos")
     add_network(explain, Protocol())
     explain.add_argument(
         "--target", nargs="+", type=values.comma, default=[], metavar="CLASS",
-        help="classes by number or name, separated by spaces or commas; default: the likeliest",
+        help="classes by number or name, separated by spaces or commas; default: the most likely class of each photo",
     )  # fmt: skip
     add_methods(explain)
     add_refine(explain)
     explain.add_argument(
-        "--output", type=values.folder, default=Path(), metavar="DIR", help="folder for IMAGE_cam.png; default: here"
-    )
+        "--output", type=values.folder, default=Path(), metavar="DIR",
+        help="folder for the pictures, IMAGE_cam.png; default: the current folder",
+    )  # fmt: skip
     explain.add_argument(
         "--save-npy", action="store_true",
-        help="also write IMAGE_cam.npy: float32 (methods, classes, height, width), at the photo's size",
+        help="also write the maps to IMAGE_cam.npy: float32 (methods, classes, height, width), at the photo's size",
     )  # fmt: skip
     explain.add_argument(
         "--overlay", action="store_true",
-        help="also write IMAGE_METHOD_CLASS.png for each method and class: the map over the photo, at its size",
+        help="also write IMAGE_METHOD_CLASS.png for each method and class: the map over the photo, at the photo's size",
     )  # fmt: skip
 
 
 def _add_app(commands: "argparse._SubParsersAction[_Parser]") -> None:
     app = _command(commands, "app", "try the methods on your own photos in a browser", texts.APP, texts.APP_EXAMPLES)
-    app.add_argument("--port", type=values.port, metavar="N", help="default: a free one from 7860")
+    app.add_argument(
+        "--port", type=values.port, metavar="N",
+        help="port of the page, 1024 to 65535; default: the first free one from 7860",
+    )  # fmt: skip
     app.add_argument(
         "--share", action="store_true",
-        help="also serve the page at a public address, through Gradio's servers; default: on this computer alone",
+        help="also serve the page at a public address, through Gradio's servers; default: only on this computer",
     )  # fmt: skip
     add_network(app, Protocol())
 
 
 def _add_layers(commands: "argparse._SubParsersAction[_Parser]") -> None:
     layers = _command(
-        commands, "layers", "list a network's layers and the chosen ones", texts.LAYERS, texts.LAYERS_EXAMPLES
+        commands, "layers", "list a network's layers, and which of them are chosen", texts.LAYERS, texts.LAYERS_EXAMPLES
     )
     add_network(layers, Protocol(), of_maps=False)
     layers.add_argument("--all", action="store_true", help="also list the layers inside blocks")
@@ -139,7 +147,10 @@ def _add_layers(commands: "argparse._SubParsersAction[_Parser]") -> None:
 def _add_classes(commands: "argparse._SubParsersAction[_Parser]") -> None:
     classes = _command(commands, "classes", "list a network's classes", texts.CLASSES, texts.CLASSES_EXAMPLES)
     classes.add_argument("word", nargs="?", metavar="WORD", help="only classes with this word in one of their names")
-    classes.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME", help="default: %(default)s")
+    classes.add_argument(
+        "--model", default=DEFAULT_MODEL, metavar="NAME",
+        help="the network: %(default)s (default), torchvision:NAME or timm:NAME",
+    )  # fmt: skip
     classes.add_argument("--weights", default="none", help=argparse.SUPPRESS)
 
 
@@ -157,27 +168,31 @@ def _add_seeds(commands: "argparse._SubParsersAction[_Parser]") -> None:
         )  # fmt: skip
         dataset.add_argument(
             "--format", choices=list(FORMATS), default="irn" if name in _WITH_MASKS else "wsol",
-            help="the format of IRN, ReCAM, LPCAM, ToCo (irn); PSA, SEAM, MCTformer (psa); CLIP-ES; or wsolevaluation "
-            "(wsol), which always has maps of 224 x 224, stretched from minimum to maximum; default: %(default)s",
+            help="format of the files. irn: IRN, ReCAM, LPCAM and ToCo; psa: PSA, SEAM and MCTformer; clip-es: "
+            "CLIP-ES; wsol: wsolevaluation, whose maps are always 224 x 224, stretched from minimum to maximum; "
+            "default: %(default)s",
         )  # fmt: skip
         dataset.add_argument(
             "--dtype", choices=DTYPES, default=DTYPES[0],
-            help="of the maps at the photo's size in --format irn; default: %(default)s",
+            help="dtype of the maps at the photo's size (high_res) in --format irn; default: %(default)s",
         )  # fmt: skip
         dataset.add_argument(
             "--no-high-res", dest="high_res", action="store_false",
-            help="in --format irn, leave out the maps at the photo's size; cam, at a quarter of it, stays",
+            help="in --format irn, leave out the maps at the photo's size (high_res) and write only those at a quarter "
+            "of it (cam)",
         )  # fmt: skip
-        dataset.add_argument("--output", type=values.folder, required=True, metavar="DIR", help="folder for NAME.npy")
+        dataset.add_argument(
+            "--output", type=values.folder, required=True, metavar="DIR", help="folder for the seeds, NAME.npy"
+        )
         dataset.add_argument(
             "--label-maps", type=values.folder, metavar="DIR",
-            help="folder for label maps at --threshold, written afterwards as by the command label-maps",
+            help="folder for label maps at --threshold, which are written afterwards, as the command label-maps does",
         )  # fmt: skip
         add_threshold(dataset)
         dataset.add_argument(
             "--shard", type=values.shard, metavar="I/N",
-            help="only the I-th of N parts of the photos, such as 3/16, for schedulers without torchrun; all parts may "
-            "run at the same time and write to one folder",
+            help="do only the I-th of N parts of the photos, such as 3/16, for schedulers without torchrun; all parts "
+            "may run at the same time and write to one folder",
         )  # fmt: skip
         add_resume(dataset)
 
@@ -187,56 +202,62 @@ def _add_label_maps(commands: "argparse._SubParsersAction[_Parser]") -> None:
         commands, "label-maps", "write label maps from finished seeds", texts.LABEL_MAPS, texts.LABEL_MAPS_EXAMPLES,
         aliases=["labels"],
     )  # fmt: skip
-    labels.add_argument("seeds", type=Path, metavar="SEEDS", help="the folder of NAME.npy, in any format")
-    labels.add_argument("--output", type=values.folder, required=True, metavar="DIR", help="folder for NAME.png")
+    labels.add_argument("seeds", type=Path, metavar="SEEDS", help="folder of the seeds, NAME.npy, in any format")
+    labels.add_argument(
+        "--output", type=values.folder, required=True, metavar="DIR", help="folder for the label maps, NAME.png"
+    )
     add_refine(labels)
     labels.add_argument(
         "--threshold", type=values.threshold, default=0.15, metavar="T",
-        help="background threshold, or 'best': the one with the highest mIoU against the data set's masks, after --crf "
-        "if that is given, at the cost of about 9 CRFs of each photo; default: %(default)s",
+        help="background threshold, or 'best': the one with the highest mIoU against the data set's masks. With --crf, "
+        "this is the mIoU after the CRF, and takes about 9 CRFs for each photo; default: %(default)s",
     )  # fmt: skip
     labels.add_argument(
-        "--overlay", type=values.folder, metavar="DIR", help="folder for NAME.png over the photo, half transparent"
-    )
-    labels.add_argument("--limit", type=values.positive, metavar="N", help="only the first N photos")
+        "--overlay", type=values.folder, metavar="DIR",
+        help="also write pictures of the label maps over the photos, half transparent, to this folder",
+    )  # fmt: skip
+    labels.add_argument("--limit", type=values.positive, metavar="N", help="only the first N seeds; default: all seeds")
     add_wait(labels)
     add_resume(labels)
     photos = labels.add_argument_group(
-        "photos and masks", "for --refine, --threshold best, --overlay and --crf; default: the data set of the seeds"
+        "photos and masks",
+        "needed for --refine, --threshold best, --confident best, --overlay and --crf;\n"
+        "default: the data set that the seeds were made from",
     )
-    photos.add_argument("--dataset", choices=_WITH_MASKS, help="the layout of --root")
+    photos.add_argument("--dataset", choices=_WITH_MASKS, help="layout of the data set in --root")
     photos.add_argument("--root", metavar="DIR", help="the data set's folder")
     photos.add_argument("--split", metavar="NAME", help="split of voc (default: train) or coco (default: val2014)")
     add_truth(photos)
     labels.add_argument(
         "--background", choices=BACKGROUNDS,
-        help="the background's map: constant, the threshold, or clip-es, (1 - the highest map) ** --power; default: "
-        "constant, and clip-es with --crf clip-es",
+        help="map of the background. constant: the threshold; clip-es: (1 - the highest map) ** --power; default: "
+        "clip-es with --crf clip-es, otherwise constant",
     )  # fmt: skip
     labels.add_argument(
         "--power", type=values.above_zero, default=1.0, metavar="P",
-        help="of --background clip-es; default: %(default)g",
+        help="power in --background clip-es; default: %(default)g",
     )  # fmt: skip
     labels.add_argument(
         "--best-photos", type=values.positive, metavar="N",
-        help="choose the best threshold on N photos, evenly spread, instead of on all",
+        help="choose the best threshold on N photos, evenly spread over all; default: on all photos",
     )  # fmt: skip
     crf = labels.add_argument_group("dense CRF", 'needs the extra "crf"')
     crf.add_argument(
         "--crf", choices=CRFS,
-        help="refine as IRN (the label map), ToCo (the softmax of the maps and the background) or CLIP-ES (the maps as "
-        "probabilities) does; psa: write the maps themselves, {0: background, class + 1: map}, for training PSA and "
-        "SEAM, to a folder alpha-A for each --alpha",
+        help="refine with the dense CRF of a pipeline. irn: of the label map; toco: of the softmax of the maps and the "
+        "background; clip-es: of the maps as probabilities; psa: write the refined maps themselves, {0: background, "
+        "class + 1: map}, for training PSA and SEAM, to a folder alpha-A for each --alpha; default: no CRF",
     )  # fmt: skip
     crf.add_argument(
         "--confident", type=values.confident, metavar="B,F", nargs="?", const=True,
-        help="for training, label only what is certain, and 255 the rest. With --crf irn or toco: background below B "
-        "and classes above F (default: 0.05,0.3 and 0.25,0.7), or 'best': 0.1 below and 0.15 above the threshold that "
-        "is best before the CRF. With --crf clip-es: the least probability (default: 0.95)",
+        help="for training, label only pixels that are certain, and give the others 255. With --crf irn or toco: "
+        "background below B and classes above F (without a value: 0.05,0.3 for irn and 0.25,0.7 for toco), or 'best': "
+        "0.1 below and 0.15 above the threshold that is best before the CRF. With --crf clip-es: the least probability "
+        "(without a value: 0.95)",
     )  # fmt: skip
     crf.add_argument(
         "--alpha", type=values.numbers(None, above_zero=True), default=[4.0, 24.0], metavar="A,A",
-        help="with --crf psa: powers of the background; default: 4,24",
+        help="with --crf psa: powers of the background, separated by commas; default: 4,24",
     )  # fmt: skip
 
 
@@ -253,15 +274,16 @@ def _add_evaluate(commands: "argparse._SubParsersAction[_Parser]") -> None:
         if LAYOUTS[name].truth == "boxes":
             dataset.add_argument(
                 "--box", choices=("contour", "rectangle"), default="contour",
-                help="of several boxes, take that of the largest contour (default) or the largest bounding rectangle",
+                help="if a map has several boxes, take that of the largest contour (default) or the largest bounding "
+                "rectangle",
             )  # fmt: skip
             dataset.add_argument(
                 "--box-threshold", type=values.fraction, metavar="T",
-                help="threshold for GT-known, Loc1 and Loc5; default: the best one",
+                help="threshold of the maps for GT-known, Loc1 and Loc5; default: the best one",
             )  # fmt: skip
             dataset.add_argument(
                 "--step", type=values.step, default=0.01, metavar="T",
-                help="step between thresholds; default: %(default)s",
+                help="step between the thresholds that are tried; default: %(default)s",
             )  # fmt: skip
         else:
             dataset.set_defaults(box="contour", box_threshold=None, step=0.01)
@@ -270,7 +292,7 @@ def _add_evaluate(commands: "argparse._SubParsersAction[_Parser]") -> None:
             add_label_map_scores(dataset)
         dataset.add_argument(
             "--seeds", type=Path, nargs="+", action="extend", metavar="DIR",
-            help="score the seeds in these folders; no network is run, unless --method is given, too",
+            help="score the finished seeds in these folders; no network is run unless --method is given, too",
         )  # fmt: skip
         add_wait(dataset)
         _add_outputs(dataset, with_classes=name in _WITH_MASKS)
@@ -279,10 +301,15 @@ def _add_evaluate(commands: "argparse._SubParsersAction[_Parser]") -> None:
 
 def _add_outputs(dataset: "_Parser", with_classes: bool) -> None:
     """Add the options for what evaluate writes."""
-    group = dataset.add_argument_group("what is written")
-    group.add_argument("--json", type=Path, metavar="FILE", help="write the scores, in percent")
-    group.add_argument("--csv", type=Path, metavar="FILE", help="write a line of scores for each method; a new file")
-    group.add_argument("--latex", type=Path, metavar="FILE", help="write the table in LaTeX, for the package booktabs")
+    group = dataset.add_argument_group("files to write")
+    group.add_argument("--json", type=Path, metavar="FILE", help="write the scores, in percent, as JSON")
+    group.add_argument(
+        "--csv", type=Path, metavar="FILE",
+        help="write a line of scores for each method; the file must not exist yet",
+    )  # fmt: skip
+    group.add_argument(
+        "--latex", type=Path, metavar="FILE", help="write the table in LaTeX, for the LaTeX package booktabs"
+    )
     if with_classes:
         group.add_argument(
             "--per-class", action="store_true",
@@ -294,14 +321,14 @@ def _add_outputs(dataset: "_Parser", with_classes: bool) -> None:
         "--per-photo",
         type=Path,
         metavar="FILE.csv",
-        help="write a line of scores for each photo and method; a new file",
+        help="write a line of scores for each photo and method; the file must not exist yet",
     )
     group.add_argument(
-        "--plot", type=Path, metavar="FILE", help="draw the score over the threshold, one curve per method"
+        "--plot", type=Path, metavar="FILE", help="draw the score at each threshold, with one curve for each method"
     )
     group.add_argument(
         "--gallery", type=values.folder, metavar="DIR",
-        help="folder for pictures of each method's best, median and worst twenty photos, and a page with all of them",
+        help="folder for pictures of each method's twenty best, median and worst photos, and a page with all of them",
     )  # fmt: skip
 
 
@@ -312,7 +339,8 @@ def _datasets(command: "_Parser", description: str, names: Sequence[str]) -> Ite
         parser = datasets.add_parser(
             name,
             help=LAYOUTS[name].description,
-            description=f"{description}\n\nDefault protocol of {name}: {PROTOCOLS[name]}.",
+            description=f"{description}\n\n{textwrap.fill(f'Default protocol of {name}: {PROTOCOLS[name]}.', 118)}",
+            epilog=f"For examples, see {command.prog} --help.",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         parser.set_defaults(parser=parser)

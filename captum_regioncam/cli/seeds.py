@@ -119,7 +119,7 @@ def _next(options: Options, called: Called, failed: bool) -> str:
 
 @contextmanager
 def _as_label_maps(options: Options) -> Iterator[None]:
-    """Have errors name the option of the label maps: their output is not that of the seeds."""
+    """Let errors name the option --label-maps, because --output is the folder of the seeds."""
     try:
         yield
     except ArgumentError as error:
@@ -129,7 +129,7 @@ def _as_label_maps(options: Options) -> Iterator[None]:
 
 
 def _check(options: Options, called: Called) -> None:
-    """Before anything is read, reject options that do not go together."""
+    """Reject, before anything is read, options that do not go together."""
     check_size(options.network)
     check_contrast(called, [options.method])
     if options.network.resize == "crop":
@@ -137,7 +137,7 @@ def _check(options: Options, called: Called) -> None:
     check_format(options.format, options.dtype, options.high_res)
     if options.format == "wsol" and (given := sorted({"normalize", "upsample"} & called.given)):
         raise UsageError(
-            f"--{given[0]}: cannot be used with --format wsol, whose maps are made as wsolevaluation does."
+            f"--{given[0]}: cannot be used with --format wsol, whose maps are always made as in wsolevaluation."
         )
     if options.label_maps and options.shard:
         raise UsageError("--label-maps: cannot be used with --shard; run label-maps once all shards are there.")

@@ -9,7 +9,7 @@ __all__ = ["say"]
 
 
 def say(text: object, *, error: bool = False) -> None:
-    """Print a line of text, to stderr if it tells of an error or of progress."""
+    """Print a line of text, to stderr if it reports an error or progress."""
     stream: TextIO = sys.stderr if error else sys.stdout
     line = printable(text) + "\n"
     stream.write(line.encode(stream.encoding or "utf-8", "backslashreplace").decode(stream.encoding or "utf-8"))

@@ -1,4 +1,4 @@
-"""What is wrong with a command line, in the command line's own words."""
+"""What is wrong with a command line, in terms of its options."""
 
 import shlex
 from collections.abc import Mapping
@@ -12,18 +12,19 @@ _OPTIONS = {
     "data": "--dataset and --root",
     "classifier": "--model",
     "allow_classes": "--allow-class",
+    "alphas": "--alpha",
 }
 
 
 class UsageError(Exception):
-    """The command line asks for something that cannot be done; the message says what can."""
+    """The command line asks for something that cannot be done; the message says what can be done."""
 
 
 def as_options(error: ArgumentError, positional: Mapping[str, str] | None = None) -> str:
     """Return an error's message with the options of the command line in place of the arguments that it names.
 
     Args:
-        error: of the library.
+        error: the library's error.
         positional: what stands for arguments that have no option, such as {"seeds": "SEEDS"}.
     """
     return "".join(part if isinstance(part, str) else _option(part, positional or {}) for part in error.parts)

@@ -88,7 +88,7 @@ def positive(value: str) -> int:
 
 
 def port(value: str) -> int:
-    """Parse the number of a port that anybody may open."""
+    """Parse the number of a port that any user may open."""
     if not value.isdigit() or not 1024 <= int(value) <= 65535:
         raise argparse.ArgumentTypeError(f"{value!r} is not a port, 1024 to 65535")
     return int(value)
@@ -151,7 +151,7 @@ def threshold(value: str) -> float | None:
 
 
 def shard(value: str) -> tuple[int, int]:
-    """Parse a shard, such as 3/16: which, from 1, and of how many."""
+    """Parse a shard, such as 3/16: its number, from 1, and the number of shards."""
     index, _, count = value.partition("/")
     if not (index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
         raise argparse.ArgumentTypeError(f"{value!r} is not a shard such as 3/16, from 1/16 to 16/16")

@@ -1,4 +1,4 @@
-"""Weights files: all tensors in one, or in one sentence what it is instead."""
+"""Weights files: the tensors in a file or, if it has none, a sentence that says what it is instead."""
 
 import argparse
 import os
@@ -22,11 +22,11 @@ from captum_regioncam.network.outputs import describe
 
 __all__ = ["read_tensors"]
 
-# Training scripts save their arguments beside the weights. A Namespace is a bag of attributes: to make one runs none of
-# the file's code, and what is in it must be allowed for itself.
+# Training scripts save their arguments beside the weights. A Namespace is a bag of attributes: creating one runs no
+# code of the file's, and what is in it must be allowed separately.
 _PLAIN = [argparse.Namespace]
-_MAGIC = b"l\xfc\x9cF\xf9 j\xa8P\x19"  # of files in torch's format before 1.6
-_LARGEST_HEADER = 100_000_000  # bytes of a safetensors file, as its own library has it
+_MAGIC = b"l\xfc\x9cF\xf9 j\xa8P\x19"  # in files of torch's format before 1.6
+_LARGEST_HEADER = 100_000_000  # bytes, the limit of the library safetensors itself
 
 
 def read_tensors(path: str, allow_classes: Sequence[str] = ()) -> dict[str, Tensor]:
@@ -49,7 +49,7 @@ def read_tensors(path: str, allow_classes: Sequence[str] = ()) -> dict[str, Tens
         try:
             tensors = dict(_tensors(content))
         except RecursionError:
-            raise _NoCheckpointError("is nested too deeply, or holds itself.") from None
+            raise _NoCheckpointError("is nested too deeply, or contains itself.") from None
     except _NoCheckpointError as error:
         raise ArgumentError(Argument("weights", path), f": {error}") from error
     except _NeedsClassesError as error:
@@ -63,7 +63,7 @@ def read_tensors(path: str, allow_classes: Sequence[str] = ()) -> dict[str, Tens
 
 
 class _NoCheckpointError(Exception):
-    """The file is no checkpoint; the message says what it is and what to do."""
+    """The file is not a checkpoint; the message says what it is and what to do."""
 
 
 class _NeedsClassesError(Exception):
@@ -71,9 +71,9 @@ class _NeedsClassesError(Exception):
 
     def __init__(self, names: Sequence[str]) -> None:
         if any(name.startswith("torch.nn.modules.") for name in names):
-            what = "is a whole network, pickled with its classes. Where it was made, save torch.save(model.state_dict()"
+            what = "is a whole network, pickled with its classes. Where it was made, run torch.save(model.state_dict()"
         else:
-            what = "holds classes besides tensors and plain data. Where it was made, save torch.save(state_dict"
+            what = "holds classes besides tensors and plain data. Where it was made, run torch.save(state_dict"
         super().__init__(f"{what}, FILE).")
         self.names = names
 
@@ -157,7 +157,7 @@ def _pickled(path: str, start: bytes, allowed: Mapping[str, object]) -> Any:
         raise _NoCheckpointError(f"is {what} a checkpoint of torch.save; it begins with {start[:12]!r}.")
     classes: list[Any] = [*_PLAIN, *((found, name) for name, found in allowed.items())]
     with torch.serialization.safe_globals(classes), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's, of old kinds of storages and pickles
+        warnings.simplefilter("ignore")  # torch warns of old kinds of storages and pickles
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
@@ -170,7 +170,7 @@ def _pickled(path: str, start: bytes, allowed: Mapping[str, object]) -> Any:
 
 
 def _unsafe_names(path: str, message: str) -> list[str]:
-    """Return the names of the classes that a file needs; of files in the format before torch 1.6, the first alone."""
+    """Return the names of the classes that a file needs, but only the first for files of torch's format before 1.6."""
     with suppress(Exception):
         if names := torch.serialization.get_unsafe_globals_in_checkpoint(path):
             return sorted(names)

@@ -19,7 +19,7 @@ from captum_regioncam.evaluation.classifier import nearest
 __all__ = ["Match", "load", "match", "under_key"]
 
 _FIRST = ("state_dict", "model_state_dict", "model_state", "model", "net", "teacher")
-"""Of several weights keys that fit, those with one of these are taken, in this order; else the first in the file."""
+"""If several weights keys fit, one with one of these names is taken, in this order; otherwise the first in the file."""
 _MOST_NAMED = 2
 
 
@@ -28,12 +28,12 @@ class Match:
     """Where a model's tensors are in a file.
 
     Attributes:
-        keys: the weights keys taken: one, and those beside it that have what it lacks, such as "head".
+        keys: the weights keys that are used: one, and those beside it that have what it lacks, such as "head".
         others: the weights keys that would have filled the model as well.
         fitting: {the model's name: the path in the file}.
         misfits: {the model's name: (the path in the file, its shape there, its shape in the model)}.
         missing: the model's names of those that the file lacks.
-        built: likewise, of buffers of whole numbers, which the model makes itself: counters and indices.
+        built: likewise, for integer buffers, which the model makes itself: counters and indices.
         left: paths of what the model does not have.
     """
 
@@ -52,7 +52,7 @@ class Match:
 
     @property
     def classes(self) -> int | None:
-        """The number of classes in the file, if that alone is not the model's."""
+        """The number of classes in the file, if nothing else differs from the model."""
         shapes = [(theirs, ours) for _, theirs, ours in self.misfits.values()]
         numbers = {(theirs[:1], ours[:1]) for theirs, ours in shapes}
         alike = all(theirs and ours and theirs[1:] == ours[1:] for theirs, ours in shapes)
@@ -191,7 +191,7 @@ def _chosen(found: Mapping[str, Mapping[str, str]], fitting: Mapping[str, int], 
     keys = sorted(found, key=rank)[:1]
     while True:
         have = {name for key in keys for name in found[key]}
-        beside = [  # a second copy of the network is no head for the first, and what lies elsewhere belongs elsewhere
+        beside = [  # not a second copy of the network, which is no head for the first, nor what lies elsewhere
             key
             for key in found
             if key.rpartition(".")[0] == keys[0].rpartition(".")[0]
@@ -200,7 +200,7 @@ def _chosen(found: Mapping[str, Mapping[str, str]], fitting: Mapping[str, int], 
         ]
         most = max((fitting[key] for key in beside), default=0)
         largest = [key for key in beside if fitting[key] == most]
-        if len(largest) != 1:  # none, or several, between which to choose would be to guess
+        if len(largest) != 1:  # none, or several: choosing one of them would be a guess
             return keys
         keys += largest
 
@@ -222,11 +222,11 @@ def load(model: Module, path: str, tensors: Mapping[str, Tensor], found: Match) 
     """
     if found.is_whole:
         fitting = {name: tensors[of_file] for name, of_file in found.fitting.items()}
-        Module.load_state_dict(model, fitting, strict=False)  # a network's own may leave out what it likes
+        Module.load_state_dict(model, fitting, strict=False)  # a network's own method may skip tensors
         return found.report()
     key = found.keys[0] if found.keys else ""
     own = {_without(key, name): tensor for name, tensor in tensors.items() if not key or name.startswith(f"{key}.")}
-    try:  # some networks rename or resize what older versions of them saved
+    try:  # some networks rename or resize tensors that their older versions saved
         Module.load_state_dict(model, own)
     except Exception:
         raise found.error(path, tensors) from None

@@ -1,4 +1,4 @@
-"""A network with what it takes to run it on a photo, and the names of its classes."""
+"""A network with the preprocessing of its photos and the names of its classes."""
 
 import difflib
 import hashlib
@@ -23,7 +23,7 @@ from captum_regioncam.files.photos import resized
 __all__ = ["MAX_SIDE", "Classifier", "nearest"]
 
 MAX_SIDE = 4096
-"""The side, in pixels, of the largest square that a network gets; what is not a square may have as many pixels."""
+"""The side, in pixels, of the largest square input. An input that is not square may have as many pixels."""
 _MAX_RATIO = 20  # of a photo's sides
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -33,26 +33,26 @@ class Classifier:
     """A network in evaluation mode with its preprocessing and the names of its classes.
 
     Args:
-        model: (N, 3, height, width) to (N, classes) scores.
+        model: the network, from (N, 3, height, width) to (N, classes) scores.
         size: the side of the network's input, in pixels.
-        mean, std: per channel, of pixels scaled to [0, 1]. Default: those of ImageNet.
+        mean, std: of each channel, for pixels scaled to [0, 1]. Default: those of ImageNet.
         class_names: one per class, synonyms separated by commas; empty if they are not known.
         resize: "squash" brings the whole photo to size x size; "short" its short side to size; "crop" takes the centre,
             with the short side at size / crop_ratio; "keep" keeps the photo's own size. Default: as the
             :class:`Protocol` says, and "squash" without one.
         crop_ratio: for "crop", the side of the square that is taken, over the photo's short side.
-        interpolation: for "crop".
-        resampling: the interpolation of all other resizes, those to the protocol's scales included. Default: bicubic,
+        interpolation: the interpolation of the resize for "crop".
+        resampling: the interpolation of all other resizes, including those to the protocol's scales. Default: bicubic,
             as in IRN.
-        reshape: the layout of layers that are named, where none is given with them; see :func:`evaluate`.
-        name: of the network, for records. Default: its class.
+        reshape: the layout of named layers, unless it is given with them; see :func:`evaluate`.
+        name: the network's name, for records. Default: its class.
         weights: the checkpoint's file, "none" for random weights, or None for the network's own; for records.
         weights_key: which of the weights in the file, if that was given; for records.
-        given: for ``size``, ``mean`` and ``std``, what :meth:`load` was given and what came of it; for records.
-        own: the preprocessing that the network brought along, and from where; for records.
+        given: for ``size``, ``mean`` and ``std``, what :meth:`load` was given and what is used; for records.
+        own: the preprocessing that the network brought along, and its source; for records.
 
     Raises:
-        ArgumentError: an argument is something else.
+        ArgumentError: an argument has another type or is out of range.
 
     Example::
 
@@ -115,38 +115,42 @@ class Classifier:
                 where the factory takes no argument and returns the network. The module may lie in the current folder;
                 an installed one of the same name comes first.
             weights: a checkpoint of ``torch.save`` or safetensors, or "none" for random weights, always the same.
-                Default: the model's own weights, which torchvision and timm download. In a checkpoint, the tensors may
-                be in dicts and behind prefixes: those are taken under which the most of the model's names and shapes
-                are found. Every tensor of the model must be there, except counters. A log message says how many fit
-                and what is left over. If the checkpoint has another number of classes, networks of torchvision and timm
-                are built with it; the names of their classes are then not known.
+                Default: the model's own weights, which torchvision and timm download. The tensors of a checkpoint may
+                be nested in dicts and have prefixes: those that match most of the model's names and shapes are taken.
+                Every tensor of the model must be there, except counters. A log message says how many fit and what is
+                left over. If the checkpoint has another number of classes, networks of torchvision and timm are built
+                with that number; the names of their classes are then not known.
             weights_key: for a checkpoint with several weights, the keys of some of them, joined by dots: "model_ema".
                 Default: those under "state_dict", "model_state_dict", "model_state", "model", "net" or "teacher", or
                 else the first.
             allow_classes: dotted names of classes that the checkpoint may hold besides tensors and plain data, such as
-                "pathlib.PosixPath". To make their objects may run code that the file chooses, so the file must be
-                one that you trust. A whole pickled network loads if all its classes are allowed.
-            size: the side of the network's input. Default: the size that the model was made for, or 224.
-            mean: per channel. Default: the model's, or ImageNet's.
-            std: per channel. Default: the model's, or ImageNet's.
-            resize: as above.
-            interpolation: of every resize: "nearest", "bilinear", "bicubic", "lanczos", "box" or "hamming". Default:
-                what a factory's network says; else the model's for ``resize="crop"``, and bicubic for the others.
-            device: where the network goes. Default: the CPU.
+                "pathlib.PosixPath". Creating their objects may run code that the file chooses, so allow classes only
+                for files that you trust. A whole pickled network loads if all its classes are allowed.
+            size: the side of the network's input, in pixels. Default: the size that the model was made for, or 224.
+            mean: the mean of each channel, for pixels in [0, 1]. Default: the model's, or ImageNet's.
+            std: the standard deviation of each channel, likewise. Default: the model's, or ImageNet's.
+            resize: how photos enter the network; see the argument of the class.
+            interpolation: the interpolation of every resize: "nearest", "bilinear", "bicubic", "lanczos", "box" or
+                "hamming". Default: what a factory's network specifies; otherwise the model's for ``resize="crop"``, and
+                bicubic for the others.
+            device: the device to put the network on. Default: the CPU.
 
-        The network of a factory may bring its preprocessing along, for what is not given here. The factory returns it
-        beside the network, as (network, preprocessing), or the network has one of these attributes:
+        The network of a factory may bring its preprocessing along, for the arguments that are not given here. Either
+        the factory returns (network, preprocessing), or the network has one of these attributes:
 
         - ``preprocessing``, a mapping with any of ``size``, ``mean``, ``std``, ``interpolation``, ``crop_ratio`` and
           ``reshape``;
         - ``image_processor``, one of transformers;
         - ``pretrained_cfg``, timm's.
 
-        A network of transformers that was loaded from a folder has what preprocessor_config.json says there, or else
-        its ``config.image_size``. Nothing is downloaded. A log message says what was taken from where.
+        For a network of transformers that was loaded from a folder, the folder's preprocessor_config.json counts, or
+        else its ``config.image_size``. Nothing is downloaded. A log message says what was taken from where.
+
+        Returns:
+            The network in evaluation mode, with its preprocessing and the names of its classes, if they are known.
 
         Raises:
-            ArgumentError: there is no such model, package or file, the file is no checkpoint or does not fit, or an
+            ArgumentError: there is no such model, package or file, the file is not a checkpoint or does not fit, or an
                 argument, or what the network brings along, is out of range.
 
         Example::
@@ -164,7 +168,7 @@ class Classifier:
 
     @property
     def settings(self) -> dict[str, object]:
-        """What a record says of the network, as JSON values."""
+        """What a record says about the network, as JSON values."""
         model = type(self.model)
         settings: dict[str, object] = {
             "model": self.name or f"{model.__module__}:{model.__qualname__}",
@@ -184,7 +188,7 @@ class Classifier:
         return settings | unchanged
 
     def seen_box(self, width: int, height: int) -> tuple[int, int, int, int]:
-        """Return the left, upper, right and lower edge of the part of a photo that the network sees.
+        """Return the edges of the part of a photo that the network sees: left, upper, right and lower, in pixels.
 
         Example::
 
@@ -198,7 +202,7 @@ class Classifier:
         return left, top, left + side, top + side
 
     def input_size(self, width: int, height: int) -> tuple[int, int]:
-        """Return the width and the height at which the network sees a photo.
+        """Return the width and height, in pixels, of the network's input for a photo of this width and height.
 
         Example::
 
@@ -221,8 +225,12 @@ class Classifier:
             photo: the photo.
             scale: the largest scale of the network's input.
 
+        Returns:
+            The photo itself or, with ``resize="crop"``, the square in its centre.
+
         Raises:
-            ValueError: the photo is too narrow, or would make too large an input.
+            ValueError: one side of the photo is more than 20 times as long as the other, or the input would be too
+                large.
         """
         width, height = photo.size
         ratio = max(photo.size) / min(photo.size)
@@ -245,6 +253,12 @@ class Classifier:
     def fit(self, photo: Image.Image) -> tuple[Image.Image, Image.Image]:
         """Return the part of a photo that the network sees, at the photo's resolution and at the network's.
 
+        Args:
+            photo: the photo.
+
+        Returns:
+            The part at the photo's resolution, and the same part resized to the network's input, as RGB images.
+
         Raises:
             ValueError: as in :meth:`seen`.
 
@@ -258,16 +272,23 @@ class Classifier:
         return seen, self.resized(seen, self.input_size(*photo.size))
 
     def resized(self, seen: Image.Image, size: tuple[int, int]) -> Image.Image:
-        """Resize what the network sees to a width and height."""
+        """Resize what the network sees to a (width, height) in pixels."""
         return resized(seen, size, self.interpolation if self.resize == "crop" else self.resampling)
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """The device that the network is on."""
         return next(self.model.parameters(), torch.empty(0)).device
 
     def preprocess(self, fitted: Image.Image | npt.NDArray[np.uint8]) -> Tensor:
-        """Normalise an image of the network's size: (1, 3, height, width) float32.
+        """Normalise an image of the network's input size.
+
+        Args:
+            fitted: an RGB image, or its (height, width, 3) uint8 pixels, such as the second that :meth:`fit` returns.
+
+        Returns:
+            The network's input, (1, 3, height, width) float32 on the CPU: pixels in [0, 1], minus ``mean``, divided by
+            ``std``.
 
         Example::
 
@@ -280,7 +301,7 @@ class Classifier:
         return ((pixels - mean) / std)[None]
 
     def class_name(self, index: int) -> str:
-        """Return the first name of a class, or its number.
+        """Return the first name of a class, or "class N" if its name is not known.
 
         Example::
 
@@ -292,7 +313,7 @@ class Classifier:
         return self.class_names[index].split(",")[0] if 0 <= index < len(self.class_names) else f"class {index}"
 
     def classes_with(self, word: str) -> list[int]:
-        """Return the classes that have a word in one of their names.
+        """Return the indices of the classes that have a word in one of their names, in any case.
 
         Example::
 
@@ -304,7 +325,13 @@ class Classifier:
         return [index for index, names in enumerate(self.class_names) if pattern.search(names)]
 
     def class_index(self, target: str) -> int:
-        """Find a class by number, by its first name, or by any other of its names.
+        """Find a class by its number, by its first name, or by any other of its names.
+
+        Args:
+            target: the number or the name, in any case.
+
+        Returns:
+            The index of the class, from 0.
 
         Raises:
             ArgumentError: no class, or more than one, has that name; the message gives the nearest names.

@@ -1,4 +1,4 @@
-"""A network tried on noise before the first photo, and the layers that the methods read: those named, or the stages."""
+"""The trial of a network on noise before the first photo, and the choice of its layers: those named, or the stages."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -62,7 +62,7 @@ def check_mode(classifier: Classifier) -> None:
     """Check that a network is in evaluation mode.
 
     Raises:
-        ArgumentError: it is in training mode, where dropout and batch normalisation would change maps and network.
+        ArgumentError: it is in training mode, where dropout would change the maps, and batch normalisation the network.
     """
     if classifier.model.training:
         remedy = "call model.eval() first"

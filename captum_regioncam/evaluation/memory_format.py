@@ -1,4 +1,4 @@
-"""The order in memory of what a network gets: channels last, in which convolutions are computed, if it takes that."""
+"""The memory format of a network's inputs: channels last, in which convolutions are computed, if it takes that."""
 
 from collections.abc import Callable
 
@@ -9,13 +9,13 @@ __all__ = ["format_for"]
 
 
 def format_for(run: Callable[[Tensor], object], probe: Tensor) -> torch.memory_format:
-    """Return the order of an input's numbers in memory. The network itself is not changed.
+    """Return the memory format for a network's inputs. The network itself is not changed.
 
-    Networks whose ``view`` takes features to be in the usual order fail on channels last, and get the usual order.
+    Networks that call ``view`` on features in the usual format fail on channels last, and get the usual format.
 
     Args:
         run: runs the network.
-        probe: (1, 3, height, width), on which it runs in the usual order.
+        probe: (1, 3, height, width), on which it runs in the usual format.
     """
     try:
         run(probe.contiguous(memory_format=torch.channels_last))

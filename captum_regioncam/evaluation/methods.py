@@ -1,4 +1,4 @@
-"""Methods that make maps: those that the command line compares, by name, and any other attribution."""
+"""Methods that make maps: the named ones, which the command line offers, and any other attribution."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -62,7 +62,7 @@ def _cam(model: Module, stages: Stages, probe: Tensor, **_: Any) -> Attribute:
         if not is_head_stage(passed.gradients(0)[0]).all():
             raise LayerError(
                 "cam: CAM needs global average pooling and a linear layer between the last layer and the scores, which "
-                "this network does not have. Give the layer before the pooling last, or use grad-cam."
+                "this network does not have. Name the layer before the pooling last, or use grad-cam."
             )
     # Grad-CAM weights by the mean of the gradients over the positions, CAM by their sum. With sums, the maps of
     # different scales can be added.
@@ -93,7 +93,7 @@ def make_method(name: str, model: Module, stages: Stages, probe: Tensor, *, cont
         model: (N, 3, height, width) to (N, classes) scores.
         stages: the layers.
         probe: (1, 3, height, width) of any content; CAM tries the network on it.
-        contrast: Region-CAM's.
+        contrast: Region-CAM's contrast.
 
     Raises:
         LayerError: the method does not work with these layers.
@@ -102,10 +102,10 @@ def make_method(name: str, model: Module, stages: Stages, probe: Tensor, *, cont
 
 
 def named_methods(methods: Iterable[Method] | Mapping[str, Method]) -> dict[str, Method]:
-    """Return methods by the names that results have: what the caller calls them, or else their own.
+    """Return methods by the names that their results get: those that the caller gives, or else their own.
 
     Raises:
-        ArgumentError: there is none, one is no method, or two have the same name.
+        ArgumentError: there is none, one is not a method, or two have the same name.
     """
     if isinstance(methods, str):
         methods = [methods]
@@ -123,21 +123,21 @@ def named_methods(methods: Iterable[Method] | Mapping[str, Method]) -> dict[str,
             )
     named = dict(pairs)
     if "provenance" in named:
-        raise ArgumentError(Argument("methods"), ": provenance is the name of something else in a report.")
+        raise ArgumentError(Argument("methods"), ": provenance is reserved in reports. Use another name.")
     if len(named) < len(pairs):
         raise ArgumentError(Argument("methods"), ": two have the same name. Pass a dict of {name: method}.")
     return named
 
 
 def name_of(method: Method) -> str:
-    """Return a method's own name: of a function or of an attribution's class."""
+    """Return a method's own name: that of a function, or of an attribution's class."""
     return method if isinstance(method, str) else getattr(method, "__name__", type(method).__name__)
 
 
 def describe_method(method: Method, model: Module) -> str:
-    """Return what a record says of a method: its name, or the class and the layers of an attribution.
+    """Return what a record says about a method: its name, or the class and the layers of an attribution.
 
-    Of a function only the name is known, so that a run may be resumed with another function of the same name.
+    Only the name of a function is known, so a run can be resumed with another function of the same name.
 
     Args:
         method: the method.
@@ -159,9 +159,9 @@ def describe_method(method: Method, model: Module) -> str:
 
 
 def as_attribute(method: Method) -> Attribute:
-    """Turn an attribution, or a function, into a method that takes each photo's own classes.
+    """Turn an attribution or a function into a method that takes each photo's own classes.
 
-    Several channels or layers of a map are added, as Captum's ``LayerAttribution`` does for the channels.
+    If a map has several channels or layers, they are added, as Captum's ``LayerAttribution`` does for channels.
     """
     if isinstance(method, LayerRegionCam):
         return RegionCamMaps(method)

@@ -89,7 +89,7 @@ def _resampling(interpolation: str) -> Image.Resampling:
 
 
 def _as_it_says(classifier: Classifier, name: str, given: Mapping[str, object]) -> Classifier:
-    """Give a factory's network the preprocessing that it brings along, but for what the caller gives."""
+    """Give a factory's network the preprocessing that it brings along, except what the caller gives."""
     try:
         own = preprocessing_of(classifier.model, given)
     except ValueError as error:
@@ -106,7 +106,7 @@ def _as_it_says(classifier: Classifier, name: str, given: Mapping[str, object]) 
 
 
 def usable_device(name: str | torch.device | None = None) -> torch.device:
-    """Return the named device. Without a name, it is a CUDA device if there is one: of several, this process's own.
+    """Return the named device. The default is a CUDA device, this process's own if there are several, or the CPU.
 
     Raises:
         ArgumentError: it is not available here.
@@ -180,7 +180,7 @@ def _torchvision(name: str, pretrained: bool, classes: int | None) -> Classifier
         return Classifier(model)
     transform = weights.transforms()
     [size] = transform.crop_size
-    names = weights.meta["categories"] if classes is None else ()  # of other classes, nobody told the names
+    names = weights.meta["categories"] if classes is None else ()  # the names of other classes are not known
     return Classifier(
         model, size, transform.mean, transform.std, names,
         crop_ratio=size / transform.resize_size[0], interpolation=_interpolation(transform.interpolation.value),
@@ -205,7 +205,7 @@ def _timm(name: str, pretrained: bool, classes: int | None) -> Classifier:
 
 
 def _interpolation(name: str) -> Image.Resampling:
-    """Return Pillow's interpolation of a name that torchvision or timm gives; they have others, such as "random"."""
+    """Return Pillow's interpolation of a name from torchvision or timm, which have others, too, such as "random"."""
     return Image.Resampling.__members__.get(name.upper(), Classifier.interpolation)
 
 
@@ -232,7 +232,7 @@ def _build(name: str, factory: Any) -> Any:
 def _load_weights(
     classifier: Classifier, name: str, path: str, key: str | None, allow_classes: Sequence[str]
 ) -> Classifier:
-    """Fill a network from a file, or build it anew with the number of classes that the file has."""
+    """Fill a network from a file, or build it again with the number of classes in the file."""
     tensors = checkpoints.under_key(read_tensors(path, allow_classes), key)
     found = checkpoints.match(classifier.model, tensors)
     classes = found.classes if name.startswith(("torchvision:", "timm:")) else None

@@ -70,9 +70,9 @@ def multiscale_maps(
             called, or else its ``attribute`` for each target, and the C maps of a target are added. A function of
             (x, targets) that returns (N, K, h, w) works as well.
         photo: what the network sees, at any resolution.
-        targets: K classes.
-        preprocess: from an image to the network's input (1, 3, height, width).
-        scales: factors of ``input_size``.
+        targets: the indices of K classes.
+        preprocess: a function from an image to the network's input, (1, 3, height, width).
+        scales: factors by which ``input_size`` is multiplied, above 0.
         flip: add the maps of the mirrored photo.
         input_size: width and height of the network's input at scale 1. Default: the photo's.
         sizes: the heights and widths to resize the maps to. Default: one size, the grid of the map at the scale nearest
@@ -150,11 +150,11 @@ class RegionCamMaps:
     def of_scales(
         self, batches: Iterable[tuple[Tensor, InputSize]], labels: Sequence[Sequence[int]], *, flip: bool
     ) -> Iterator[tuple[list[Tensor], int]]:
-        """Yield each scale's maps before contrast, of the photos and then of their flips, and how often they count."""
+        """Yield each scale's maps before contrast, the photos' and then their flips', and how often they count."""
         photos = len(labels)
         targets, counts = spread_labels([*labels, *labels] if flip else labels, photos * (1 + flip))
         semantics: list[Tensor] = []
-        halves = []  # of each scale: a function of semantics, and how often its maps count
+        halves = []  # for each scale, a function of semantics, and how often its maps count
         for x, scale in batches:
             if scale.asks:
                 own, propagate = self.cam.halves(x, targets)
@@ -190,7 +190,7 @@ def summed_maps(
     """Sum the maps of several photos whose inputs have equal sizes.
 
     Args:
-        attribute: from (N, 3, height, width) and the classes of each to N tensors (K_n, h, w).
+        attribute: a function from (N, 3, height, width) and the classes of each photo to N tensors (K_n, h, w).
         batches: for each size of the input, a batch (N, 3, height, width), and the size.
         labels: the classes of each photo.
         flip: add the maps of the mirrored photos.
@@ -234,7 +234,7 @@ def checked_maps(maps: Any) -> Tensor:
     """Return the maps that an attribution gave, checked.
 
     Raises:
-        ValueError: they are something else than a tensor of four dimensions.
+        ValueError: they are something other than a tensor of four dimensions.
     """
     if not isinstance(maps, Tensor) or maps.dim() != 4:
         raise ValueError(
@@ -250,6 +250,9 @@ def normalize(maps: Tensor, how: str = "max") -> Tensor:
     Args:
         maps: (K, height, width), non-negative.
         how: "max" divides by the maximum + 1e-5, as IRN does; "minmax" stretches minimum and maximum onto 0 and 1.
+
+    Returns:
+        (K, height, width) in [0, 1]. A map that is 0 everywhere stays 0.
 
     Raises:
         ValueError: ``how`` is neither.

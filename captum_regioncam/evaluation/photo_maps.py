@@ -59,7 +59,7 @@ class PhotoReader:
     scales: Sequence[float]
 
     def __call__(self, number: int) -> Photo:
-        """Read a photo; the network sees nothing of one without classes."""
+        """Read a photo; the network does not see photos without classes."""
         sample = self.dataset[number]
         if not sample.keys:
             return Photo(sample)
@@ -76,14 +76,14 @@ class PhotoMaps:
         classifier: the network.
         stages: the layers that methods given by name read; None if there is no such method.
         attributions: the methods.
-        described: what the methods are that are not called by their own names, for records.
+        described: for records, a description of each method that does not go by its own name.
         runs_network: whether all methods were given by name, so that they run the classifier's network.
         protocol: scales, flips, normalisation and upsampling.
-        checkpoint: the name and the hash of the network's weights, from when they were loaded.
+        checkpoint: the name and the hash of the network's weights when they were loaded.
         reshape: the layout of the layers, if it was given.
         refine: whether maps are refined with their photos.
-        precision: of the network's passes.
-        memory_format: of the network's inputs.
+        precision: the precision of the network's passes.
+        memory_format: the memory format of the network's inputs.
     """
 
     classifier: Classifier
@@ -120,9 +120,9 @@ class PhotoMaps:
             protocol: scales, flips, normalisation and upsampling.
             layers: dotted names, for methods given by name. Default: the stages.
             reshape: their layout; see :func:`choose_layers`.
-            contrast: of the method "region-cam".
+            contrast: the contrast of the method "region-cam".
             refine: refine the maps with their photos; see :func:`~captum_regioncam.refine`.
-            precision: of the network's passes. The layers are chosen in float32 whatever it is.
+            precision: the precision of the network's passes. The layers are always chosen in float32.
             outputs: how many classes the network must have; None for any number.
 
         Raises:
@@ -212,7 +212,7 @@ class PhotoMaps:
         }
 
     def origin(self, data: PhotoData) -> dict[str, object]:
-        """Return what a record says of where the maps come from, as JSON values."""
+        """Return what a record says about where the maps come from, as JSON values."""
         source = source_of(data)
         return {
             "model": self.classifier.settings["model"],
@@ -237,7 +237,7 @@ class PhotoMaps:
             photos: photos whose inputs have equal shapes.
             sizes: see :func:`~captum_regioncam.evaluation.multiscale.summed_maps`.
         """
-        if not photos[0].inputs:  # no classes, so nothing to see
+        if not photos[0].inputs:  # no classes, so nothing to run
             return [[torch.zeros(0, *size) for size in of_photo or ()] for of_photo in sizes]
         inputs = input_sizes(self.classifier.input_size(*photos[0].sample.photo.size), self.protocol.scales)
         with computed_in(self.precision, self.classifier.device):

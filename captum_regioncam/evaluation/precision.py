@@ -1,4 +1,4 @@
-"""The precision that a network's passes are computed in. Its weights stay as they are, and maps are float32."""
+"""The precision in which a network's passes are computed. Its weights stay as they are, and maps are float32."""
 
 import warnings
 from collections.abc import Iterator

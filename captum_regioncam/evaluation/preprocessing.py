@@ -21,10 +21,10 @@ __all__ = ["Preprocessing", "interpolation_named", "preprocessing_of", "with_pre
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a network says of its input.
+    """What a network says about its input.
 
     Attributes:
-        source: where that is said; "" if nothing is.
+        source: where the network says so; "" if it says nothing.
         values: any of ``size``, ``mean``, ``std``, ``interpolation``, ``crop_ratio`` and ``reshape``, as
             :class:`~captum_regioncam.evaluation.Classifier` has them.
     """
@@ -47,7 +47,7 @@ class Preprocessing:
 
 
 def with_preprocessing(made: object) -> object:
-    """Return what a factory made; of a network and its preprocessing, the network with the latter as an attribute.
+    """Return what a factory made. Of (network, preprocessing), return the network with the latter as an attribute.
 
     Raises:
         ValueError: the second of two is neither a mapping nor an image processor.
@@ -68,9 +68,9 @@ def with_preprocessing(made: object) -> object:
 
 
 def preprocessing_of(model: Module, given: Collection[str] = ()) -> Preprocessing:
-    """Return what a network's attributes say of its input.
+    """Return what a network's attributes say about its input.
 
-    The first of these counts that is there:
+    The first of these that exists counts:
 
     - ``preprocessing``, a mapping with any of the keys of :class:`Preprocessing`;
     - ``image_processor``, of transformers;
@@ -82,7 +82,7 @@ def preprocessing_of(model: Module, given: Collection[str] = ()) -> Preprocessin
 
     Args:
         model: the network.
-        given: the keys that do not matter, because the caller has them already.
+        given: the keys that do not matter, because the caller gives them.
 
     Raises:
         ValueError: a value is out of range, or a mapping has another key.
@@ -117,7 +117,7 @@ def interpolation_named(value: object) -> Image.Resampling:
     """Return Pillow's interpolation of a name, of Pillow's own constant, or of torchvision's.
 
     Raises:
-        ValueError: it is none; the message lists the names.
+        ValueError: it is not an interpolation; the message lists the names.
     """
     if isinstance(value, Image.Resampling):
         return value
@@ -187,7 +187,7 @@ def _of_timm(cfg: Mapping[str, Any]) -> dict[str, Any]:
 
 def _of_transformers(config: Any) -> dict[str, Any]:
     if not isinstance(config, Mapping):
-        raise ValueError(f"its image processor has {type(config).__name__} in place of settings")
+        raise ValueError(f"its image processor has {type(config).__name__} instead of settings")
     size, crop = _side(config.get("size")), _side(config.get("crop_size")) if config.get("do_center_crop") else None
     ratio = config.get("crop_pct") or 1.0
     if whole(size) and whole(crop):

@@ -26,9 +26,9 @@ RESIZES = {
     "keep": "photos at their own size",
 }
 INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
-"""How photos can be resized, as Pillow calls it."""
+"""The interpolations that can resize photos, by Pillow's names in lower case."""
 PRECISIONS = ("float32", "bfloat16", "float16")
-"""What a network's passes can be computed in."""
+"""The precisions in which a network's passes can be computed."""
 NORMALIZATIONS = {"max": "divided by its maximum", "minmax": "stretched from its minimum to its maximum"}
 UPSAMPLINGS = {
     "photo": "to the photo's size",
@@ -44,12 +44,12 @@ class Protocol:
     Attributes:
         scales: scales of the network's input; their maps are added.
         flip: add the maps of the mirrored photo.
-        resize: how photos enter the network, unless the :class:`Classifier` says so itself: "squash", "short", "crop"
-            or "keep".
+        resize: how photos enter the network: "squash", "short", "crop" or "keep". If the :class:`Classifier` has a
+            ``resize`` of its own, that counts.
         normalize: "max" or "minmax"; see :func:`normalize`.
-        upsample: "photo" upsamples maps to the photo's size; "irn" to the next multiples of 16, and crops them; "boxes"
-            to the 224 x 224 pixels on which boxes are compared, and masks for PxAP.
-        batch: how many neighbouring photos with equal input sizes the network gets at once.
+        upsample: "photo" upsamples maps to the photo's size; "irn" to the next multiples of 16, and crops them to the
+            photo; "boxes" to the 224 x 224 pixels on which boxes, and masks for PxAP, are compared.
+        batch: how many consecutive photos with equal input sizes the network gets at once.
 
     Raises:
         ArgumentError: a value is none of these.
@@ -83,7 +83,7 @@ class Protocol:
 
     @classmethod
     def irn(cls) -> "Protocol":
-        """IRN's (Ahn et al., CVPR 2019): the seeds of PASCAL VOC and MS COCO.
+        """Return IRN's protocol (Ahn et al., CVPR 2019), for seeds of PASCAL VOC and MS COCO.
 
         Example::
 
@@ -95,7 +95,7 @@ class Protocol:
 
     @classmethod
     def wsol(cls) -> "Protocol":
-        """Choe et al.'s (CVPR 2020): boxes, or masks for PxAP, on squashed photos.
+        """Return the protocol of Choe et al. (CVPR 2020): boxes, or masks for PxAP, on squashed photos.
 
         Example::
 
@@ -107,7 +107,7 @@ class Protocol:
 
     @classmethod
     def of(cls, data: object) -> "Protocol":
-        """The default of a data set: of its layout, if it was opened by :func:`open_dataset`; otherwise one scale."""
+        """Return a data set's default: that of its layout if :func:`open_dataset` opened it, otherwise one scale."""
         return PROTOCOLS.get(str((getattr(data, "source", None) or {}).get("dataset")), cls())
 
     def __str__(self) -> str:
@@ -123,4 +123,4 @@ PROTOCOLS = {
     **dict.fromkeys(("ilsvrc", "cub", "openimages"), Protocol.wsol()),
     "folder": Protocol(),
 }
-"""By the layout of the data set."""
+"""The default protocols, by the layout of the data set."""

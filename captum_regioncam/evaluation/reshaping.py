@@ -1,4 +1,4 @@
-"""The layout of named layers, where it is given: "tokens:1", "tokens:1:100" or "channels-last"."""
+"""The layout of named layers, if it is given: "tokens:1", "tokens:1:100" or "channels-last"."""
 
 import math
 import re
@@ -16,7 +16,7 @@ __all__ = ["reshape_of"]
 
 
 def reshape_of(classifier: Classifier, layers: Sequence[str] | None, reshape: str, x: Tensor) -> ReshapeTransform:
-    """Return the ``reshape_transform`` that has a name, after a look at what the layers give.
+    """Return the ``reshape_transform`` for a named layout, after checking it against what the layers give.
 
     Args:
         classifier: the network.
@@ -54,11 +54,11 @@ def reshape_of(classifier: Classifier, layers: Sequence[str] | None, reshape: st
 
 def _problem_of_tokens(shape: tuple[int, ...], extra: int, x: Tensor, patches: Container[int]) -> str:
     if len(shape) != 3:
-        return "not (N, tokens, channels); pass channels-last if its channels come last, or else nothing"
+        return "not (N, tokens, channels); pass channels-last if its channels come last, otherwise no layout"
     if _is_grid(shape[1] - extra, x):
         return ""
     fitting = next((f"; tokens:{n} leaves its patches" for n in range(shape[1]) if shape[1] - n in patches), "")
-    return f"whose {shape[1] - extra} other tokens are no grid with the proportions of the input{fitting}"
+    return f"whose {shape[1] - extra} other tokens do not form a grid with the proportions of the input{fitting}"
 
 
 def _is_grid(patches: int, x: Tensor) -> bool:

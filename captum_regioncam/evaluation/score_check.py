@@ -1,4 +1,4 @@
-"""Whether a network gives class scores: (N, classes), and no embeddings."""
+"""Whether a network gives class scores, (N, classes), rather than embeddings."""
 
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
@@ -62,7 +62,7 @@ def check_scores(classifier: Classifier, probe: Tensor, classes: int | None = No
 
 
 def _is_same(scores: object, embedding: Tensor) -> bool:
-    """Return whether a network returns an embedding, reshaped at most, or has it in its output in place of scores."""
+    """Return whether a network returns an embedding, perhaps reshaped, or has it in its output in place of scores."""
     if isinstance(scores, Mapping):
         return scores.get("logits") is None and any(value is embedding for value in scores.values())
     if not isinstance(scores, Tensor):

@@ -11,14 +11,14 @@ from captum_regioncam.method.grids import min_max
 __all__ = ["SIDE", "score_map", "stretched"]
 
 SIDE = 224
-"""Of the square on which maps and boxes are compared, in pixels."""
+"""The side of the square on which maps and boxes are compared, in pixels."""
 
 
 def score_map(cam: Tensor, side: int = SIDE) -> npt.NDArray[np.float32]:
-    """Resize a map (cubic), and stretch it onto 0 to 1.
+    """Resize a map (cubic), and stretch it from its minimum to its maximum onto [0, 1].
 
     Args:
-        cam: (H, W).
+        cam: (H, W) map.
         side: the height and width of the result.
 
     Returns:

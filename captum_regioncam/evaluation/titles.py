@@ -1,4 +1,4 @@
-"""What the methods are called; without their code, so that the command line can list them at once."""
+"""The titles of the methods, without their code, so that the command line can list them quickly."""
 
 __all__ = ["TITLES"]
 

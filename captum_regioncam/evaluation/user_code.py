@@ -1,4 +1,4 @@
-"""What the user names in modules of their own: factories, and classes of checkpoints."""
+"""Importing what users name in their own modules: factories, and classes of checkpoints."""
 
 import importlib
 import sys
@@ -20,7 +20,7 @@ def current_folder_last() -> Iterator[None]:
     try:
         yield
     finally:
-        if entry in sys.path:  # the last of them, so that one of the user's stays
+        if entry in sys.path:  # remove the last one, so that an entry of the user's stays
             del sys.path[len(sys.path) - 1 - sys.path[::-1].index(entry)]
 
 

@@ -1,4 +1,4 @@
-"""Files in: regular files alone, of a bounded size, and errors that name them."""
+"""Reading files: only regular files, of a bounded size, with errors that name them."""
 
 import json
 import os

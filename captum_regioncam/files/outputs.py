@@ -1,4 +1,4 @@
-"""Results out: files that are written completely or not at all, and only where nothing else is lost."""
+"""Writing results: files are written completely or not at all, and only where nothing else is lost."""
 
 import hashlib
 import io
@@ -23,9 +23,9 @@ __all__ = [
 ]  # fmt: skip
 
 MARK = "written by captum_regioncam"
-"""What every file that a user names as an output (``--json``, ``--plot``) says of itself: it may be replaced."""
+"""What this package writes into every file that a user names as an output (``--json``), so that it may be replaced."""
 UNFINISHED = ".captum_regioncam-"
-"""How the names of files begin that are still being written, and of journals of what is written."""
+"""How the names of unfinished files, and of journals of what is written, begin."""
 
 _SIGNS = {
     b"{": b'"written_by": "' + MARK.encode(),
@@ -74,7 +74,7 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
 
 @contextmanager
 def _told(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Have errors name the output, unless they do so already."""
+    """Make errors name the output, unless they do so already."""
     try:
         yield
     except OutputError:
@@ -84,12 +84,12 @@ def _told(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def _target(path: str | os.PathLike[str]) -> Path:
-    """Return the file that a path leads to, checked: it can be replaced, or made."""
+    """Return the file that a path leads to, after checking that it can be replaced or created."""
     target = Path(os.path.realpath(path))
     if target.is_dir():
         raise OutputError(f"{path}: is a folder; give a file to write.")
     if blocked := next((parent for parent in target.parents if parent.exists() and not parent.is_dir()), None):
-        raise OutputError(f"{path}: cannot be written, as {blocked} is a file.")
+        raise OutputError(f"{path}: cannot be written, because {blocked} is a file.")
     if os.path.lexists(target):
         mode = target.lstat().st_mode
         if not stat.S_ISREG(mode):
@@ -112,17 +112,17 @@ def _write_through(path: str | os.PathLike[str], content: bytes) -> None:
 
 
 def check_output(path: Path) -> None:
-    """Check, before a long run and again at its end, that an output the user named can be written, and nothing is lost.
+    """Check, before a long run and again at its end, that an output the user named can be written and nothing is lost.
 
     Raises:
-        OutputError: there is a file that this package did not write, or none can be written there.
+        OutputError: there is a file that this package did not write, or the file cannot be written.
     """
     if is_stream(path):
         return
     with _told(path):
         target = _target(path)
         if target.name.startswith(".captum_regioncam"):
-            raise OutputError(f"{path}: is a name that this package keeps for its records; choose another name.")
+            raise OutputError(f"{path}: is a name that this package reserves for its records; choose another name.")
         if target.exists() and not _has_mark(target):
             raise OutputError(
                 f"{path}: is a file that this package did not write (version 0.2 did not mark its files); move it, or "
@@ -146,10 +146,10 @@ def check_folder(folder: Path, named: str | None = None) -> None:
 
     Args:
         folder: the folder.
-        named: what the user named, for the error; default: the folder.
+        named: what the user named, for the error. Default: the folder.
 
     Raises:
-        OutputError: they cannot.
+        OutputError: they cannot be written.
     """
     there = next(parent for parent in (folder, *folder.absolute().parents) if os.path.lexists(parent))
     probe = there / f"{UNFINISHED}{secrets.token_hex(8)}"
@@ -161,17 +161,17 @@ def check_folder(folder: Path, named: str | None = None) -> None:
 
 
 def write_output(path: Path, content: bytes) -> None:
-    """Write an output that the user named, unless something of somebody else's has come there meanwhile.
+    """Write an output that the user named, unless a file that this package did not write has appeared there meanwhile.
 
     Raises:
-        OutputError: it has, or the file cannot be written.
+        OutputError: one has appeared, or the file cannot be written.
     """
     check_output(path)
     write_whole(path, content)
 
 
 def encode_figure(figure: "Figure", path: Path, **options: Any) -> bytes:
-    """Return the content of a picture in the format that a path's ending names, PNG if it has none, with our mark.
+    """Return the content of a picture, with our mark, in the format that a path's ending names, or else as PNG.
 
     Args:
         figure: the figure.
@@ -190,7 +190,7 @@ def encode_figure(figure: "Figure", path: Path, **options: Any) -> bytes:
 
 def is_stream(path: str | os.PathLike[str]) -> bool:
     """Return whether a path takes bytes without being a file that could be replaced: a FIFO, a device, /dev/stdout."""
-    if _DESCRIPTOR.fullmatch(str(path)):  # also where it is redirected to a file
+    if _DESCRIPTOR.fullmatch(str(path)):  # even if it is redirected to a file
         return True
     try:
         mode = os.stat(path).st_mode
@@ -200,7 +200,7 @@ def is_stream(path: str | os.PathLike[str]) -> bool:
 
 
 def fits(stem: str, ending: str) -> str:
-    """Join a stem and an ending to a name of at most 255 bytes; a stem that is too long is cut, and gets a hash."""
+    """Join a stem and an ending into a name of at most 255 bytes; a stem that is too long is cut, and gets a hash."""
     room = _LONGEST_NAME - len(os.fsencode(ending))
     whole = os.fsencode(stem)
     if len(whole) <= room:
@@ -210,7 +210,7 @@ def fits(stem: str, ending: str) -> str:
 
 
 def _has_mark(path: Path) -> bool:
-    """Return whether a file says of itself that this package wrote it, where its format has a place for that."""
+    """Return whether a file says that this package wrote it, at the place that its format has for that."""
     with path.open("rb") as file:
         beginning = file.read(_NEAR)
         file.seek(max(0, path.stat().st_size - _NEAR))

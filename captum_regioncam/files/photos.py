@@ -1,4 +1,4 @@
-"""Photos in: upright RGB images, read from the formats that are named here alone."""
+"""Reading photos: upright RGB images, only in the formats that are named here."""
 
 import io
 import os
@@ -15,7 +15,7 @@ __all__ = ["PHOTO_SUFFIXES", "encode_image", "is_whole_image", "read_image", "re
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
-# Whatever a file is called, Pillow goes by its first bytes, and would start Ghostscript for one that is PostScript.
+# Whatever a file's name is, Pillow goes by its first bytes, and would start Ghostscript for a PostScript file.
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")  # "JPEG" opens MPO as well
 
 
@@ -33,7 +33,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
 
 
 def read_photo(path: str | os.PathLike[str], *, upright: bool = True, most_pixels: int | None = None) -> Image.Image:
-    """Read an image file as 8-bit RGB, on white where it is transparent. Of an animation, read the first picture.
+    """Read an image file as 8-bit RGB, on white where it is transparent. The first picture of an animation is read.
 
     Args:
         path: the file.
@@ -61,7 +61,7 @@ def read_image(path: str | os.PathLike[str], mode: str | None = None) -> Image.I
 
 
 def is_whole_image(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a file is an image that can be read to its end."""
+    """Return whether a file is an image that can be read to its end."""
     try:
         read_image(path)
     except ValueError:

@@ -73,9 +73,9 @@ def resize(maps: Tensor, grid: Sequence[int]) -> Tensor:
 
 
 def pool(maps: Tensor, grid: Sequence[int]) -> Tensor:
-    r"""Bring maps onto a stage's grid: averaged down to a coarser one, or resized linearly to a finer one.
+    r"""Bring maps onto a stage's grid: average them down to a coarser grid, or resize them linearly to a finer one.
 
-    Adaptive average pooling does the first: the grids need not be nested.
+    The averaging is adaptive average pooling, so the grids need not be nested.
 
     Args:
         maps: (N, K, \*any grid).
@@ -117,8 +117,8 @@ def fuse(maps: Sequence[Tensor], grid: Sequence[int], weights: Sequence[float] |
 def with_contrast(maps: Tensor, contrast: float) -> Tensor:
     r"""Raise every map, divided by its maximum, to a power: :math:`(M / \max M)^{\text{contrast}}`.
 
-    Step 6 of the method (ours). It comes last, when maps have been added and resized: dividing by the maximum once
-    more, as IRN does, then changes nothing.
+    Step 6 of the method (ours). It comes last, after maps have been added and resized, so that dividing by the maximum
+    once more, as IRN does, changes nothing.
 
     Args:
         maps: (N, K, \*grid), non-negative.

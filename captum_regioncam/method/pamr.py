@@ -17,7 +17,7 @@ _OFFSETS = [
     for column in (-1, 0, 1)
     if row or column
 ]
-_WINDOW = 9 * len(_DILATIONS)  # values that a deviation is taken over: each 3 x 3 window has the centre as well
+_WINDOW = 9 * len(_DILATIONS)  # values from which a deviation is computed: each 3 x 3 window has the centre as well
 
 
 def refine_maps(maps: Tensor, photos: Tensor, iterations: int = 10) -> Tensor:
@@ -50,7 +50,7 @@ def refine_maps(maps: Tensor, photos: Tensor, iterations: int = 10) -> Tensor:
     else:
         pairs = zip(maps, photos, strict=True)
         refined = torch.stack([_of_one_photo(of_photo, photo, iterations) for of_photo, photo in pairs])
-    return refined.clamp(maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True))  # rounding may exceed it
+    return refined.clamp(maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True))  # rounding may exceed these
 
 
 def _of_one_photo(maps: Tensor, photo: Tensor, iterations: int) -> Tensor:

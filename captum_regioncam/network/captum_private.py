@@ -1,4 +1,4 @@
-"""Captum's private helpers that this package builds on, in one place; setup.cfg gives the supported versions."""
+"""Captum's private helpers that this package uses, in one place; setup.cfg gives the supported versions."""
 
 from captum._utils.common import (
     _format_additional_forward_args,

@@ -52,7 +52,7 @@ from captum_regioncam.network.targets import select_score
 
 __all__ = ["ForwardPass", "forward_pass"]
 
-_LAST_RUN = "If a layer runs several times, also because a hook runs the network again, only its last run counts."
+_LAST_RUN = "If a layer runs several times, even if a hook runs the network again, only its last run counts."
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class ForwardPass:
     Attributes:
         forward_func: the model, or any function around it.
         layers: the modules that it called.
-        output: what it returned, from which targets select scores. If no backward passes follow, it may be anything.
+        output: what it returned, from which targets select scores; anything, if no backward passes follow.
         tensors: each layer's tensor on every device that ran it: one, except with DataParallel. They are still part of
             the graph. If a single layer has several tensors, one entry for each.
     """
@@ -163,19 +163,19 @@ def forward_pass(
     Frozen and trainable networks give the same gradients, because the inputs require gradients here. It works inside
     ``torch.no_grad()`` and ``torch.inference_mode()``.
 
-    Threads that call it take turns. The hooks pass over the calls of a thread that runs the same network directly at
-    the same time, and those of a network that runs itself again inside its forward pass, as a hook of the user's may.
+    Threads that call it take turns. The hooks ignore calls by a thread that runs the same network directly at the same
+    time. They also ignore calls of a run of the network inside its own forward pass, which a user's hook may start.
 
     Args:
         forward_func: the model, or any function around it.
-        layers: modules that the forward pass calls. One may be there twice, for its input and its output.
+        layers: modules that the forward pass calls. A module may occur twice, for its input and for its output.
         inputs: as LayerGradCam takes them. They are not changed.
         additional_forward_args: as LayerGradCam takes them.
         at_input: for each layer, whether its input is kept instead of its output. Default: the output of all.
         device_ids: the order of DataParallel's devices, needed if ``forward_func`` does not tell it.
         differentiable: whether backward passes follow. If not, nothing is saved for them, so that the pass takes no
-            more memory than under ``no_grad``. But the network still sees that gradients are enabled, and goes the same
-            way: layers of torch and of others take another one, with other rounding and without hooks, if not.
+            more memory than under ``no_grad``. Gradients are still enabled, because without them some layers, of torch
+            and of other packages, take another code path with other rounding and without hooks.
 
     Yields:
         The result of the forward pass.
@@ -229,7 +229,7 @@ def _drop(tensor: Tensor) -> None:
 
 
 def _refuse(saved: None) -> Tensor:
-    raise RuntimeError("the network runs a backward pass inside its forward pass, of which nothing was saved.")
+    raise RuntimeError("the network runs a backward pass inside its forward pass, for which nothing was saved.")
 
 
 def _outside_inference_mode(value: Any) -> Any:

@@ -22,7 +22,7 @@ def sources(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def below(node: Node) -> Iterator[Node]:
-    """Yield the nodes that a node depends on, each once; itself is not among them."""
+    """Yield the nodes that a node depends on, each once, without the node itself."""
     seen: set[Node] = set()
     pending = [node]
     while pending:

@@ -28,8 +28,8 @@ def as_layers(
 
     Args:
         layer: as users give them.
-        forward_func: errors name the layers as modules of this, if it is one.
-        at_input: the names in a mapping whose module's input is meant; that module may be there for its output, too.
+        forward_func: if this is a module, errors name the layers by their dotted names in it.
+        at_input: the names in a mapping whose module's input is meant; the module may occur for its output, too.
 
     Raises:
         TypeError: one of them is not a module, or is TorchScript.

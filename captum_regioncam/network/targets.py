@@ -21,15 +21,16 @@ _NOT_INTEGERS = f"a class is an integer. Pass integers. {_NUMBERS}"
 
 
 class _OfRow(int):
-    """A class 0 or 1 that comes in a row of these. If the row has one for each class, it is no list of classes."""
+    """A class 0 or 1 from a row of zeros and ones. If the row has one for each class, it is not a list of classes."""
 
     row: list[int]
 
 
 def _as_row(classes: list[Any]) -> list[Any]:
-    """Let classes remember their row, if it has three or more, all 0 or 1, so that one of them comes twice.
+    """Let classes remember their row if it has three or more, all of them 0 or 1, so that one class occurs twice.
 
-    Two can be meant, 0 and 1. And a target of one class per example is no row: a batch may have any classes.
+    A row of two may mean the classes 0 and 1. A target with one class per example is not such a row, because a batch
+    may have any classes.
     """
     if len(classes) < 3 or not _are_flags(classes):
         return classes
@@ -106,7 +107,7 @@ def select_score(output: Tensor, target: Any) -> Tensor:
         ) from error
     if score[0].numel() != 1:
         chosen = "target is missing" if target is None else f"target={target!r} selects {score[0].numel()} scores"
-        remedy = "target=<class index>, or target=model(x).argmax(1) for the likeliest class of each example."
+        remedy = "target=<class index>, or target=model(x).argmax(1) for the most likely class of each example."
         if output.dim() > 2:
             remedy = (
                 f"a tuple of {output.dim() - 1} indices, such as target={(0,) * (output.dim() - 1)}, or one tuple per "

@@ -29,7 +29,7 @@ class Turn:
         return _turns[-1:] == [self]
 
     def at_end(self, undo: Callable[[], object]) -> None:
-        """Have a change undone at the end. The last change is undone first, and may be undone twice (see ``end``)."""
+        """Undo a change at the end. The last change is undone first, and may be undone twice (see ``end``)."""
         self._undo.append(undo)
 
     def end(self) -> None:
@@ -47,7 +47,7 @@ _turns: list[Turn] = []  # all of the thread that holds the lock, the innermost 
 
 @contextmanager
 def turn() -> Iterator[Turn]:
-    """Wait for other threads' turns to end, and take one; a thread that has one may take another inside it.
+    """Wait for other threads' turns to end, and take a turn. A thread that has a turn may take another inside it.
 
     Compiled models run eagerly meanwhile, because compiled code does not run hooks that were added later.
     """
@@ -65,7 +65,7 @@ def turn() -> Iterator[Turn]:
 
 
 def _before_fork() -> None:
-    """Wait a little for another thread's turn to end: a fork amid a forward pass would also copy torch's own locks."""
+    """Wait a little for another thread's turn to end: a fork during a forward pass would also copy torch's locks."""
     _fork.has_turn = _lock.acquire(timeout=_PATIENCE)
 
 

@@ -30,13 +30,13 @@ class Choice:
 def choose(layout: Layout, scores: int | None) -> list[Choice]:
     r"""Choose the stages of a network, shallow to deep.
 
-    Of (N, C, \*grid) tensors, they are: the rectified features that end each resolution; and, at the resolution that
-    has more blocks than any other, the middle block, if its blocks end in rectified features. Of channels-last tensors
-    and tokens, they are what ends each resolution; or, if they have only one resolution, evenly spaced blocks. Besides
-    the last features, a map of the scores is a stage, too.
+    For (N, C, \*grid) tensors, the stages are the rectified features that end each resolution and, at the resolution
+    that has more blocks than any other, the middle block, if its blocks end in rectified features. For channels-last
+    tensors and tokens, they are what ends each resolution or, if there is only one resolution, evenly spaced blocks. A
+    map of the scores is a stage, too.
 
     Args:
-        layout: how the network is read.
+        layout: how to read the network.
         scores: how many scores the network gives; None if that is not known.
     """
     score_map = _score_map(layout, scores)
@@ -63,10 +63,10 @@ def choose(layout: Layout, scores: int | None) -> list[Choice]:
 
 
 def _ends(layout: Layout, candidates: list[Call], blocks: Mapping[int, list[Call]]) -> dict[int, Call]:
-    """Return the call that ends each resolution, which is a block where tokens have blocks.
+    """Return the call that ends each resolution; for tokens in blocks, it is a block.
 
-    What a block of tokens does at another resolution inside it, or another block at a coarser one, as some attentions
-    do, ends none. Nor does what is deeper inside blocks than features that are not in place.
+    Calls inside a block of tokens that work at another resolution, as in some attentions, end no resolution. Neither do
+    calls that are deeper inside blocks than features that are not in place.
     """
     octaves = {call.name: octave for octave, group in blocks.items() for call in group}
     ends = layout.ends_among(
@@ -176,7 +176,7 @@ def _evenly_spaced(layout: Layout, blocks: list[Call], end: Call) -> list[Choice
 
 
 def _first_norm(layout: Layout, block: Call) -> Call | None:
-    """Return the first norm of a block, behind which the patches reach a class token: by the block's attention."""
+    """Return the first norm of a block, after which the patches still reach a class token through the attention."""
     inside = block.parents[-1:] if block.is_innermost else (block.name,)
     norms = (call for call in layout.candidates if call.parents[-1:] == inside and call.shape == block.shape)
     return next((call for call in norms if "norm" in call.kind.lower()), None)
@@ -185,8 +185,8 @@ def _first_norm(layout: Layout, block: Call) -> Call | None:
 def _rectified(layout: Layout, end: Call) -> Choice:
     """Choose the rectified features of the block that ends a resolution.
 
-    They are its output; else what an activation makes of its output; else the widest features inside it, the last of
-    them if there are several; else the last features beside it. A block without any is taken as it is.
+    They are its output; else what an activation makes of its output; else the widest features inside it, the last if
+    there are several; else the last features beside it. A block without rectified features is taken as it is.
     """
     if end.rectified:
         return Choice(end)
@@ -208,7 +208,7 @@ def _rectified(layout: Layout, end: Call) -> Choice:
 
 
 def _rectified_inside(layout: Layout, block: Call) -> Choice | None:
-    """Choose the widest rectified features inside the last part of a block that makes some; of several, the last."""
+    """Choose the widest rectified features in the last part of a block that has any; of equal ones, the last."""
     parts = [call for call in layout.calls if call.parents == (*block.parents, block.name)]
     if parts and not parts[-1].is_innermost and (inside := _rectified_inside(layout, parts[-1])):
         came_in = inside.at_input and inside.call.started == parts[-1].started
@@ -256,5 +256,5 @@ def _activation_after(layout: Layout, block: Call) -> Choice | None:
 
 
 def _children(calls: Iterable[Call], parent: Call) -> list[Call]:
-    # By the whole path: whatever the calls say, a child is deeper than its parent, so that going down comes to an end.
+    # The whole path is compared, so that a child is always deeper than its parent, and going down ends.
     return [call for call in calls if call.parents == (*parent.parents, parent.name)]

@@ -1,4 +1,4 @@
-"""The network's stages: what ends each resolution, from a few passes over a probe."""
+"""Finding a network's stages, which end each resolution, from a few passes over a probe."""
 
 import math
 from collections import Counter
@@ -21,13 +21,18 @@ __all__ = ["Stages", "find_stages", "stages_at"]
 class Stages(Mapping[str, Module]):
     r"""The stages that :func:`find_stages` found: {dotted name: module}, shallow to deep. It cannot be changed.
 
+    Args:
+        modules: {dotted name: module}, shallow to deep.
+        reshape_transform: see the attribute.
+        at_input: see the attribute.
+
     Attributes:
         reshape_transform: turns the modules' tensors into (N, C, \*grid) if they have another layout, such as the
             tokens of a transformer; otherwise None. If the stages have several layouts, such as convolutions and then
             tokens, it is a mapping {name: function} of those that need one.
         at_input: the names of the stages that are their module's input, not its output. If an activation is called as a
-            function, or is shared, its output shows only in the input of the next convolution or pooling. If both ends
-            of a module are stages, that at the input is named "name (input)".
+            function, or is shared, its output shows only in the input of the next convolution or pooling. If the input
+            and the output of a module are both stages, the one at the input is named "name (input)".
 
     Example::
 
@@ -71,7 +76,7 @@ class Stages(Mapping[str, Module]):
         return f"Stages({self.describe()})"
 
     def describe(self) -> str:
-        """Return the names, and mark the modules whose input is meant."""
+        """Return the names as text, separated by commas, with "(input)" after stages that are their module's input."""
         return ", ".join(name.removesuffix(" (input)") + " (input)" * (name in self.at_input) for name in self)
 
 
@@ -79,11 +84,11 @@ def find_stages(model: Module, *inputs: Any, min_stride: int = 2) -> Stages:
     r"""Find a network's stages, shallow to deep: the features that say what is where at each resolution.
 
     A few passes over a probe show which module gives features where. The probe is noise, of 224 x 224 positions (4,096
-    for signals, 48 x 48 x 48 for volumes), so that the stages do not depend on the first photo. A network that does not
-    take inputs of that size runs on the first example of ``inputs``. So does one that has lazy modules, or that changes
-    its buffers or other tensors that it keeps. For each axis of the grid, there is one forward pass on five examples:
-    the probe, and the probe with each quarter along that axis changed. One more forward pass and a backward pass, on
-    the probe alone, show what the scores depend on.
+    for signals, 48 x 48 x 48 for volumes), so that the stages do not depend on the first photo. The first example of
+    ``inputs`` takes its place if the network does not take inputs of that size, has lazy modules, or changes its
+    buffers or other tensors that it keeps. For each axis of the grid, there is one forward pass on five examples: the
+    probe, and the probe with each quarter along that axis changed. One more forward pass and a backward pass, on the
+    probe alone, show what the scores depend on.
 
     What is measured, not assumed:
 
@@ -91,18 +96,19 @@ def find_stages(model: Module, *inputs: Any, min_stride: int = 2) -> Stages:
       are the grid: channels first, channels last, or tokens, and how many tokens lie before and after the patches.
       Tensors whose positions answer to other places (shuffled tokens), or to nothing (position embeddings), are left
       out. If positions answer to all places alike, as deep in a network with random weights, their shape decides.
-    - **Dependence.** Only what the scores depend on is a stage, so not an auxiliary head, nor what lies before a
-      ``detach()``; and of tokens only those whose patches, not just the class token, have gradients. If there are
-      several outputs, the scores are the first, as for ``class_scores``.
+    - **Dependence.** Only what the scores depend on is a stage: neither an auxiliary head, nor what lies before a
+      ``detach()``. Tokens are a stage only if their patches, and not just the class token, have gradients. If there are
+      several outputs, the first of them holds the scores, as for ``class_scores``.
 
-    The network is left as it was: lazy modules stay lazy (a copy is watched), and the modules' attributes are restored,
-    training modes and caches among them. Threads take turns, also with those that attribute. But a thread that runs the
-    network directly meanwhile runs it in evaluation mode. Your own hooks run, those of the backward pass included.
+    The network is left as it was: lazy modules stay lazy (a copy is watched), and the modules' attributes, including
+    training modes and caches, are restored. Threads take turns, also with threads that attribute. But a thread that
+    runs the network directly meanwhile runs it in evaluation mode. Your own hooks run, including backward hooks.
 
     Grids count as one resolution if the axis that was halved most is nearest to the same halving (112 and 113 of 224).
     At each resolution, the block that ends it is taken: the last of the modules that are least deep inside other
-    blocks, but never what a later block does before it goes down. Pooling, padding, dropout and identity modules do not
-    count, nor do modules that run more than once, unless there are no others; then their last call is taken.
+    blocks. What a later block does before it reduces the resolution does not count, and neither do pooling, padding,
+    dropout and identity modules. Modules that run more than once count, with their last call, only if there are no
+    others.
 
     - The block's **rectified features** are the stage: its own output, if it ends in a ReLU; else the output of a ReLU
       that follows it; else the widest rectified features inside it, such as the input of the projection in a linear
@@ -151,7 +157,7 @@ def find_stages(model: Module, *inputs: Any, min_stride: int = 2) -> Stages:
 
 
 def stages_at(model: Module, *inputs: Any, names: Iterable[str]) -> Stages:
-    """Find out how to read the layers of these names, as :func:`find_stages` does.
+    """Find out how to read the layers with these names, as :func:`find_stages` does.
 
     Args:
         model: the network.
@@ -159,7 +165,7 @@ def stages_at(model: Module, *inputs: Any, names: Iterable[str]) -> Stages:
         names: dotted names of modules.
 
     Returns:
-        The layers. Those whose tensors are on no grid that can be told have no ``reshape_transform``.
+        The layers. Those whose tensors are not on a grid that can be recognised have no ``reshape_transform``.
 
     Raises:
         TypeError: as in ``find_stages``.
@@ -182,7 +188,7 @@ def stages_at(model: Module, *inputs: Any, names: Iterable[str]) -> Stages:
 
 
 def _checked(model: Module, inputs: Sequence[Any]) -> Tensor:
-    """Check what find_stages is given, and return the input that has a grid."""
+    """Check the arguments of find_stages, and return the input that has a grid."""
     if not isinstance(model, Module):
         raise TypeError(f"model: find_stages expects a torch.nn.Module, got {type(model).__name__}.")
     scripted = next((module for module in model.modules() if isinstance(module, torch.jit.ScriptModule)), None)
@@ -228,7 +234,7 @@ def _stages(model: Module, layout: Layout, found: Sequence[Choice]) -> Stages:
 
 
 def _shared(readings: Mapping[str, Reading]) -> ReshapeTransform | Mapping[str, ReshapeTransform] | None:
-    """Return one transform for all stages, if there is one, or else those of the stages that need one."""
+    """Return one transform for all stages if that is possible, or else the transforms of the stages that need one."""
     own = {name: reading.reshape_transform for name, reading in readings.items()}
     finest = next(iter(own.values()))
     for name, reading in readings.items():  # the tokens of a pyramid: the proportions are the same at all its stages

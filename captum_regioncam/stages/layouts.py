@@ -108,7 +108,7 @@ class Layout:
     Attributes:
         calls: the calls that may be taken, in the order in which they end.
         shape: (N, C, \*grid) of the input that sets the scale.
-        lowest_octave: of the stages.
+        lowest_octave: the lowest octave of the stages.
         is_measured: whether the calls tell how they answer to the input. Otherwise, only (N, C, \*grid) tensors whose
             axes were all halved equally are read.
     """
@@ -245,14 +245,14 @@ class Layout:
         }
 
     def _is_plain(self, reading: Reading, shape: Shape) -> bool:
-        """Return whether a reading is the likeliest where positions answer to all places alike."""
+        """Return whether a reading is the most likely one if positions answer to all places alike."""
         if isinstance(reading.reshape_transform, TokensToGrid):
             return math.prod(reading.grid) == shape[1]  # the tokens fill a grid that was seen before
         return _even_octave(reading.grid, self.shape[2:]) is not None
 
 
 def _is_without_channels(call: Call, whole: Shape) -> bool:
-    r"""Return whether a call gives (N, \*grid), such as a map of depths: not tokens with channels, nor a signal."""
+    r"""Return whether a call gives (N, \*grid), such as a depth map, rather than tokens with channels or a signal."""
     is_a_grid = len(call.shape) == len(whole) - 1 and min(call.shape[1:]) >= BANDS
     return is_a_grid and Reading(call.shape[1:], 0, channels_last).are_in_place(call) is True
 
@@ -279,7 +279,7 @@ def _options(shape: Shape, whole: Shape, grids: set[Shape]) -> Iterator[Reading]
 
 
 def _token_grids(count: int, size: Shape, grids: set[Shape]) -> Iterator[tuple[Shape, int]]:
-    """Yield the grids that so many tokens may fill, each with a number of tokens that come before it.
+    """Yield the grids that ``count`` tokens may fill, each with the number of tokens that come before it.
 
     If other tensors show no such grid, all are tried.
     """
@@ -292,9 +292,9 @@ def _token_grids(count: int, size: Shape, grids: set[Shape]) -> Iterator[tuple[S
 
 
 def _grids_of(count: int, size: Shape) -> Iterator[Shape]:
-    """Yield the grids that so many tokens fill, all or all but a few: first those with the proportions of the input.
+    """Yield the grids that all ``count`` tokens fill, or all but a few, first those with the proportions of the input.
 
-    Of others, each axis has as many positions as there are bands, so that both can be told.
+    Each axis of the other grids has at least as many positions as there are bands, so that both axes can be recognised.
     """
     for extra in range(min(_MOST_EXTRA_TOKENS, count // 2) + 1):
         if grid := nearest_grid(count - extra, size):

@@ -38,7 +38,7 @@ def per_dimension(values: Tensor) -> list[Tensor]:
 
 
 def at_own_place(along: Tensor) -> float:
-    """Return the share of what positions answer to the bands at their own places: from 0 to 1.
+    """Return the share of the positions' answers that goes to the bands at their own places: from 0 to 1.
 
     Args:
         along: (BANDS, L) the answers along an axis, or (BANDS, L, M) if there are M positions beside each other.
@@ -66,12 +66,12 @@ def are_in_place(along: Tensor) -> bool | None:
 
 
 def sharpness(along: Tensor) -> float:
-    """Return the share of what positions answer to the band that each answers to most: from 1/4 to 1."""
+    """Return the share of the positions' answers that goes to the band that each answers to most: from 1/4 to 1."""
     return float(_shares(along).amax(0).mean())
 
 
 def _shares(along: Tensor) -> Tensor:
-    """Divide what each position answers among the bands, each band's answers counted relative to their sum."""
+    """Divide each position's answers among the bands, after dividing each band's answers by their sum."""
     along = along.double().cpu()
     relative = along / along.sum(list(range(1, along.dim())), keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
     total = relative.sum(0, keepdim=True)

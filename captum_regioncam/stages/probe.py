@@ -1,4 +1,4 @@
-"""A network tried on noise: where its tensors answer to changes of the input, and which of them reach the scores."""
+"""Trying a network on noise: where its tensors answer to changes of the input, and which of them reach the scores."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -71,7 +71,7 @@ def observe(model: Module, inputs: Sequence[Any], like: Tensor) -> Observation:
         try:
             return _measured(model, inputs, like, base, other.to(base), probing)
         except Exception:
-            pass  # a network with a fixed input size, or that caches what depends on it, or of one batch size
+            pass  # a network with a fixed input size or batch size, or one that caches what depends on the size
     own_inputs = [value.clone() if isinstance(value, Tensor) else value for value in inputs]  # it may change them
     with watch(model, own_inputs) as (passed, output):
         scores = _count_scores(output)
@@ -108,7 +108,7 @@ def _note_answers(axis: int) -> Callable[[Call, Tensor], None]:
         nonlocal seen
         if len(tensor) == 1 + BANDS and 3 <= tensor.dim() <= 5:
             version = None if tensor.is_inference() else tensor._version
-            handed_on = tensor is seen[0] and version == seen[1]  # by a container, from the last one inside
+            handed_on = tensor is seen[0] and version == seen[1]  # by a container, from its last module
             if not handed_on:
                 seen = tensor, version, answers(tensor)
             call.answers[axis] = seen[2]

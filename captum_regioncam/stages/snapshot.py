@@ -85,7 +85,7 @@ def _items(container: Any) -> dict[Any, Any]:
 
 
 def _refill(container: Any, before: Any) -> None:
-    """Put back what a container held. An entry that is still there is at no time missing, for other threads' sake."""
+    """Put back what a container held. For other threads' sake, entries that are still there are never missing."""
     was, now = _items(before), _items(container)
     changed = [key for key in {**was, **now} if key not in was or key not in now or was[key] is not now[key]]
     if changed and isinstance(container, list):

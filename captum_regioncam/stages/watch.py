@@ -28,7 +28,7 @@ class Call:
         is_sequential: whether the module is a plain container.
         is_linear: whether it works on the last dimension.
         is_innermost: whether no modules run inside it.
-        has_parameters: whether it, or a module inside it, has parameters, packed ones included.
+        has_parameters: whether it, or a module inside it, has parameters, including packed ones.
         started: how many innermost modules had ended when it started.
         input_shape: the shape of the first tensor that comes in.
         input_rectified: whether its only input is a tensor that is nowhere negative, somewhere 0, and elsewhere
@@ -91,7 +91,7 @@ def watch(
         The calls of its modules, in the order in which they end, and what the model returned.
 
     Raises:
-        RuntimeError: the run changed a tensor, which has been restored, but that may not tell all.
+        RuntimeError: the run changed a tensor. The tensor has been restored, but the calls may depend on the change.
     """
     ended = 0
     stack: list[Call] = []
@@ -167,7 +167,7 @@ def _is_rectified(value: Any) -> bool:
 
 
 def _is_innermost(module: Module) -> bool:
-    """Return whether a module has no modules inside, or only that which holds the weights of a quantised one."""
+    """Return whether a module has no modules inside, or only the one that holds the weights of a quantised module."""
     return all(name == "_packed_params" for name, _ in module.named_children())
 
 

@@ -3,8 +3,8 @@
     python examples/paper/coco.py --root coco --weights coco_cam.pth --output paper_coco
 
 The classifier is IRN's ResNet-50 for COCO's 80 classes; ``--vgg16`` adds one of torchvision's VGG16. Other options,
-such as ``--device cuda``, ``--resume`` or ``--limit 100``, go to each command. ``torchrun`` in the place of ``python``
-shares the photos among processes.
+such as ``--device cuda``, ``--resume`` or ``--limit 100``, are passed to each command. ``torchrun`` in place of
+``python`` shares the photos among processes.
 """
 
 import sys

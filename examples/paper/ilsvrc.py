@@ -1,10 +1,10 @@
-"""Region-CAM's table of ILSVRC2012: Loc1, the share of photos whose class is the likeliest and whose box is right.
+"""Region-CAM's table of ILSVRC2012: Loc1, the share of photos whose most likely class and whose box are right.
 
     python examples/paper/ilsvrc.py --root ILSVRC2012 --output paper_ilsvrc
 
 The classifiers are torchvision's VGG16 and ResNet-50 with their ImageNet weights, which torchvision downloads. Other
-options, such as ``--device cuda``, ``--resume`` or ``--limit 100``, go to each command. ``torchrun`` in the place of
-``python`` shares the photos among processes.
+options, such as ``--device cuda``, ``--resume`` or ``--limit 100``, are passed to each command. ``torchrun`` in place
+of ``python`` shares the photos among processes.
 
 The first part follows the protocol of Choe et al. (CVPR 2020), the second that of LayerCAM: a fixed threshold, and the
 largest rectangle. LayerCAM's Loc1 is calculated from Region-CAM's: the paper states a difference of 4.5 points.

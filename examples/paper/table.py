@@ -1,4 +1,4 @@
-"""A table of the paper: the commands that fill it, what the paper says, and how far the results are from that."""
+"""A table of the paper: the commands that fill it, the paper's figures, and how far the results are from them."""
 
 import argparse
 import json
@@ -16,6 +16,11 @@ VGG16 = " --model torchvision:vgg16 --weights {vgg16}"
 BASELINES: dict[str, float | None] = {"cam": None, "grad-cam": None, "layer-cam": None}
 OF_VGG16: dict[str, float | None] = {"grad-cam": None, "layer-cam": None, "region-cam": None}
 """The methods for VGG16. CAM needs global average pooling, which torchvision's VGG16 does not have."""
+_HELP = {
+    "root": "the data set's folder",
+    "weights": "checkpoint of IRN's ResNet-50; default: leave out its rows",
+    "vgg16": "checkpoint of torchvision's VGG16 for the data set's classes; default: leave out its rows",
+}
 
 
 @dataclass(frozen=True)
@@ -24,8 +29,9 @@ class Part:
 
     Attributes:
         title: the network and the photos.
-        command: of captum-regioncam, without ``--method`` and ``--json``; {name} stands for an option of the script.
-        paper: the methods, and for each the paper's figure in percent, or None where it gives none.
+        command: the command of captum-regioncam, without ``--method`` and ``--json``; {name} stands for an option of
+            the script.
+        paper: the methods, and for each the paper's figure in percent, or None if the paper gives none.
         score: the name of the figure in the JSON file.
         needs: options without which the part is left out.
     """
@@ -38,16 +44,16 @@ class Part:
 
 
 def fill(description: str, parts: Mapping[str, Part], defaults: Mapping[str, str | None]) -> int:
-    """Run the commands of a table and print it. Returns the exit status.
+    """Run the commands of a table, print it, and return the exit status.
 
     Args:
         description: the script's docstring.
-        parts: by the name of their JSON file.
-        defaults: the script's options beside ``--output`` and ``--commands``; those without a default are None.
+        parts: the parts of the table, by the names of their JSON files.
+        defaults: the script's options besides ``--output`` and ``--commands``; None for those without a default.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in defaults.items():
-        parser.add_argument(f"--{name}", default=default, required=name == "root", help=f"default: {default}")
+        parser.add_argument(f"--{name}", default=default, required=name == "root", help=_HELP[name])
     parser.add_argument("--output", type=Path, required=True, help="folder for the scores, a JSON file for each part")
     parser.add_argument("--commands", action="store_true", help="only print the commands")
     options, further = parser.parse_known_args()
@@ -68,7 +74,7 @@ def fill(description: str, parts: Mapping[str, Part], defaults: Mapping[str, str
             continue
         if scores.exists():
             if is_first:
-                print(f"{scores} is there already; remove it to run the command again.")
+                print(f"{scores} exists already; remove it to run the command again.")
             continue
         options.output.mkdir(parents=True, exist_ok=True)
         if status := main(words):

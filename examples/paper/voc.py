@@ -3,8 +3,8 @@
     python examples/paper/voc.py --root VOCdevkit/VOC2012 --weights res50_cam.pth --output paper_voc
 
 The classifier is IRN's ResNet-50; ``--vgg16`` adds one of torchvision's VGG16, trained on VOC's 20 classes. Other
-options, such as ``--device cuda``, ``--resume`` or ``--limit 100``, go to each command. ``torchrun`` in the place of
-``python`` shares the photos among processes.
+options, such as ``--device cuda``, ``--resume`` or ``--limit 100``, are passed to each command. ``torchrun`` in place
+of ``python`` shares the photos among processes.
 """
 
 import sys

@@ -142,7 +142,7 @@ def test_files(explainer, photo):
 def test_maps_that_would_fill_the_memory_are_refused(explainer, photo, monkeypatch):
     monkeypatch.setattr("captum_regioncam.app.downloads._MOST_BYTES", 1 << 20)
     large = dataclasses.replace(photo, seen=Image.new("RGB", (1000, 600)))
-    with pytest.raises(ValueError, match=r"maps would take 2 MB; at most 1 MB are possible\. Choose fewer classes"):
+    with pytest.raises(ValueError, match=r"maps would take 2 MB; at most 1 MB are allowed\. Choose fewer classes"):
         maps_file(explainer, large, Settings((0,), ("cam",)))
 
 

@@ -50,7 +50,7 @@ def test_a_method_that_does_not_work_is_told(colour_factory, capsys, serving):
     serving["signal"] = signal.SIGINT
     assert run("app", "--model", "colour_factory:colour_net", "--layers", "relu1", "--device", "cpu", "--share") == 0
     assert serving["share"]
-    assert "Not on this network: cam: CAM needs global average pooling" in capsys.readouterr().err
+    assert "Not available for this network: cam: CAM needs global average pooling" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("port", ["80", "x", "70000"])

@@ -106,7 +106,7 @@ def test_one_bad_file_does_not_lose_the_rest(photos, capsys):
     assert run("explain", "missing.png", "cat.png", "text.jpg", "--device", "cpu") == 1
     captured = capsys.readouterr()
     assert "cat.png: Egyptian cat -> cat_cam.png" in captured.out
-    assert "2 of 3 images failed:" in captured.err
+    assert "2 of 3 photos failed:" in captured.err
     assert "missing.png: cannot be read (No such file or directory)" in captured.err
     assert "text.jpg: not an image" in captured.err
     assert (photos / "cat_cam.png").exists()
@@ -241,7 +241,7 @@ def test_classes_and_layers(capsys):
     assert run("classes") == 0
     assert len(capsys.readouterr().out.splitlines()) == 1000
     assert run("classes", "zebrafish") == 2
-    assert "zebrafish: no class has that in its name" in capsys.readouterr().err
+    assert "zebrafish: no class has this word in its name" in capsys.readouterr().err
     assert run("layers", "--model", "torchvision:resnet18", "--weights", "none", "--size", "64") == 0
     out = capsys.readouterr().out
     chosen = [line.split()[1] for line in out.splitlines() if line.startswith("*  ")]

@@ -184,7 +184,7 @@ def test_a_run_that_failed_before_its_first_seed_locks_nothing(capsys):
         assert run(*command, "--layers", "relu1,relu2", "--limit", "2", *resume) == 0
     assert len(list(Path("seeds").glob("[!.]*.npy"))) == 2
     assert run(*command, "--layers", "relu2", "--resume") == 2
-    assert "was made with layers = ['relu1', 'relu2'], now it is ['relu2']" in capsys.readouterr().err
+    assert "was made with layers = ['relu1', 'relu2'], but now it is ['relu2']" in capsys.readouterr().err
 
 
 def test_a_folder_is_one_run_s(capsys):
@@ -200,7 +200,7 @@ def test_a_folder_is_one_run_s(capsys):
     assert run(*command) == 2
     assert "has results already. Pass --resume" in capsys.readouterr().err
     assert run(*command, "--method", "layer-cam", "--resume") == 2
-    assert "was made with method = 'region-cam', now it is 'layer-cam'" in capsys.readouterr().err
+    assert "was made with method = 'region-cam', but now it is 'layer-cam'" in capsys.readouterr().err
     assert run(*command[:-2], "--resume") == 0
     assert len(list(Path("seeds").glob("*.npy"))) == 6
 

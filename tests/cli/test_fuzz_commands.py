@@ -58,7 +58,7 @@ def test_150_photos(chance, capsys):
     Path("photos/loop.png").symlink_to("loop.png")
     before = everything("photos")
     err = ends_with_a_message(capsys, ["explain", "photos", "x" * 300 + ".png", *NETWORK, "--output", "maps"])
-    assert " images failed:" in err
+    assert " photos failed:" in err
     assert everything("photos") == before
 
 

@@ -168,7 +168,7 @@ def test_seeds_of_another_pipeline(voc, capsys):
     err = capsys.readouterr().err
     assert "unheard_of: is not in the data set" in err
     assert f"{NAMES[2]}: has class 20, but the data set's are 0 to 19." in err
-    assert f"{NAMES[1]}: its maps are (5, 5), its photo is (44, 60) (height, width). Give the data set" in err
+    assert f"{NAMES[1]}: its maps are (5, 5), but its photo is (44, 60) (height, width). Give the data set" in err
 
 
 def test_label_maps_with_the_seeds(voc):

@@ -38,7 +38,7 @@ def test_81_megapixels_and_lines_of_pixels_within_1500_megabytes(tmp_path, forke
     assert out.splitlines()[-1].startswith("huge.jpg: ")
     lines = err.splitlines()
     assert lines[-3:] == [
-        "2 of 3 images failed:",
+        "2 of 3 photos failed:",
         "  thin.png: the photo has 1 x 5000 pixels, a ratio of 5000; at most 20 is possible. Crop the photo.",
         "  flat.png: the photo has 5000 x 1 pixels, a ratio of 5000; at most 20 is possible. Crop the photo.",
     ]

@@ -33,6 +33,7 @@ LINES = {
         (Argument("label_maps"), "--label-maps", "label_maps"),
         (Argument("resume", True), "--resume", "resume=True"),
         (Argument("methods", "cam"), "--method cam", "methods='cam'"),
+        (Argument("alphas", [4.0, 24.0]), "--alpha 4.0,24.0", "alphas=[4.0, 24.0]"),
         (Argument("scales", [1, 0.5]), "--scales 1,0.5", "scales=[1, 0.5]"),
         (Argument("layers", ""), "--layers ''", "layers=''"),
         (Argument("data"), "--dataset and --root", "data"),

@@ -346,7 +346,7 @@ def test_content_that_holds_itself():
     content = {"epoch": 3}
     content["again"] = content
     torch.save(content, "w.pth")
-    assert refusal() == "weights='w.pth': is nested too deeply, or holds itself."
+    assert refusal() == "weights='w.pth': is nested too deeply, or contains itself."
 
 
 def test_the_command_line(networks, capsys):
@@ -387,7 +387,7 @@ def test_files_that_need_classes(networks, tmp_path, caplog):
         torch.save({"model": net.state_dict(), "args": args}, "w.pth", _use_new_zipfile_serialization=new)
         said = refusal()
         assert said.startswith(
-            "weights='w.pth': holds classes besides tensors and plain data. Where it was made, save "
+            "weights='w.pth': holds classes besides tensors and plain data. Where it was made, run "
             "torch.save(state_dict, FILE). Or, if you trust the file, allow what it needs: allow_classes=['pathlib."
         )
         needed = said.split("'")[-2]
@@ -409,7 +409,7 @@ def test_a_whole_pickled_network(networks, caplog):
     torch.save(net, "w.pth")
     said = refusal()
     assert said.startswith(
-        "weights='w.pth': is a whole network, pickled with its classes. Where it was made, save "
+        "weights='w.pth': is a whole network, pickled with its classes. Where it was made, run "
         "torch.save(model.state_dict(), FILE). Or, if you trust the file, allow what it needs: "
         "allow_classes=['own.Net', 'torch.nn.modules.activation.ReLU', "
     )

@@ -342,7 +342,7 @@ def test_results_of_other_settings_are_refused(classifier):
     before = everything("seeds")
     with pytest.raises(ArgumentError, match=r"output='seeds': has results already\. Pass resume=True to continue"):
         write_seeds(classifier, Shapes(), "seeds", layers=LAYERS)
-    with pytest.raises(ArgumentError, match=r"output='seeds': was made with contrast = 4\.0, now it is 2\.0"):
+    with pytest.raises(ArgumentError, match=r"output='seeds': was made with contrast = 4\.0, but now it is 2\.0"):
         write_seeds(classifier, Shapes(), "seeds", layers=LAYERS, contrast=2.0, resume=True)
     for layer, contrast in (("relu1", 3.0), ("relu2", 3.0), ("relu1", 2.0)):
         cam = LayerRegionCam(classifier.model, classifier.model.get_submodule(layer), contrast=contrast)
@@ -354,7 +354,7 @@ def test_results_of_other_settings_are_refused(classifier):
     write_seeds(classifier, Shapes(), "named", method={"m": "grad-cam"}, layers=LAYERS)
     with pytest.raises(ArgumentError, match="output='named': was made with attributions ="):
         write_seeds(classifier, Shapes(), "named", method={"m": "layer-cam"}, layers=LAYERS, resume=True)
-    with pytest.raises(ArgumentError, match="was made with size = 48, now it is 32"):
+    with pytest.raises(ArgumentError, match="was made with size = 48, but now it is 32"):
         write_seeds(replace(classifier, size=32), Shapes(), "seeds", layers=LAYERS, resume=True)
     with pytest.raises(ArgumentError, match="method: expects one method, got grad-cam, layer-cam"):
         write_seeds(classifier, Shapes(), "two", method={"grad-cam": "grad-cam", "layer-cam": "layer-cam"})

@@ -99,9 +99,9 @@ def test_another_precision_is_another_run(classifier, caplog):
     with caplog.at_level("INFO", "captum_regioncam"):
         write_seeds(classifier, Shapes(), "seeds", precision="bfloat16", **options)
     assert "; passes in bfloat16" in caplog.text
-    with pytest.raises(ArgumentError, match="output='seeds': was made with precision = 'bfloat16', now it is None"):
+    with pytest.raises(ArgumentError, match="output='seeds': was made with precision = 'bfloat16', but now it is None"):
         write_seeds(classifier, Shapes(), "seeds", resume=True, **options)
-    with pytest.raises(ArgumentError, match="was made with precision = 'bfloat16', now it is 'float16'"):
+    with pytest.raises(ArgumentError, match="was made with precision = 'bfloat16', but now it is 'float16'"):
         write_seeds(classifier, Shapes(), "seeds", precision="float16", resume=True, **options)
     assert write_seeds(classifier, Shapes(), "seeds", precision="bfloat16", resume=True, **options).failures == {}
     write_seeds(classifier, Shapes(), "exact", **options)
@@ -182,7 +182,7 @@ def test_on_the_command_line(capsys):
     command = ["seeds", "voc", "--root", root, *VOC_MODEL, "--scales", "1", "--output", "seeds", "--limit", "2"]
     assert run(*command, "--precision", "bfloat16") == 0
     assert run(*command, "--resume") == 2
-    assert "--output seeds: was made with precision = 'bfloat16', now it is None" in capsys.readouterr().err
+    assert "--output seeds: was made with precision = 'bfloat16', but now it is None" in capsys.readouterr().err
     assert run(*command, "--precision", "half") == 2
     assert "argument --precision: invalid choice: 'half'" in capsys.readouterr().err
     scoring = ["evaluate", "voc", "--root", root, "--limit", "2"]

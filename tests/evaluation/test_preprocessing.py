@@ -148,7 +148,7 @@ def test_transformers_from_a_folder_and_by_their_configuration(load, tmp_path):
     assert summary(classifier) == (32, [0.5] * 3, [0.5] * 3, "bilinear", "bilinear", 1.0)
     assert classifier.settings["preprocessing"]["from"] == "preprocessor_config.json"
     (tmp_path / "preprocessor_config.json").write_text("[]")
-    with pytest.raises(ValueError, match="its image processor has list in place of settings"):
+    with pytest.raises(ValueError, match="its image processor has list instead of settings"):
         load(ViTForImageClassification.from_pretrained(tmp_path))
 
 

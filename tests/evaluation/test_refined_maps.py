@@ -190,8 +190,8 @@ def test_finished_seeds_must_go_with_their_photos(classifier):
     assert write_label_maps("own", "labels", refine=True, data=Shapes()).failures == {}
     save_seed("own/two.npy", Seed(keys, torch.rand(len(keys), 2, 2), np.ones((len(keys), 5, 5))), "irn")
     says = (
-        "two: its maps are (5, 5), its photo is (44, 60) (height, width). Give the data set that the seeds were made "
-        "from."
+        "two: its maps are (5, 5), but its photo is (44, 60) (height, width). Give the data set that the seeds were "
+        "made from."
     )
     assert write_label_maps("own", "other", refine=True, data=Shapes()).failures == {"two": says}
     assert evaluate_seeds("own", Shapes(), refine=True, limit=2).failures["two"] == says
@@ -206,14 +206,14 @@ def test_a_run_that_refines_is_another_run(classifier, caplog):
     [recorded] = Record.read(Path("seeds")).runs
     assert "refine" not in recorded.settings  # nor in those of folders from before there was the option
     assert recorded.sessions[0]["refine"] is False
-    with pytest.raises(ArgumentError, match="output='seeds': was made with refine = None, now it is True"):
+    with pytest.raises(ArgumentError, match="output='seeds': was made with refine = None, but now it is True"):
         write_seeds(classifier, Shapes(), "seeds", refine=True, resume=True, **QUIET)
     with caplog.at_level("INFO", "captum_regioncam"):
         write_seeds(classifier, Shapes(), "refined", refine=True, **QUIET)
         evaluate_seeds("seeds", Shapes(), refine=True, show_progress=False)
     assert "stretched from its minimum to its maximum; refined with the photo" in caplog.text
     assert "Seeds in seeds, refined with the photo" in caplog.text
-    with pytest.raises(ArgumentError, match="output='refined': was made with refine = True, now it is None"):
+    with pytest.raises(ArgumentError, match="output='refined': was made with refine = True, but now it is None"):
         write_seeds(classifier, Shapes(), "refined", resume=True, **QUIET)
     maps = PhotoMaps.of(classifier, ["region-cam"], layers=LAYERS, refine=True)
     assert maps.settings(Shapes())["refine"] is True

@@ -105,7 +105,7 @@ def test_layers_and_the_command_line(monkeypatch, capsys, tmp_path):
     assert run("explain", "cat.png", *network, "--reshape", "tokens:1", "--output", "maps") == 2
     assert capsys.readouterr().err == (
         "captum-regioncam explain: error: --reshape tokens:1: layer blocks.0 gives a tensor of shape (1, 84, 8), whose "
-        "83 other tokens are no grid with the proportions of the input; tokens:20 leaves its patches.\n"
+        "83 other tokens do not form a grid with the proportions of the input; tokens:20 leaves its patches.\n"
     )
     assert run("evaluate", "voc", "--root", ".", "--seeds", ".", "--reshape", "tokens:1") == 2
     assert "--reshape: cannot be used with --seeds" in capsys.readouterr().err

@@ -57,7 +57,7 @@ def test_what_is_not_ours_is_refused_and_stays(tmp_path, monkeypatch, kind):
     expected = {
         "somebody's": "did not write",
         "a quotation": "did not write",
-        "record": "keeps for its records",
+        "record": "reserves for its records",
         "folder": "is a folder",
     }
     if kind == "folder":

@@ -284,7 +284,7 @@ def test_without_a_target_as_layer_grad_cam(method):
     with pytest.raises(AssertionError) as error:
         method(model, model.relu2).attribute(x)
     if method is not LayerGradCam:
-        assert "target=model(x).argmax(1) for the likeliest class" in str(error.value)
+        assert "target=model(x).argmax(1) for the most likely class" in str(error.value)
     likeliest = model(x).argmax(1)
     maps = method(model, model.relu2).attribute(x, target=likeliest)
     each = [method(model, model.relu2).attribute(x[i : i + 1], target=int(k)) for i, k in enumerate(likeliest)]

@@ -189,7 +189,7 @@ def test_a_function_around_a_network_that_runs_itself_again(kind):
     if kind == "attribute":
         assert torch.equal(cam.attribute(x, 1), expected)
     else:
-        with pytest.raises(LayerError, match=r"depend on ReLU, ReLU\. .* also because a hook runs the network again"):
+        with pytest.raises(LayerError, match=r"depend on ReLU, ReLU\. .* even if a hook runs the network again"):
             cam.attribute(x, 1)
     remove()
 

@@ -52,11 +52,11 @@ class Layout(NamedTuple):
         class_name: the class.
         description: what the folder contains, in one line.
         split: the class's default split; None if the layout has no splits.
-        labels_from: the class's default of ``labels_from``; None if the classes have only one place to come from.
+        labels_from: the class's default of ``labels_from``; None if the classes of a photo have only one source.
         optional_truth: whether the class takes ``ground_truth``.
-        truth: what it is scored against, "masks", "boxes" or "pixels"; see :class:`PhotoData`.
+        truth: the ground truth for scores: "masks", "boxes" or "pixels"; see :class:`PhotoData`.
         optional_split: whether the class takes a split, but needs none.
-        options: what else the class takes of "masks" and "crowds".
+        options: which of "masks" and "crowds" the class takes, too.
     """
 
     module: str
@@ -132,12 +132,12 @@ def open_dataset(
         name: "voc" (:class:`Voc2012`), "coco" (:class:`Coco`), "ilsvrc" (:class:`Ilsvrc2012`), "cub"
             (:class:`Cub200`), "openimages" (:class:`OpenImages30k`) or "folder" (:class:`PhotoFolder`).
         root: the data set's folder.
-        split: of "voc" (default: train), "coco" (default: val2014), and "cub" and "openimages" (default: test).
-            "ilsvrc" has splits in wsolevaluation's layout alone, and "folder" has none.
-        labels_from: of "voc", where a photo's classes come from: "xml" (default) or "mask".
+        split: the split of "voc" (default: train), "coco" (default: val2014), "cub" and "openimages" (default: test).
+            "ilsvrc" has splits only in wsolevaluation's layout, and "folder" has none.
+        labels_from: for "voc", where a photo's classes come from: "xml" (default) or "mask".
         ground_truth: read the masks or boxes. "ilsvrc" always reads its boxes, which name the classes.
-        masks: of "coco", a folder of finished masks; see :class:`Coco`. Default: they are drawn.
-        crowds: of "coco", whether crowd regions are drawn ("include", default) or do not count ("ignore").
+        masks: for "coco", a folder of finished masks; see :class:`Coco`. Default: they are drawn.
+        crowds: for "coco", whether crowd regions are drawn ("include", default) or do not count ("ignore").
 
     Returns:
         The data set. Its ``source`` holds the ``dataset`` (the layout's name), the ``root`` (the absolute path), the
@@ -159,7 +159,7 @@ def open_dataset(
     if split is not None and layout.split is None and not layout.optional_split:
         raise ArgumentError(Argument("split", split), f": the layout {name} has no splits.")
     if labels_from is not None and layout.labels_from is None:
-        raise ArgumentError(Argument("labels_from", labels_from), f": the layout {name} has no choice of labels.")
+        raise ArgumentError(Argument("labels_from", labels_from), f": the layout {name} has only one source of labels.")
     for option, value in (("masks", masks), ("crowds", crowds)):
         if value is not None and option not in layout.options:
             takers = [other for other, its in LAYOUTS.items() if option in its.options]

@@ -30,10 +30,11 @@ class Sample:
 
     Attributes:
         name: the photo's name, unique in the data set; seeds are named after it.
-        photo: RGB.
-        keys: its classes, counted without the background.
+        photo: the photo, an RGB image.
+        keys: its K classes, counted from 0 without the background.
         targets: for each key, the index of the network's output.
-        labels: (height, width) 0 for the background, key + 1, and 255 for pixels that do not count; None if unknown.
+        labels: (height, width): 0 for the background, key + 1 for a class, and 255 for pixels that do not count; None
+            if unknown.
         boxes: (B, 4) x0, y0, x1, y1 in the photo's pixels, not rounded; None if unknown.
 
     Example::
@@ -57,12 +58,12 @@ class PhotoData(typing.Protocol):
     with the keys that :func:`open_dataset` gives it and JSON values. They are for the record of a run, so that no run
     is resumed with other data. ``truth`` says what :func:`evaluate` scores against: "masks" (default), "boxes", or
     "pixels", which are masks whose ``labels`` are squashed to (224, 224), for PxAP. ``outputs`` says how many classes
-    the network must have, if its outputs are the classes of the data set, and ``image_ids`` what wsolevaluation calls
-    the photos, if that is not their names. Processes that read photos ahead need a data set that can be pickled.
+    the network must have, if its outputs are the classes of the data set. ``image_ids`` says what wsolevaluation calls
+    the photos, if it does not use their names. Processes that read photos ahead need a data set that can be pickled.
 
     Attributes:
-        names: one per photo, in the order of the samples.
-        classes: names of the keys.
+        names: the names of the photos, in the order of the samples.
+        classes: the names of the classes, in the order of the keys.
 
     Example::
 
@@ -77,11 +78,11 @@ class PhotoData(typing.Protocol):
 
     @property
     def names(self) -> Sequence[str]:
-        """One per photo, in the order of the samples."""
+        """The names of the photos, in the order of the samples."""
 
     @property
     def classes(self) -> Sequence[str]:
-        """Names of the keys."""
+        """The names of the classes, in the order of the keys."""
 
     def __getitem__(self, index: int, /) -> Sample:
         """Read a photo by its number."""
@@ -95,10 +96,10 @@ class PhotoDataset(Dataset[Sample]):
     always turns its photos by their EXIF orientation.
 
     Attributes:
-        names: one per photo, in the order of the samples.
-        classes: names of the keys.
+        names: the names of the photos, in the order of the samples.
+        classes: the names of the classes, in the order of the keys.
         source: where the data set comes from; empty unless :func:`open_dataset` opened it.
-        truth: what it is scored against: "masks", "boxes" or "pixels"; see :class:`PhotoData`.
+        truth: the ground truth for scores: "masks", "boxes" or "pixels"; see :class:`PhotoData`.
 
     Raises:
         ValueError: on construction, if the layout is incomplete (the message says what is missing, and where); on
@@ -153,7 +154,7 @@ def fingerprint_of(names: Sequence[str], classes: Sequence[str], index_files: It
 
 
 def index_of(data: PhotoData) -> str:
-    """Return a hash of a data set's names, classes and index files, as far as it has the last."""
+    """Return a hash of a data set's names, classes and, if it has any, index files."""
     return fingerprint_of(data.names, data.classes, getattr(data, "index_files", ()))
 
 

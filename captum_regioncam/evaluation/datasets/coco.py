@@ -46,8 +46,8 @@ class Coco(PhotoDataset):
     classes from 1 in the order of COCO's category ids, so 1 to 80; 255 does not count.
 
     Args:
-        root: the folder that contains both.
-        split: such as train2014 or val2017.
+        root: the folder that contains SPLIT/ and annotations/.
+        split: the split, such as train2014 or val2017.
         ground_truth: draw or read the masks, of at most 254 classes.
         masks: a folder of finished masks. Default: the masks are drawn.
         crowds: what a crowd region is in a mask that is drawn: "include" draws it like an instance, as the masks that
@@ -139,7 +139,7 @@ class Coco(PhotoDataset):
         path = next(filter(os.path.exists, candidates), candidates[0])
         labels = read_labels(path, len(self.classes))
         if labels.shape != size:
-            raise ValueError(f"{path}: has {labels.shape} pixels (height, width); its photo has {size}.")
+            raise ValueError(f"{path}: has {labels.shape} pixels (height, width), but its photo has {size}.")
         found = np.unique(labels)
         if unknown := [int(label) for label in found if 0 < label < IGNORED and label - 1 not in keys]:
             raise ValueError(
@@ -156,7 +156,7 @@ class Coco(PhotoDataset):
             yield from (folder / place / f"{file}.png" for file in (name, *numbers))
 
     def _check_masks(self, folder: Path) -> None:
-        """Check before the first photo that the folder is one of this split's masks."""
+        """Check before the first photo that the folder contains masks of this split."""
         if any(os.path.exists(path) for index in range(len(self.names)) for path in self._candidates(folder, index)):
             return
         check_readable(folder)
@@ -189,7 +189,7 @@ def _by_id(records: Any) -> list[dict[str, Any]]:
 
 def _id(value: Any) -> Any:
     if not isinstance(value, (int, float, str)) or value != value:
-        raise ValueError(f"an id that is {'no number' if value != value else type(value).__name__}")
+        raise ValueError(f"an id that is {'not a number' if value != value else type(value).__name__}")
     return value
 
 
@@ -202,7 +202,7 @@ def _text(value: Any) -> str:
 def _area(instance: dict[str, Any]) -> float:
     area = instance["area"]
     if not isinstance(area, (int, float)) or area != area:
-        raise ValueError("an area that is no number")
+        raise ValueError("an area that is not a number")
     return area
 
 
@@ -215,7 +215,7 @@ def _mask(segmentation: Any, height: int, width: int) -> npt.NDArray[np.bool_]:
         drawn: npt.NDArray[np.bool_] = mask.decode(mask.merge(mask.frPyObjects(segmentation, height, width))) > 0
         return drawn
     if segmentation["size"] != [height, width]:
-        raise ValueError(f"run lengths for another size than {height} x {width}")
+        raise ValueError(f"run lengths for a size other than {height} x {width}")
     counts = segmentation["counts"]
     runs = [whole_number(count) for count in (_counts(counts) if isinstance(counts, str) else counts)]
     if sum(runs) != height * width:
@@ -229,7 +229,7 @@ def _check_polygons(polygons: list[Any], height: int, width: int) -> None:
     length = 0.0
     for polygon in polygons:
         if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
-            raise ValueError("a polygon that is no list of x, y, x, y, x, y and so on")
+            raise ValueError("a polygon that is not a list of x, y, x, y, x, y and so on")
         for start, side in enumerate((width, height)):
             values = polygon[start::2]
             for value in values:
@@ -241,13 +241,13 @@ def _check_polygons(polygons: list[Any], height: int, width: int) -> None:
 
 
 def _counts(text: str) -> list[int]:
-    """Decode COCO's compressed run lengths: 5 bits a character, and from the fourth on, differences to two before."""
+    """Decode COCO's compressed run lengths: 5 bits per character and, from the fourth on, differences to two before."""
     counts: list[int] = []
     value = shift = 0
     for code in text.encode():
         bits = code - 48
         if not 0 <= bits < 64 or shift > 60:
-            raise ValueError("compressed run lengths that are broken")
+            raise ValueError("broken compressed run lengths")
         value |= (bits & 31) << shift
         shift += 5
         if bits & 32:  # more follow

@@ -46,7 +46,7 @@ class PhotoFolder(PhotoDataset):
         entries = read_json(index)
         try:
             if not isinstance(entries, list) or not all(isinstance(entry["name"], (str, int)) for entry in entries):
-                raise TypeError("not a list, or a name that is no text")
+                raise TypeError("not a list, or a name that is not a text")
             names = [str(entry["name"]) for entry in entries]
             self._targets = [whole_number(entry["target"]) for entry in entries]
         except (ValueError, KeyError, TypeError) as error:
@@ -81,6 +81,6 @@ class PhotoFolder(PhotoDataset):
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Yield the files below a folder, except those in folders that cannot be listed: others may be there."""
+    """Yield the files below a folder. Folders that cannot be listed are skipped."""
     for place, _, names in os.walk(folder):
         yield from (Path(place, name) for name in names)

@@ -24,7 +24,7 @@ __all__ = ["Ilsvrc2012"]
 class Ilsvrc2012(PhotoDataset):
     """ILSVRC2012's validation photos with their boxes.
 
-    They are looked for below the root: the photos (``*.JPEG``, in one folder or in one folder per class) in
+    They are searched for below the root: the photos (``*.JPEG``, in one folder or in one folder per class) in
     ILSVRC2012_img_val/, val/ or Data/CLS-LOC/val/; the boxes (``ILSVRC2012_val_*.xml``) in Annotations/CLS-LOC/val/,
     ILSVRC2012_bbox_val_v3/val/, bbox/val/, bbox/ or val/; and the classes in LOC_synset_mapping.txt, synset_words.txt
     or synsets.txt, or else in the names of the photos' folders. The classes' sorted WordNet ids number the network's
@@ -35,8 +35,8 @@ class Ilsvrc2012(PhotoDataset):
 
     Args:
         root: the folder that contains these, or an ILSVRC/ folder with them; or one with metadata/ILSVRC/.
-        split: of wsolevaluation's layout: "test" (default), which is ILSVRC2012's validation set, or "val", which is
-            ImageNetV2.
+        split: the split in wsolevaluation's layout: "test" (default), which is ILSVRC2012's validation set, or "val",
+            which is ImageNetV2.
 
     Raises:
         ArgumentError: ``split`` is given, but there is no metadata/ILSVRC/.
@@ -120,5 +120,5 @@ def _pixel(text: str) -> int:
     """Return a coordinate without its fraction. Some boxes reach beyond their photo."""
     value = float(text)
     if not abs(value) <= 1_000_000:
-        raise ValueError(f"{text:.40} is no coordinate of a photo")
+        raise ValueError(f"{text:.40} is not a coordinate in a photo")
     return int(value)

@@ -33,11 +33,11 @@ __all__ = [
 IGNORED = 255
 """The label of pixels that do not count."""
 MOST_CLASSES = 254
-"""Of an 8-bit label map: 0 is the background, and 255 marks pixels that do not count."""
+"""The most classes in an 8-bit label map: 0 is the background, and 255 marks pixels that do not count."""
 
 
 class MissingSplitError(ValueError):
-    """A data set is in its layout, but has not the split."""
+    """A data set has the right layout, but lacks the split."""
 
 
 def data_root(
@@ -47,10 +47,10 @@ def data_root(
 
     Args:
         root: the data set's folder.
-        below: the folders in it that may be the one.
-        wanted: what it has.
+        below: the folders in it that may be the right one.
+        wanted: the files and folders that the right folder has.
         what: the layout, for errors.
-        of_split: those of ``wanted`` whose names hold the split's.
+        of_split: those of ``wanted`` whose names contain the split.
 
     Raises:
         MissingSplitError: only ``of_split`` is missing.
@@ -66,14 +66,14 @@ def data_root(
 
 
 def check_readable(path: Path) -> None:
-    """Check that nothing but absence keeps files from being found below a path."""
+    """Check that a path can be searched, so that files that are not found below it really do not exist."""
     try:
         os.scandir(path).close()
     except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror}).") from error
-    except ValueError as error:  # no folder has a NUL in its name
+    except ValueError as error:  # a folder's name cannot contain a NUL
         raise ValueError(f"{path}: cannot be read ({error}).") from error
 
 
@@ -81,12 +81,12 @@ def checked_names(names: Sequence[str], source: str | Path, folder: str = "the d
     """Return the names unchanged if each names one file, inside the folder.
 
     Raises:
-        ValueError: a name is listed twice, leads out of the folder, or is none that a file can have.
+        ValueError: a name is listed twice, leads out of the folder, or cannot be the name of a file.
     """
     for name in names:
         path = Path(name)
         if "\0" in name:
-            raise ValueError(f"{source}: {name!r} is no name of a file.")
+            raise ValueError(f"{source}: {name!r} cannot be the name of a file.")
         if not path.parts or path.is_absolute() or ".." in path.parts:
             raise ValueError(f"{source}: {name!r} leads out of {folder}.")
     if len(set(names)) < len(names):
@@ -121,7 +121,7 @@ def photo_of_size(
         both = (preferred, other)
         fitting += [photo for photo in both if abs(photo.width * size[1] / (photo.height * size[0]) - 1) < 0.02]
     if not fitting:
-        raise ValueError(f"{path}: {' x '.join(map(str, preferred.size))} pixels; its ground truth has {size}.")
+        raise ValueError(f"{path}: has {' x '.join(map(str, preferred.size))} pixels; its ground truth has {size}.")
     return fitting[0]
 
 
@@ -135,7 +135,7 @@ def read_labels(path: Path, classes: int) -> npt.NDArray[np.uint8]:
         )
     labels: npt.NDArray[np.uint8] = np.array(image)
     if (unknown := labels[(labels > classes) & (labels < 255)]).size:
-        raise ValueError(f"{path}: label {unknown[0]} is none of 0 to {classes} and 255.")
+        raise ValueError(f"{path}: label {unknown[0]} is neither from 0 to {classes} nor 255.")
     return labels
 
 
@@ -166,7 +166,7 @@ def whole_number(value: Any, lowest: int = 0, highest: int = (1 << 31) - 1) -> i
     """
     number = float(value) if isinstance(value, str) else value
     if not isinstance(number, (int, float)):
-        raise ValueError(f"{type(value).__name__} where a number belongs")
+        raise ValueError(f"{type(value).__name__} instead of a number")
     if not (lowest <= number <= highest and number == int(number)):
-        raise ValueError(f"{value!r:.40} is no whole number from {lowest} to {highest}")
+        raise ValueError(f"{value!r:.40} is not a whole number from {lowest} to {highest}")
     return int(number)

@@ -28,18 +28,20 @@ VOC_CLASSES = (
 class Voc2012(PhotoDataset):
     """PASCAL VOC 2012: JPEGImages/, SegmentationClass/, Annotations/ and ImageSets/Segmentation/SPLIT.txt.
 
-    A list whose name contains "aug", such as train_aug (10,582 photos), is of the augmented set (Hariharan et al., ICCV
-    2011). Its masks are in SegmentationClassAug/, which WSSS repositories distribute. Its lines name photos, or the
-    paths of photo and mask, as in "/JPEGImages/2007_000032.jpg /SegmentationClassAug/2007_000032.png".
+    A list whose name contains "aug", such as train_aug (10,582 photos), belongs to the augmented set (Hariharan et al.,
+    ICCV 2011). The masks of this set are in SegmentationClassAug/, which WSSS repositories distribute. The lines of the
+    list name photos, or the paths of photo and mask, as in "/JPEGImages/2007_000032.jpg
+    /SegmentationClassAug/2007_000032.png".
 
     Args:
         root: VOCdevkit/VOC2012, or a folder above it.
-        split: train, val, train_aug, or any other list there.
-        labels_from: take the photo's classes from its "xml" or its "mask". In the augmented set, a photo without an XML
-            has the classes of its mask.
+        split: train, val, train_aug, or any other list in ImageSets/Segmentation/.
+        labels_from: take a photo's classes from its "xml" or its "mask". In the augmented set, a photo without an XML
+            file gets the classes of its mask.
         ground_truth: read the masks.
 
     Raises:
+        ArgumentError: ``labels_from`` is something else.
         ValueError: as in :class:`PhotoDataset`.
 
     Example::
@@ -92,7 +94,7 @@ class Voc2012(PhotoDataset):
         return Sample(name, photo, keys, keys, labels if self.ground_truth else None)
 
     def _check_augmented(self, split: str) -> None:
-        """Check before the first photo that the folders of the augmented set's masks are there, if they are needed."""
+        """Check before the first photo that the augmented set's masks are there, if they are needed."""
         if not self.ground_truth and self.labels_from == "xml" and os.path.isdir(self.root / "Annotations"):
             return
         for folder in dict.fromkeys(mask.parent for mask in self._masks):

@@ -57,7 +57,7 @@ class WsolDataset(PhotoDataset):
             self._read_truth()
 
     def _class_name(self, name: str, key: int) -> str:
-        """Return what a photo's class is called: as the photo's folder is."""
+        """Return the name of a photo's class, which is that of the photo's folder."""
         return re.sub(r"^\d+\.", "", Path(name).parent.name) or str(key)
 
     def _read_truth(self) -> None:
@@ -140,8 +140,8 @@ class OpenImages30k(WsolDataset):
     dataset/OpenImages/, below which image ids, masks and ignored regions are paths.
 
     The ``labels`` of a sample are on the square of 224 x 224 pixels on which :func:`evaluate` counts PxAP, as in
-    wsolevaluation: each mask is brought there (nearest pixel), and all are united. The region to be ignored is 255
-    outside of them.
+    wsolevaluation: each mask is resized to this square (nearest pixel), and all masks are united. The region to be
+    ignored is 255 outside of them.
 
     Args:
         root: the folder that contains metadata/ and dataset/, such as a clone of wsolevaluation.
@@ -187,7 +187,7 @@ class OpenImages30k(WsolDataset):
         return labels
 
     def _on_square(self, mask: str, side: int = 224) -> npt.NDArray[np.bool_]:
-        """Read a mask, at the pixels that OpenCV takes for the nearest ones of a square: those up and to the left."""
+        """Read a mask at the pixels that OpenCV considers nearest to those of a square: those up and to the left."""
         pixels = np.asarray(read_image(self._photo(mask), "L"))
         steps = (np.arange(side) * (1 / (side / length)) for length in pixels.shape)  # rounded as in OpenCV
         rows, columns = (np.minimum(at.astype(int), length - 1) for at, length in zip(steps, pixels.shape, strict=True))
@@ -201,7 +201,7 @@ def has_metadata(root: str | os.PathLike[str], title: str) -> bool:
 
 
 def _rows(path: Path, fields: int, parse: Callable[[list[str]], Row]) -> list[tuple[str, Row]]:
-    """Read lines of an image id and what belongs to it, separated by commas."""
+    """Read lines of an image id and its values, separated by commas."""
     rows = []
     for number, line in enumerate(read_text(path).splitlines(), 1):
         if not line.strip():

@@ -44,7 +44,7 @@ def overlay_name(picture: str, method: str, index: int) -> str:
 def all_names(
     pictures: Iterable[str], methods: Sequence[str], targets: Sequence[int], *, save_npy: bool, overlay: bool
 ) -> Iterator[str]:
-    """Yield the names of the files that will be written, as far as they are known before the first photo."""
+    """Yield the names of the files that will be written, as far as these are known before the first photo."""
     for picture in pictures:
         yield picture
         if save_npy:

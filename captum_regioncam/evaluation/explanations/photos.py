@@ -15,9 +15,9 @@ _log = logging.getLogger(__name__)
 
 
 def photos_in(images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> tuple[list[str], dict[str, str]]:
-    """Replace folders by the photos in them, and return these and why other folders cannot be read.
+    """Return the photos, with each folder replaced by the photos in it, and {folder: why it cannot be read}.
 
-    Hidden files, and pictures that this package wrote, are no photos unless they are named.
+    In a folder, hidden files and pictures that this package wrote do not count as photos.
     """
     files: list[str] = []
     images = [images] if isinstance(images, (str, os.PathLike)) else images
@@ -36,7 +36,7 @@ def photos_in(images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]])
         inside = [str(path) for path in photos if Path(os.path.realpath(path)) not in written]
         if len(inside) < len(photos):
             skipped = f"{len(photos) - len(inside):,}"
-            _log.warning("%s: %s pictures are this package's own and are skipped.", image, skipped)
+            _log.warning("%s: %s pictures are skipped, because this package wrote them.", image, skipped)
         if not inside:
             raise ArgumentError(f"{image}: the folder has no image files ({', '.join(PHOTO_SUFFIXES)}).")
         files += inside

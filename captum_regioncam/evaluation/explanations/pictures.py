@@ -51,7 +51,7 @@ def probabilities_of(classifier: Classifier, x: Tensor) -> Tensor:
 
 
 def likeliest(classifier: Classifier, x: Tensor, count: int) -> tuple[list[float], list[int]]:
-    """Return the probabilities and the numbers of the likeliest classes."""
+    """Return the probabilities and the numbers of the ``count`` most likely classes, the most likely first."""
     probabilities = probabilities_of(classifier, x)
     top = probabilities.topk(min(count, len(probabilities)))
     return top.values.tolist(), top.indices.tolist()

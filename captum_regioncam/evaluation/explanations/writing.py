@@ -1,4 +1,4 @@
-"""Photos explained: for each a picture of it and its maps, in a folder that keeps a record."""
+"""Explanations of photos: for each, a picture of it and its maps, in a folder that keeps a record."""
 
 import json
 import logging
@@ -52,8 +52,8 @@ class Explanations(Written):
 
     Attributes:
         folder: where the pictures are.
-        images: for each photo the path of its ``picture``, and its ``classes`` with index, name and probability.
-        failures: {photo: reason} of those that failed, and of folders that could not be read.
+        images: for each photo, the path of its ``picture``, and its ``classes`` with index, name and probability.
+        failures: {photo: reason} for the photos that failed, and for folders that could not be read.
 
     Example::
 
@@ -84,28 +84,32 @@ def write_explanations(
     show_progress: bool = True,
     about: Mapping[str, object] | None = None,
 ) -> Explanations:
-    """For each photo, write a picture of it and its maps. One that fails does not stop the others.
+    """For each photo, write a picture of it and its maps. A photo that fails does not stop the others.
 
     Args:
         classifier: the network.
-        images: files, and folders of them.
-        output: the folder for NAME_cam.png, and for manifest.json, which says what is in each.
-        methods: see :func:`evaluate`.
-        targets: classes by number or name. Default: the likeliest.
+        images: photos, and folders of photos.
+        output: the folder for NAME_cam.png, and for manifest.json, which says what is in each picture.
+        methods: the methods, as in :func:`evaluate`.
+        targets: classes by number or name. Default: the most likely class of each photo.
         layers: dotted names of the layers that methods given by name read. Default: the stages found.
-        reshape: the layout of these layers: "tokens:1", with the number of tokens before the patches, "tokens:1:100",
-            with that of the tokens after them, too, or "channels-last". Default: it is measured.
-        contrast: of the method "region-cam".
+        reshape: the layout of these layers: "channels-last", or "tokens:N" or "tokens:N:M" with N tokens before the
+            patches and M after them. Default: it is measured.
+        contrast: the contrast of the method "region-cam"; see :class:`~captum_regioncam.LayerRegionCam`.
         refine: refine the maps with the photo, so that they follow its edges; see :func:`~captum_regioncam.refine`.
-        precision: of the network's passes: "float32", or "bfloat16" or "float16" under autocast. Maps are float32.
+        precision: the precision of the network's passes: "float32", or "bfloat16" or "float16" under autocast. Maps
+            are float32.
         save_npy: also write NAME_cam.npy: float32 (methods, classes, height, width), at the photo's size.
-        overlay: also write NAME_METHOD_CLASS.png: the map over the photo, at its size.
-        show_progress: show a bar if there are several photos.
-        about: more for the record to say of where the pictures come from, as JSON values.
+        overlay: also write NAME_METHOD_CLASS.png: the map over the photo, at the photo's size.
+        show_progress: show a progress bar if there are several photos.
+        about: further entries for the record, such as where the pictures come from, as JSON values.
+
+    Returns:
+        The pictures that were written, and the photos that failed.
 
     Raises:
-        ArgumentError: there is no such class or layer, a folder has no photos, or something is in the way in
-            ``output``.
+        ArgumentError: there is no such class or layer, a folder has no photos, or ``output`` has files in the way that
+            this package did not write.
         OSError: the files cannot be written.
 
     Example::
@@ -127,7 +131,7 @@ def write_explanations(
         if reshape is not None:
             choose_layers(classifier, layers, probe, reshape)
     run = partial(probabilities_of, classifier)
-    is_named = all(isinstance(method, str) for method in named.values())  # others may expect the usual order
+    is_named = all(isinstance(method, str) for method in named.values())  # others may expect the usual memory format
     memory_format = format_for(run, probe) if is_named else torch.contiguous_format
     if precision != "float32":
         with tried_in(precision, classifier.device):
@@ -180,7 +184,7 @@ def write_explanations(
             shared_folder.end(writer, outcome())
         raise
     manifest = None
-    if explained or MANIFEST in writer.stamps:  # an old one would pass for this run's
+    if explained or MANIFEST in writer.stamps:  # an old one would be mistaken for this run's
         of_layers = {"layers": explainer.stages.describe().split(", ")} if explainer.stages else {}
         content = origin | of_layers | outcome() | {"images": explained, "failures": failures}
         manifest = MANIFEST, (json.dumps(content, indent=1) + "\n").encode()
@@ -194,8 +198,8 @@ class _Explained:
 
     Attributes:
         pixels: (height, width, 3) what the network sees.
-        maps: for each method (K, *grid).
-        probabilities: of the K classes.
+        maps: for each method, (K, *grid).
+        probabilities: the probabilities of the K classes.
     """
 
     pixels: npt.NDArray[np.uint8]

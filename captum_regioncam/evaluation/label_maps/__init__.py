@@ -13,6 +13,6 @@ the record.
 __all__ = ["BACKGROUNDS", "CRFS"]
 
 CRFS = ("irn", "psa", "clip-es", "toco")
-"""Whose way of dense CRF there is."""
+"""The pipelines whose dense CRF can be used."""
 BACKGROUNDS = ("constant", "clip-es")
-"""Whose map of the background there is."""
+"""The maps of the background, by name."""

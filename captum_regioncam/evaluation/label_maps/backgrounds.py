@@ -1,4 +1,4 @@
-"""The background's map, which the maps of the classes are compared with."""
+"""The background's map, with which the maps of the classes are compared."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ Maps = npt.NDArray[np.floating[Any]]
 
 
 class Background(ABC):
-    """A way to a map of the background."""
+    """A way to make a map of the background."""
 
     @abstractmethod
     def settings(self) -> dict[str, object]:
@@ -21,7 +21,7 @@ class Background(ABC):
 
     @abstractmethod
     def plane(self, high_res: Maps) -> Maps:
-        """Return the background's map, (1, height, width), of (K, height, width) maps in [0, 1], at least one."""
+        """Return the background's map, (1, height, width), for (K, height, width) maps in [0, 1], at least one."""
 
     def planes(self, high_res: Maps) -> Maps:
         """Return the background's map and those of the classes, (K + 1, height, width).
@@ -36,7 +36,7 @@ class Background(ABC):
 
 @dataclass(frozen=True)
 class Constant(Background):
-    """The same everywhere: a threshold; IRN's is 0.15."""
+    """The same value everywhere: a threshold; IRN's is 0.15."""
 
     threshold: float = 0.15
 
@@ -53,7 +53,7 @@ class Constant(Background):
 class Power(Background):
     """Strong where all classes are weak: (1 - the highest map) ** power.
 
-    CLIP-ES (Lin et al., CVPR 2023) has power 1 before its CRF, and scores maps with powers from 1; PSA has 4 and 24.
+    CLIP-ES (Lin et al., CVPR 2023) uses power 1 before its CRF, and scores maps with powers from 1; PSA uses 4 and 24.
     """
 
     power: float = 1.0

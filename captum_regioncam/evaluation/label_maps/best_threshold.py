@@ -29,8 +29,8 @@ class Best:
     """The best threshold.
 
     Attributes:
-        threshold: in [0, 1].
-        miou: at it, in [0, 1].
+        threshold: the threshold, in [0, 1].
+        miou: the mIoU at this threshold, in [0, 1].
         failures: {name: reason} of the seeds that do not count.
         curve: {threshold: mIoU} of the thresholds that were tried after a CRF.
     """
@@ -42,7 +42,7 @@ class Best:
 
 
 def best_threshold(seeds: SeedReader, worker: Worker, show_progress: bool) -> Best:
-    """Return the best of the thresholds 0, 0.01, ... 1 for the maps as they are, from one pass over the seeds.
+    """Return the best of the thresholds 0, 0.01, ... 1 for the maps without a CRF, from one pass over the seeds.
 
     Raises:
         ArgumentError: there is no ground truth.
@@ -61,13 +61,13 @@ def best_after(at: Callable[[float], Labelling], seeds: SeedReader, worker: Work
     """Return the best threshold for the label maps of a strategy, such as a CRF.
 
     Each threshold costs a CRF of each photo. The search therefore climbs from the best threshold without a CRF, in
-    steps of 0.05, 0.02 and 0.01, until neither neighbour is better. Where the mIoU has one peak, this finds it.
+    steps of 0.05, 0.02 and 0.01, until neither neighbour is better. If the mIoU has a single peak, the search finds it.
 
     Args:
         at: returns the strategy at a threshold.
-        seeds: with ground truth.
-        worker: whose share is done.
-        show_progress: show a bar for each round.
+        seeds: the seeds, with ground truth.
+        worker: the process whose share is done.
+        show_progress: show a progress bar for each round.
 
     Raises:
         ArgumentError: there is no ground truth.
@@ -80,7 +80,7 @@ def best_after(at: Callable[[float], Labelling], seeds: SeedReader, worker: Work
             job = _CountLabels(seeds, {t: at(t) for t in tried}, worker)
             failures = failures | run(job, worker, show_progress=show_progress)
             curve |= job.mious()
-            best = max(sorted(curve), key=curve.__getitem__)  # the lowest of several
+            best = max(sorted(curve), key=curve.__getitem__)  # if several are best, the lowest
             if worker.is_first:
                 found = ", ".join(f"{100 * curve[t]:.2f} at {t:g}" for t in tried)
                 _log.info("mIoU after the CRF: %s", found)

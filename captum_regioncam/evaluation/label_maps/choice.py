@@ -20,9 +20,9 @@ from captum_regioncam.evaluation.label_maps.toco_crf import TocoCrf
 __all__ = ["Confidence", "confident_around", "strategy_of"]
 
 Confidence = tuple[float, float] | float | Literal["best"] | None
-"""What ``confident`` may be; True is among the numbers."""
+"""What ``confident`` may be; True counts as a number here."""
 _CERTAIN = 0.95  # CLIP-ES's confidence
-_ABOVE, _BELOW = 0.15, 0.1  # the best threshold, as the authors of ReCAM choose IRN's thresholds
+_ABOVE, _BELOW = 0.15, 0.1  # relative to the best threshold, as the authors of ReCAM choose IRN's thresholds
 
 
 def strategy_of(
@@ -33,7 +33,7 @@ def strategy_of(
     background: str | None = None,
     power: float = 1.0,
 ) -> Strategy:
-    """Return the strategy that arguments name; see :func:`write_label_maps`.
+    """Return the strategy that the arguments describe; see :func:`write_label_maps`.
 
     Raises:
         ArgumentError: they do not go together.
@@ -87,7 +87,7 @@ def _background(threshold: float, name: str, power: float) -> Background:
 
 
 def _confident(crf: str | None, confident: Confidence, plane: Background) -> Labelling:
-    """Return the way to confident labels."""
+    """Return the strategy for confident labels."""
     ways: dict[str | None, CrfLabelling] = {"irn": IrnCrf(plane), "toco": TocoCrf(plane)}
     if crf == "clip-es":
         certain = _CERTAIN if confident is True else real(confident)

@@ -17,11 +17,11 @@ _MEAN = np.array([104.008, 116.669, 122.675], dtype=np.float32)  # BGR
 
 @dataclass(frozen=True)
 class ClipEsCrf(CrfLabelling):
-    """The likeliest labels after the CRF of ``eval_cam_with_crf.py``, which takes the maps for probabilities.
+    """The most likely labels after the CRF of ``eval_cam_with_crf.py``, which takes the maps as probabilities.
 
     Attributes:
         background: the background's map; CLIP-ES's is :class:`Power`, 1 - the highest map.
-        confidence: pixels whose label is less likely after the CRF are 255; CLIP-ES trains with 0.95.
+        confidence: pixels whose label has a lower probability after the CRF are 255; CLIP-ES trains with 0.95.
     """
 
     name = "clip-es"
@@ -44,7 +44,7 @@ class ClipEsCrf(CrfLabelling):
         return np.ascontiguousarray(centred.astype(np.int64).astype(np.uint8))
 
     def cut(self, scores: npt.NDArray[np.float32], named: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """Return the likeliest labels, and 255 where they are not likely enough."""
+        """Return the most likely labels, and 255 where their probability is below ``confidence``."""
         labels = super().cut(scores, named)
         if self.confidence is not None:
             labels[scores.max(0) < self.confidence] = 255

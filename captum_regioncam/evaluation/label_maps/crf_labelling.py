@@ -1,4 +1,4 @@
-"""Label maps after a dense CRF: what the pipelines' ways have in common."""
+"""Label maps after a dense CRF: what the strategies of the pipelines have in common."""
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
@@ -19,12 +19,12 @@ __all__ = ["Confident", "CrfLabelling"]
 
 @dataclass(frozen=True)
 class CrfLabelling(Labelling):
-    """The labels that are likeliest after a dense CRF of the maps and the background's.
+    """The most likely labels after a dense CRF of the maps and the background's map.
 
     Attributes:
-        name: whose way it is, as ``crf`` names it.
-        kernels: of the CRF.
-        thresholds: the background and foreground thresholds that its pipeline makes confident labels at.
+        name: the name of its pipeline, as ``crf`` takes it.
+        kernels: the kernels of the CRF.
+        thresholds: the background and foreground thresholds at which its pipeline makes confident labels.
         background: the background's map, before the CRF.
     """
 
@@ -36,7 +36,7 @@ class CrfLabelling(Labelling):
 
     @abstractmethod
     def unary(self, planes: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Return the energies, as pydensecrf makes them, of (K + 1, height, width) maps, the background first."""
+        """Return the energies of (K + 1, height, width) maps, the background first, as pydensecrf makes them."""
 
     def pixels(self, photo: Image.Image) -> npt.NDArray[np.uint8]:
         """Return the (height, width, 3) pixels that the CRF looks at."""
@@ -54,7 +54,7 @@ class CrfLabelling(Labelling):
         """Return (height, width) labels: 0 for the background, otherwise key + 1.
 
         Args:
-            photo: RGB.
+            photo: the photo, an RGB image.
             high_res: (K, height, width) in [0, 1], at least one map.
             keys: (K,) classes, counted without the background.
 
@@ -79,10 +79,10 @@ class CrfLabelling(Labelling):
 
 @dataclass(frozen=True)
 class Confident(Labelling):
-    """Labels where they are the same at a low and at a high threshold, and 255 elsewhere, for training.
+    """Labels that are the same at a low and at a high threshold, and 255 elsewhere, for training.
 
     Attributes:
-        crf: the way at one threshold.
+        crf: the strategy at one threshold.
         low: pixels that are background at this threshold, after the CRF, are certain background.
         high: pixels that have a class at this threshold, after the CRF, are certain to have it.
     """

@@ -39,10 +39,10 @@ class Kernels:
 
     Attributes:
         sxy: how far the photo's colours reach, in pixels.
-        srgb: how far apart colours count as alike.
-        weight: of the colours.
+        srgb: how far apart colours may be and still count as alike, in levels of 0 to 255.
+        weight: the weight of the colours.
         smooth_sxy: how far smoothness reaches, whatever the colours, in pixels.
-        smooth_weight: of smoothness.
+        smooth_weight: the weight of smoothness.
     """
 
     sxy: float
@@ -55,12 +55,12 @@ class Kernels:
 def inference(
     pixels: npt.NDArray[np.uint8], unary: npt.NDArray[np.float32], count: int, kernels: Kernels
 ) -> npt.NDArray[np.float32]:
-    """Return the (count, height, width) scores of the labels, after 10 steps.
+    """Return the (count, height, width) probabilities of the labels, after 10 steps.
 
     Args:
-        pixels: (height, width, 3), which can be written to; the order of the colours changes the scores a little.
+        pixels: (height, width, 3), writable; the order of the colours changes the probabilities a little.
         unary: the labels' energies, as pydensecrf makes them.
-        count: of the labels.
+        count: the number of labels.
         kernels: what makes neighbours likely to have the same label.
 
     Raises:

@@ -13,12 +13,12 @@ from captum_regioncam.evaluation.label_maps.dense_crf import Kernels, import_crf
 
 __all__ = ["IrnCrf", "confident_labels", "crf_labels"]
 
-_CERTAINTY = 0.7  # of a label map's labels, in IRN
+_CERTAINTY = 0.7  # that IRN gives the labels of a label map
 
 
 @dataclass(frozen=True)
 class IrnCrf(CrfLabelling):
-    """The label map of the maps and the background, refined."""
+    """The refined label map of the maps and the background."""
 
     name = "irn"
     kernels = Kernels(sxy=50, srgb=5)
@@ -39,13 +39,13 @@ def crf_labels(
     """Refine the label map of a seed as IRN does (Ahn et al., CVPR 2019, misc/imutils.py).
 
     Args:
-        photo: RGB.
+        photo: the photo, an RGB image.
         high_res: (K, height, width) in [0, 1].
         keys: (K,) classes, counted without the background.
-        threshold: the background threshold, before the CRF.
+        threshold: the background threshold before the CRF, in [0, 1].
 
     Returns:
-        (height, width), 0 for the background, otherwise key + 1.
+        (height, width) uint8, 0 for the background, otherwise key + 1.
 
     Raises:
         ImportError: pydensecrf2 is not installed.
@@ -71,14 +71,14 @@ def confident_labels(
     """Label only pixels that are certain, as for IRN's training (step/cam_to_ir_label.py).
 
     Args:
-        photo: RGB.
+        photo: the photo, an RGB image.
         high_res: (K, height, width) in [0, 1].
         keys: (K,) classes, counted without the background.
         background: pixels that are background at this threshold, after the CRF, are certain background.
         foreground: pixels that have a class at this threshold, after the CRF, are certain to have it.
 
     Returns:
-        (height, width), 0 for the background, key + 1, or 255 where neither is certain.
+        (height, width) uint8, 0, key + 1, or 255 where neither is certain.
 
     Raises:
         ImportError: pydensecrf2 is not installed.

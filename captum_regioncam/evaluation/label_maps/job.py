@@ -25,7 +25,7 @@ class LabelMaps:
         overlay: where pictures over the photo go.
         strategy: how they are made.
         data: the photos, for overlays, CRF, refinement, and formats of seeds that do not hold the size.
-        argument: that the user named ``output`` with, for errors.
+        argument: the argument with which the user named ``output``, for errors.
         refine: whether the maps are first refined with the photos.
     """
 
@@ -50,7 +50,9 @@ class LabelMaps:
     def write(
         self, names: Sequence[str], worker: Worker, session: Mapping[str, object], *, resume: bool, show_progress: bool
     ) -> dict[str, str]:
-        """Write the label maps of seeds, and return the failures. Results of another run of this are made again.
+        """Write the label maps of seeds, and return the failures.
+
+        Results of other settings, and results that are older than their seed, are replaced.
 
         Raises:
             ArgumentError, OutputError: as in ``check``, or a folder is in use.
@@ -126,7 +128,7 @@ class _LabelJob(Job[SeedItem, list[bytes]]):
                 self._results[path].write(file, content)
 
     def _is_there(self, name: str, folder: Path, file: str) -> bool:
-        """Return whether a result is there, and no older than its seed, if it may be made again."""
+        """Return whether a result is there and, if it may be made again, no older than its seed."""
         results = self._results[folder]
         if file not in results.done:
             return False
@@ -134,7 +136,7 @@ class _LabelJob(Job[SeedItem, list[bytes]]):
             return True
         try:
             return (self._labels.seeds / f"{name}.npy").stat().st_mtime_ns <= (folder / file).stat().st_mtime_ns
-        except FileNotFoundError:  # the seed, which will be missed when it is read
+        except FileNotFoundError:  # of the seed; reading it will report that
             return False
 
 

@@ -14,7 +14,14 @@ __all__ = ["encode_label_map", "encode_overlay", "label_picture", "save_label_ma
 
 
 def save_label_map(path: str | os.PathLike[str], labels: npt.NDArray[np.uint8]) -> None:
-    """Write (height, width) labels, completely or not at all, as an indexed PNG with the palette of PASCAL VOC.
+    """Write labels, completely or not at all, as an indexed PNG with the palette of PASCAL VOC.
+
+    Args:
+        path: the file; missing folders are created.
+        labels: (height, width) uint8: 0 for the background, class + 1, and 255 for pixels that do not count.
+
+    Raises:
+        OSError: the file cannot be written.
 
     Example::
 
@@ -41,9 +48,9 @@ def save_overlay(path: str | os.PathLike[str], photo: Image.Image, labels: npt.N
     """Write labels over their photo, half transparent, in the colours of PASCAL VOC; the background stays as it is.
 
     Args:
-        path: ending in .png or .jpg. The file is written completely or not at all.
+        path: the file, which ends in .png or .jpg; it is written completely or not at all.
         photo: the photo, at the labels' size.
-        labels: (height, width), 255 for pixels that do not count.
+        labels: (height, width) uint8, 255 for pixels that do not count.
 
     Raises:
         ValueError: the sizes differ.

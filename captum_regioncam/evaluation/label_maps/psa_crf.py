@@ -21,9 +21,9 @@ _KERNELS = Kernels(sxy=80, srgb=13)
 
 @dataclass(frozen=True)
 class PsaCrf(Strategy):
-    """Refined scores, {0: background, class + 1: map}, at each of several powers of the background.
+    """Refined scores, {0: background, class + 1: map}, for each of several powers of the background.
 
-    These are no seeds, whose classes are counted without the background: :func:`load_seed` refuses them.
+    They are not seeds, whose classes are counted without the background: :func:`load_seed` rejects them.
     """
 
     alphas: Sequence[float] = (4.0, 24.0)
@@ -41,7 +41,7 @@ class PsaCrf(Strategy):
     def contents(self, seed: Seed, photo: Image.Image | None, *, overlay: bool) -> list[bytes]:
         """Return the scores for each power."""
         keys, high_res = seed.keys.numpy(), seed.high_res
-        if not len(keys):  # all is background
+        if not len(keys):  # everything is background
             scores = [np.ones((1, *high_res.shape[1:]), dtype=np.float32)] * len(self.alphas)
         else:
             scores = [crf_scores(needed(photo), high_res, alpha) for alpha in self.alphas]
@@ -55,9 +55,9 @@ def crf_scores(photo: Image.Image, high_res: npt.NDArray[Any], alpha: float) -> 
     The background's score is (1 - the highest map) to the power of ``alpha``. A higher ``alpha`` gives less background.
 
     Args:
-        photo: RGB.
+        photo: the photo, an RGB image.
         high_res: (K, height, width) in [0, 1], at least one map.
-        alpha: PSA uses a low one (4) and a high one (24).
+        alpha: the power, above 0; PSA uses a low one (4) and a high one (24).
 
     Returns:
         (K + 1, height, width) in [0, 1], the background first.

@@ -1,4 +1,4 @@
-"""What the ways from a seed to label maps have in common."""
+"""What all strategies that turn seeds into label maps have in common."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar
@@ -14,11 +14,11 @@ __all__ = ["Labelling", "Strategy", "needed"]
 
 
 class Strategy(ABC):
-    """A way from a seed to the files that are made of it.
+    """A way to turn a seed into files.
 
     Attributes:
         needs_photo: whether it looks at the photo.
-        has_overlays: whether it gives labels that can be laid over the photo.
+        has_overlays: whether it gives labels that can be drawn over the photo.
     """
 
     needs_photo: ClassVar[bool] = True
@@ -55,7 +55,7 @@ class Labelling(Strategy):
         """
 
     def labels_of(self, seed: Seed, photo: Image.Image | None) -> npt.NDArray[np.uint8]:
-        """Return the labels of any seed; without classes, all is background."""
+        """Return the labels of any seed; without classes, everything is background."""
         return self.labels(seed, photo) if len(seed.keys) else np.zeros(seed.high_res.shape[1:], dtype=np.uint8)
 
     def files(self, name: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Label maps of maps alone: each pixel's best class, or the background where no map is above it."""
+"""Label maps from the maps alone: each pixel's best class, or the background where no map is above the background's."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ __all__ = ["BestClass", "class_labels", "label_map"]
 
 @dataclass(frozen=True)
 class BestClass(Labelling):
-    """The best class or the background, as it is."""
+    """The best class or the background, without a CRF."""
 
     background: Background
 
@@ -53,10 +53,10 @@ def label_map(
     Args:
         high_res: (K, height, width) in [0, 1].
         keys: (K,) classes, counted without the background.
-        threshold: the background's constant map, which wins ties; IRN's is 0.15.
+        threshold: the background threshold, in [0, 1]; a pixel at the threshold is background. IRN's is 0.15.
 
     Returns:
-        (height, width), 0 for the background, otherwise key + 1.
+        (height, width) uint8, 0 for the background, otherwise key + 1.
 
     Raises:
         ValueError: a key is not in 0 to 253, or a score is NaN.

@@ -14,7 +14,7 @@ __all__ = ["TocoCrf"]
 
 @dataclass(frozen=True)
 class TocoCrf(CrfLabelling):
-    """The likeliest labels after the CRF of ``infer_cam_crf_label.py``, of the maps' softmax."""
+    """The most likely labels after the CRF of ``infer_cam_crf_label.py``, which takes the softmax of the maps."""
 
     name = "toco"
     kernels = Kernels(sxy=36, srgb=3, weight=4, smooth_sxy=3, smooth_weight=3)

@@ -1,4 +1,4 @@
-"""``write_label_maps``: the strategy that its arguments name, for each seed of a folder."""
+"""``write_label_maps``: applies the strategy that its arguments describe to each seed of a folder."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -40,14 +40,15 @@ class WrittenLabelMaps(Written):
 
     Attributes:
         folder: where the label maps are.
-        names: of all seeds.
+        names: the names of all seeds.
         failures: {name: reason} of the seeds that failed.
         threshold: the background threshold; None if none was used.
         best_miou: the mIoU at the best threshold, in [0, 1]: with ``threshold="best"``, that of the label maps, after
             the CRF if there is one; with ``confident="best"``, that of the maps before the CRF.
-        unscored: {name: reason} of the seeds that failed while the best threshold was sought.
-        best_threshold: the best threshold, if one was sought.
-        confident: the two thresholds of confident labels, or the confidence of CLIP-ES's; None if none was used.
+        unscored: {name: reason} of the seeds that failed in the search for the best threshold.
+        best_threshold: the best threshold, if there was a search for it.
+        confident: the two thresholds of confident labels, or the least probability of CLIP-ES's confident labels; None
+            if the labels are not confident ones.
 
     Example::
 
@@ -95,36 +96,41 @@ def write_label_maps(
         output: the folder for NAME.png, with VOC's palette; with ``crf="psa"`` for alpha-A/NAME.npy.
         refine: first refine the maps with the photo, so that they follow its edges; see
             :func:`~captum_regioncam.refine`.
-        threshold: no map is above it where the background is; in [0, 1]. "best" takes the one with the highest mIoU
-            against the masks of ``data``: of the label maps that are written, so after the CRF if there is one. It then
-            takes about 9 CRFs of each photo.
-        crf: whose dense CRF. "irn" refines the label map, "toco" the softmax of the maps and the background, and
-            "clip-es" the maps and CLIP-ES's background as probabilities. "psa" writes the refined maps themselves,
-            {0: background, class + 1: map}, for training PSA and SEAM, to a folder for each of ``alphas``. Needs the
-            extra "crf".
-        background: "constant", the threshold, or "clip-es", (1 - the highest map) ** ``power``. Default: "clip-es" with
-            ``crf="clip-es"``, otherwise "constant".
-        power: of the background "clip-es".
-        confident: label only pixels that are certain, and 255 the rest, for training. With ``crf="irn"`` or "toco", two
-            thresholds: pixels below the first are background, and those above the second have a class; True stands for
-            (0.05, 0.3) and (0.25, 0.7), which IRN and ToCo use, and "best" for 0.1 below and 0.15 above the threshold
-            that is best before the CRF. With ``crf="clip-es"``, the least probability after the CRF; True stands for
-            CLIP-ES's 0.95.
+        threshold: the background threshold, in [0, 1]: pixels where no map is above it are background. "best" takes the
+            threshold with the highest mIoU against the masks of ``data``. With ``crf``, this is the mIoU after the CRF,
+            and takes about 9 CRFs for each photo.
+        crf: the pipeline whose dense CRF refines the labels. "irn" refines the label map, "toco" the softmax of the
+            maps and the background, and "clip-es" the maps and CLIP-ES's background as probabilities. "psa" writes the
+            refined maps themselves, {0: background, class + 1: map}, for training PSA and SEAM, to a folder for each of
+            ``alphas``. Needs the extra "crf". Default: no CRF.
+        background: the map of the background: "constant" is the threshold, and "clip-es" is (1 - the highest map) **
+            ``power``. Default: "clip-es" with ``crf="clip-es"``, otherwise "constant".
+        power: the power in the background "clip-es".
+        confident: for training, label only pixels that are certain, and give the others 255. With ``crf="irn"`` or
+            "toco", two thresholds: pixels below the first are background, and those above the second have a class; True
+            stands for (0.05, 0.3) with "irn" and (0.25, 0.7) with "toco", as in these pipelines, and "best" for 0.1
+            below and 0.15 above the threshold that is best before the CRF. With ``crf="clip-es"``, the least
+            probability after the CRF; True stands for CLIP-ES's 0.95.
         alphas: with ``crf="psa"``: powers of the background.
-        best_photos: choose the best threshold on this many seeds, evenly spread over all, instead of on all.
+        best_photos: choose the best threshold on this many seeds, evenly spread over all. Default: on all seeds.
         overlay: a folder for pictures of the labels over the photos.
-        data: the photos, with masks if the best threshold is sought. Default: what the seeds' record names.
-        names: of the seeds. Default: all in and below the folder, except what another run wrote into a folder inside.
-        limit: only the first so many seeds.
-        wait: if runs are still writing the seeds, wait until they have finished. Otherwise, that is an error.
-        resume: continue where the same call was interrupted.
-        show_progress: show a bar.
-        about: more for the record to say of where the label maps come from, as JSON values.
+        data: the photos, with masks if the best threshold is wanted. Default: the data set that the seeds' record
+            names.
+        names: the names of the seeds. Default: all in and below the folder, except what another run wrote into a folder
+            inside it.
+        limit: only the first ``limit`` seeds. Default: all.
+        wait: if runs are still writing the seeds, wait until they have finished. Otherwise, this is an error.
+        resume: continue where an earlier run of the same call was interrupted.
+        show_progress: show a progress bar.
+        about: further entries for the record, such as where the label maps come from, as JSON values.
+
+    Returns:
+        The label maps that were written, the threshold, and the seeds that failed.
 
     Raises:
-        ArgumentError: there are no seeds, a run has not finished writing them, they are scores after a dense CRF or
-            refined already; arguments do not go together; the data set has more than 254 classes; or something is in
-            the way in ``output``.
+        ArgumentError: there are no seeds, a run has not finished writing them, or they are scores after a dense CRF or
+            already refined; arguments do not go together; the data set has more than 254 classes; or ``output`` has
+            files in the way that this package did not write.
         ValueError: all seeds failed.
         ImportError: ``crf`` needs a package that is not installed.
         OSError: the files cannot be written.
@@ -209,23 +215,23 @@ def check_class_count(data: PhotoData, argument: str = "data") -> None:
     """
     if (count := len(data.classes)) > MOST_CLASSES:
         raise ArgumentError(
-            Argument(argument), f": the photos have {count:,} classes, and a label map of 8 bits holds {MOST_CLASSES}."
+            Argument(argument), f": the photos have {count:,} classes, but an 8-bit label map holds {MOST_CLASSES}."
         )
 
 
 def _spread(names: Sequence[str], count: int | None) -> list[str]:
-    """Return so many of the names, evenly spread; all for None."""
+    """Return ``count`` of the names, evenly spread; all of them for None."""
     count = len(names) if count is None else min(whole(count), len(names))
     return [names[index * len(names) // count] for index in range(count)]
 
 
 def _confidence(recorded: object) -> tuple[float, float] | float | None:
-    """Return the thresholds that the settings of a strategy hold, or its confidence."""
+    """Return the thresholds, or the confidence, that the settings of a strategy contain."""
     return (recorded[0], recorded[1]) if isinstance(recorded, list) else cast(float | None, recorded)
 
 
 def _of_best(best: Best, seeds: int) -> dict[str, object]:
-    """Return what the record says of how the threshold was chosen."""
+    """Return what the record says about how the threshold was chosen."""
     chosen: dict[str, object] = {"threshold": best.threshold, "miou": best.miou, "seeds": seeds - len(best.failures)}
     chosen["after_crf"] = best.curve is not None
     if best.curve:
@@ -261,7 +267,7 @@ def _checked_places(seeds: Path, output: Path, overlay: Path | None, strategy: S
             Argument("overlay"),
             ": cannot be used with ",
             Argument("crf", "psa"),
-            ", which writes scores and no label maps.",
+            ", which writes scores, not label maps.",
         )
     if not strategy.has_overlays and output.resolve().is_relative_to(seeds.resolve()):
         raise ArgumentError(Argument("output", output), ": is inside the folder of the seeds; choose another.")

@@ -1,4 +1,4 @@
-"""What a mean over classes does with classes that the photos lack; the readers of label maps differ."""
+"""How a mean over classes treats classes that are absent from the ground truth; pipelines differ in this."""
 
 import torch
 from torch import Tensor
@@ -10,10 +10,10 @@ __all__ = ["check_absent", "over_classes"]
 
 
 def check_absent(absent: str) -> str:
-    """Return the way if it is known.
+    """Return ``absent`` unchanged if it is one of ``ABSENT``.
 
     Raises:
-        ArgumentError: it is not.
+        ArgumentError: it is something else.
     """
     if absent not in ABSENT:
         raise ArgumentError(Argument("absent", absent), f": expects one of {', '.join(ABSENT)}.")
@@ -25,7 +25,7 @@ def over_classes(values: Tensor, truth: Tensor, absent: str) -> Tensor:
 
     Args:
         values: (..., C), NaN where a class has none.
-        truth: (C,) pixels of each class in the ground truth.
+        truth: (C,) the number of pixels of each class in the ground truth.
         absent: one of ``ABSENT``.
     """
     if absent == "zero":

@@ -24,18 +24,18 @@ __all__ = ["LabelMapMetric"]
 class LabelMapMetric(Metric):
     r"""IoU, precision, recall, FP and FN of label maps, pooled over all photos.
 
-    With TP pixels of a class that are right, P predicted and T in the ground truth, and U = P + T - TP: its IoU is
-    TP / U, its precision TP / P, its recall TP / T, its FP (P - TP) / U and its FN (T - TP) / U. FP and FN are those of
-    IRN's ``eval_sem_seg.py`` and SEAM's ``evaluation.py``, so that IoU + FP + FN = 1.
+    Let a class have P predicted pixels and T pixels in the ground truth, of which TP are the same, and let U = P + T -
+    TP. Its IoU is TP / U, its precision TP / P, its recall TP / T, its FP (P - TP) / U and its FN (T - TP) / U. FP and
+    FN are those of IRN's ``eval_sem_seg.py`` and SEAM's ``evaluation.py``, so that IoU + FP + FN = 1.
 
     Args:
         num_classes: C, without the background.
-        absent: what classes count as that the photos lack: "ignore" leaves out of the means what is in neither ground
-            truth nor prediction (IRN), "zero" counts it as 0 (SEAM, MCTformer), and "ignore-predicted" also leaves out
-            classes that are only predicted (CLIP-ES, ToCo).
-        unlabelled: what a predicted 255 counts as: "background" (IRN, ReCAM); "missed", right for no class and
-            predicted as none (SEAM, MCTformer); or "ignored", as if the ground truth were 255 there (ToCo's scores of
-            pseudo labels).
+        absent: how the means treat classes that have no pixel in the ground truth: "ignore" leaves them out unless they
+            are predicted (IRN), "zero" counts them as 0 (SEAM, MCTformer), and "ignore-predicted" always leaves them
+            out (CLIP-ES, ToCo).
+        unlabelled: what a predicted 255 counts as: "background" (IRN, ReCAM); "missed", a pixel that is predicted as no
+            class (SEAM, MCTformer); or "ignored", as if the ground truth were 255 there (ToCo's scores of pseudo
+            labels).
         kwargs: passed to torchmetrics' Metric.
 
     Raises:
@@ -70,7 +70,7 @@ class LabelMapMetric(Metric):
         """Count the pixels of one photo.
 
         Args:
-            predicted: (H, W) 0 for the background, class + 1, and 255 for pixels without a label.
+            predicted: (H, W): 0 for the background, class + 1, and 255 for pixels without a label.
             labels: (H, W) ground truth, likewise; 255 for pixels that do not count.
 
         Raises:
@@ -88,13 +88,13 @@ class LabelMapMetric(Metric):
         found, truth = (torch.as_tensor(np.asarray(values), device=device) for values in (predicted, labels))
         if found.dim() != 2 or found.shape != truth.shape:
             raise ValueError(
-                f"predicted of shape {tuple(found.shape)} and labels {tuple(truth.shape)} do not go together: expects "
-                "(H, W) twice."
+                f"predicted of shape {tuple(found.shape)} and labels of shape {tuple(truth.shape)} do not go together: "
+                "expects (H, W) for both."
             )
         for name, values in (("predicted", found), ("labels", truth)):
             wrong = values[(values != IGNORED) & ((values < 0) | (values > self.num_classes))]
             if wrong.numel():
-                raise ValueError(f"{name}: {int(wrong[0])} is none of 0 to {self.num_classes} and {IGNORED}.")
+                raise ValueError(f"{name}: {int(wrong[0])} is neither from 0 to {self.num_classes} nor {IGNORED}.")
         none = self.num_classes + 1  # the column of pixels without a label
         for part in row_blocks(*truth.shape):
             rows = found[part].long()

@@ -35,10 +35,10 @@ class LocalizationMetric(Metric):
 
     Args:
         step: the thresholds are 0, step, 2 step, ... below 1; final scores use 0.001.
-        threshold: the threshold for GT-known, Loc1 and Loc5. Default: that of the best MaxBoxAcc. LayerCAM (Jiang et
-            al., TIP 2021) uses 0.15, with ``box="rectangle"``.
-        box: which contour gives the one box of MaxBoxAcc and the rest: that of the largest area ("contour"), or of the
-            largest bounding rectangle ("rectangle").
+        threshold: the threshold for GT-known, Loc1 and Loc5, in [0, 1). Default: that of the best MaxBoxAcc. LayerCAM
+            (Jiang et al., TIP 2021) uses 0.15, with ``box="rectangle"``.
+        box: which contour gives the one box of all scores but MaxBoxAccV2: the one with the largest area ("contour"),
+            or with the largest bounding rectangle ("rectangle").
         side: the side, in pixels, of the square on which map and boxes are compared.
         kwargs: passed to torchmetrics' Metric.
 
@@ -82,7 +82,7 @@ class LocalizationMetric(Metric):
         swept = np.arange(0, 1, real(step))
         self.thresholds = swept if self.threshold is None else np.unique([*swept, self.threshold])
         count = len(self.thresholds)
-        # Hits of the one box at IoU 0.5: all, label in the top 1, label in the top 5. Hits of any box: at each IoU.
+        # Hits of the one box at IoU 0.5: all, those in the top 1, those in the top 5. Hits of any box, at each IoU.
         self.add_state("hits", torch.zeros(3, count, dtype=torch.int64), dist_reduce_fx="sum")
         any_hits = torch.zeros(len(_IOU_THRESHOLDS), count, dtype=torch.int64)
         self.add_state("hits_of_any", any_hits, dist_reduce_fx="sum")
@@ -112,7 +112,7 @@ class LocalizationMetric(Metric):
         limits = (self.thresholds * pixels.max()).astype(int)
         of_one = np.zeros(len(limits), dtype=bool)
         of_any = np.zeros((len(_IOU_THRESHOLDS), len(limits)), dtype=bool)
-        for limit in np.unique(limits):  # many thresholds are the same whole number
+        for limit in np.unique(limits):  # many thresholds become the same whole number
             estimated, one = self._boxes(pixels > limit)
             iou = _iou(estimated, true)
             of_one[limits == limit] = iou[one].max() >= 0.5
@@ -128,7 +128,7 @@ class LocalizationMetric(Metric):
 
         Args:
             cam: as in :meth:`update`.
-            boxes: likewise.
+            boxes: as in :meth:`update`.
 
         Returns:
             (T, 4) x0, y0, x1, y1 at each of ``thresholds``, on the square of ``side`` pixels; and (T,) its IoU with the

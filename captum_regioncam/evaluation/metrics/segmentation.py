@@ -41,9 +41,9 @@ class SegmentationMetric(Metric):
         num_classes: C, without the background.
         threshold: the fixed threshold, in [0, 1]; it is swept as well.
         thresholds: the thresholds to sweep, in [0, 1]. Default: 0, 0.01, ... 1.
-        absent: what classes count as that the photos lack: "ignore" leaves out of the means what is in neither ground
-            truth nor prediction (IRN), "zero" counts it as 0 (SEAM, MCTformer), and "ignore-predicted" also leaves out
-            classes that are only predicted (CLIP-ES, ToCo).
+        absent: how the means treat classes that have no pixel in the ground truth: "ignore" leaves them out unless they
+            are predicted (IRN), "zero" counts them as 0 (SEAM, MCTformer), and "ignore-predicted" always leaves them
+            out (CLIP-ES, ToCo).
         kwargs: passed to torchmetrics' Metric.
 
     Raises:
@@ -89,8 +89,8 @@ class SegmentationMetric(Metric):
         """Count the pixels of one photo.
 
         Args:
-            cams: (K, H, W), one map per class of the photo; of equal scores, the first class wins.
-            keys: (K,) their classes, counted without the background. K = 0 is all background.
+            cams: (K, H, W) in [0, 1], one map for each class of the photo; where maps are equal, the first class wins.
+            keys: (K,) their classes, counted without the background. With K = 0, everything is background.
             labels: (H, W) ground truth: 0 for the background, class + 1, and 255 for pixels that do not count.
 
         Raises:
@@ -110,9 +110,9 @@ class SegmentationMetric(Metric):
         """Return the IoU of each class in one photo, which is not counted.
 
         Args:
-            cams: as in :meth:`update`, as the others.
-            keys: the classes of the maps.
-            labels: ground truth.
+            cams: as in :meth:`update`.
+            keys: as in :meth:`update`.
+            labels: as in :meth:`update`.
 
         Returns:
             (T, C + 1) in [0, 1] at each of ``thresholds``, background first; NaN for classes that occur in neither
@@ -170,7 +170,7 @@ class SegmentationMetric(Metric):
         """Return the scores of all photos counted.
 
         Returns:
-            ``miou`` at the fixed threshold; ``best_miou`` and ``best_threshold``, the lowest of several;
+            ``miou`` at the fixed threshold; ``best_miou`` and its ``best_threshold`` (if several are best, the lowest);
             ``per_class`` (C + 1,) at the fixed threshold and ``best_per_class`` at the best, background first;
             ``thresholds`` (T,) and ``curve`` (T,), the mIoU at each. All of these are in [0, 1]. A class that is left
             out of the means is NaN. ``absent``: how many classes have no pixel in the ground truth.

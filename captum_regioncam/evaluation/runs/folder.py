@@ -1,4 +1,4 @@
-"""A folder of results: one run at a time, one set of settings, and nothing of anybody else's touched."""
+"""A folder of results: for one run at a time, with one set of settings. Nobody else's files are touched."""
 
 import json
 import logging
@@ -21,7 +21,7 @@ from captum_regioncam.files.stamps import Stamp
 __all__ = ["ResultFolder", "Results", "held", "recorded"]
 
 _log = logging.getLogger(__name__)
-_MOMENT = 0.5  # seconds to wait for another process that looks whether the folder is in use
+_MOMENT = 0.5  # seconds to wait for another process that checks whether the folder is in use
 _PATIENCE = 60  # seconds to wait for another shard that changes the record
 _OF_0_2 = "settings.json"
 _LARGEST_OF_0_2 = 1 << 20
@@ -39,7 +39,7 @@ def recorded(folder: Path) -> dict[str, object] | None:
 
 
 def _settings_of_0_2(folder: Path) -> dict[str, object] | None:
-    """Return the settings that version 0.2 recorded; a ``settings.json`` of anybody else is none of ours."""
+    """Return the settings that version 0.2 recorded; None if ``settings.json`` is not this package's."""
     with suppress(ValueError):
         content = read_json(folder / _OF_0_2, _LARGEST_OF_0_2)
         if isinstance(content, dict) and any(keys <= content.keys() for keys in _KEYS_OF_0_2):
@@ -53,10 +53,10 @@ class Results:
 
     Attributes:
         done: the names of the results that exist, as they were written.
-        changed: {name: message} of those that somebody changed since. They stay as they are.
+        changed: {name: message} of results that somebody has changed since. They stay as they are.
         writer: writes this process's results.
         written: how many results this process wrote.
-        failures: {name: reason} of the photos that failed, from all processes, once the run has come to its end.
+        failures: {name: reason} of the photos that failed in any process, once the run has ended.
     """
 
     done: frozenset[str]
@@ -76,12 +76,12 @@ class ResultFolder:
     """A folder that only one run at a time writes results to, or one for each shard of the photos.
 
     Attributes:
-        argument: that the user named the folder with, for errors.
+        argument: the argument with which the user named the folder, for errors.
         path: the folder.
         command: the command that writes.
-        settings: as JSON values, without those that do not change the results.
+        settings: the settings that change the results, as JSON values.
         names: the paths of all results below the folder.
-        replaces: whether a run with other settings replaces the results of the last one; otherwise it is refused.
+        replaces: whether a run with other settings replaces the results of the last one; if not, it is refused.
         inputs: the real paths of files that are read, which are never written.
         per_photo: how many of the results belong to one photo.
         is_whole: tells whether a file that version 0.2, which kept no record, may have written can be read.
@@ -105,7 +105,8 @@ class ResultFolder:
         """Check that a run may begin. Nothing is changed or left behind.
 
         Raises:
-            ArgumentError: something of somebody else's is in the way, or the results were made with other settings.
+            ArgumentError: a file that this package did not write is in the way, or the results were made with other
+                settings.
             OutputError: the folder cannot be written to.
         """
         self.plan(resume=resume)
@@ -118,7 +119,7 @@ class ResultFolder:
             ArgumentError: as in ``check``.
         """
         record = Record.read(self.path)
-        settings: dict[str, object] = json.loads(json.dumps(self.settings))  # as they will be read
+        settings: dict[str, object] = json.loads(json.dumps(self.settings))  # as they will be read later
         if self.shard is None:
             run = self._run(record, settings, resume)
         else:
@@ -135,11 +136,11 @@ class ResultFolder:
         if self.inputs:
             for name in self.names:
                 if (self.path / name).resolve() in self.inputs:
-                    raise ArgumentError(self._named, f": {name} is a file that is read, too. Choose another folder.")
+                    raise ArgumentError(self._named, f": {name} is also read as an input. Choose another folder.")
         return _Plan(record, run or Run(self.command, settings, shard=self.shard), settings, of_0_2)
 
     def _run(self, record: Record, settings: Mapping[str, object], resume: bool) -> Run | None:
-        """Return the run that one without shards continues or replaces: also a shard, as long as none is written."""
+        """Return the run that a run without shards continues or replaces: any shard's, if none is being written."""
         known = [run for run in record.of(self.command) if any(map(record.exists, run.results))]
         as_written = (run for run in known if any(record.is_as_written(name, run.results) for name in run.results))
         run = next(as_written, known[0] if known else None)
@@ -152,7 +153,7 @@ class ResultFolder:
         return run
 
     def _run_of_shard(self, shard: Shard, record: Record, settings: Mapping[str, object], resume: bool) -> Run | None:
-        """Return the run that a shard continues. Others with the same settings and number of shards may be there."""
+        """Return the run that a shard continues. Other shards need the same settings and number of shards."""
         for run in record.of(self.command):
             beside = run.shard is not None and run.shard != shard
             if not any(map(record.exists, run.results)) and not (beside and is_held(lock_of(self.path, run.shard))):
@@ -163,7 +164,7 @@ class ResultFolder:
             elif run.shard[1] != shard[1]:
                 raise ArgumentError(
                     self._named,
-                    f": was made in {run.shard[1]} shards, now it is ",
+                    f": was made in {run.shard[1]} shards, which does not match ",
                     Argument("shard", shard),
                     ". Choose another folder, or continue without shards.",
                 )
@@ -178,11 +179,11 @@ class ResultFolder:
         return next(alike, None)
 
     def begin(self, plan: "_Plan", session: Mapping[str, object], processes: int, *, resume: bool) -> "_Begun":
-        """Remove what the run replaces, and record what it will write. Only while the folder is locked."""
+        """Remove what the run replaces, and record what it will write. The folder must be locked."""
         record, run = plan.record, plan.run
         if run.settings != plan.settings:  # none of these may pass for a result of this run
             replaced = sum(map(record.exists, run.results))
-            _log.warning("%s: replaces %s results of other settings.", self.path, f"{replaced:,}")
+            _log.warning("%s: %s results of other settings are replaced.", self.path, f"{replaced:,}")
             record.remove(run)
             run.settings, run.sessions = plan.settings, []
         elif self.replaces and not resume:
@@ -208,8 +209,8 @@ class ResultFolder:
             if record.is_as_written(name, listed) or (name in plan.of_0_2 and self.is_whole(self.path / name))
         ]
         changed = {
-            name: f"{self.path / name} is not as this command wrote it, and stays as it is. Delete it to have it made "
-            "again."
+            name: f"{self.path / name} has changed since this command wrote it, and stays as it is. Delete it to have "
+            "it made again."
             for name in sorted(set(present) - set(done))
         }
         stamps = {name: listed[name] for name in done if record.is_ours(name, listed)}
@@ -233,8 +234,8 @@ class ResultFolder:
         if changed:
             raise ArgumentError(
                 self._named,
-                f": was made with {changed[0]} = {before.get(changed[0])!r}, now it is {now.get(changed[0])!r}. Choose "
-                "another folder.",
+                f": was made with {changed[0]} = {before.get(changed[0])!r}, but now it is {now.get(changed[0])!r}. "
+                "Choose another folder.",
             )
 
     def _check_resume(self, resume: bool) -> None:
@@ -271,7 +272,7 @@ class _Begun:
 def held(
     folders: Sequence[ResultFolder], worker: Worker, session: Mapping[str, object], *, resume: bool
 ) -> Iterator[list[Results]]:
-    """Keep other runs out of folders, check and record what will be written, and end the records when all is.
+    """Keep other runs out of folders, check and record what will be written, and finally complete the records.
 
     Nothing is removed from any of the folders before all of them have been checked.
 
@@ -328,7 +329,7 @@ def held(
                 with suppress(ValueError, OSError):
                     end([one.written for one in results])
             raise
-        written = worker.gather([one.written for one in results])  # every process has written all that it will
+        written = worker.gather([one.written for one in results])  # every process has finished writing
         if worker.is_first:
             failures = dict(results[0].failures)
             end([sum(of_folder) for of_folder in zip(*written, strict=True)], failed=len(failures), failures=failures)

@@ -23,7 +23,7 @@ __all__ = ["Job", "first", "run"]
 
 _log = logging.getLogger(__name__)
 _HOPELESS = 10
-_FEW, _SOON = 10, 10.0  # photos and seconds, after which the time for all is told
+_FEW, _SOON = 10, 10.0  # photos and seconds after which the remaining time is estimated
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Group = list[tuple[int, Item | Exception]]
@@ -34,7 +34,7 @@ class Job(ABC, Generic[Item, Result]):
 
     Attributes:
         names: the photos' names.
-        batch: how many neighbours make a group.
+        batch: how many consecutive photos make a group.
         readers: how many processes read photos ahead; 0 reads each when its turn comes.
     """
 
@@ -64,7 +64,7 @@ class Job(ABC, Generic[Item, Result]):
 
 
 def first(names: Sequence[str], limit: int | None) -> list[str]:
-    """Return the first so many names; all for None.
+    """Return the first ``limit`` names; all of them for None.
 
     Raises:
         ArgumentError: ``limit`` is not a whole number above 0.
@@ -77,13 +77,13 @@ def first(names: Sequence[str], limit: int | None) -> list[str]:
 def run(job: Job[Item, Result], worker: Worker, *, show_progress: bool = True) -> dict[str, str]:
     """Do this worker's share of a job.
 
-    Photos are computed in groups of neighbours. The groups are always the same, so that the results do not depend on
-    the number of workers, nor on where an earlier run ended.
+    Photos are computed in groups of consecutive photos. The groups are always the same, so that the results depend
+    neither on the number of workers nor on where an earlier run ended.
 
     Args:
         job: what to do.
-        worker: whose share is done.
-        show_progress: show a bar for the photos of all workers, in the first one.
+        worker: the process whose share is done.
+        show_progress: show a progress bar for the photos of all workers, in the first one.
 
     Returns:
         {name: reason} of the photos that failed, from all workers.
@@ -94,7 +94,7 @@ def run(job: Job[Item, Result], worker: Worker, *, show_progress: bool = True) -
         ConnectionError: another worker ended.
     """
     names = job.names
-    # All workers go by what the first one sees, so that their shares are the same.
+    # All workers use what the first one sees, so that their shares fit together.
     done = set(worker.from_first(lambda: [number for number in range(len(names)) if job.is_done(number)]))
     groups = [range(start, min(start + job.batch, len(names))) for start in range(0, len(names), job.batch)]
     open_groups = [group for group in groups if not done.issuperset(group)]
@@ -117,7 +117,7 @@ def run(job: Job[Item, Result], worker: Worker, *, show_progress: bool = True) -
                 is_told = True
                 left = round((len(names) - len(done) - of_all) * seconds / of_all / 60)
                 if left:
-                    _log.info("The other photos will take about %d h %d min.", *divmod(left, 60))
+                    _log.info("The remaining photos will take about %d h %d min.", *divmod(left, 60))
 
         for group in tasks:
             for number, result in _computed(group, job):

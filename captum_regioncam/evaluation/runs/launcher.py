@@ -6,7 +6,7 @@ __all__ = ["LauncherError", "is_first", "launched"]
 
 
 class LauncherError(ValueError):
-    """The processes of a launcher do not find together; every one of them says so."""
+    """The processes of a launcher cannot find each other; each of them says so."""
 
 
 def launched() -> tuple[int, int]:
@@ -37,7 +37,7 @@ def launched() -> tuple[int, int]:
 
 
 def is_first() -> bool:
-    """Return whether this is the process that prints, of those that share a run."""
+    """Return whether this is the one that prints among the processes that share a run."""
     try:
         return launched()[0] == 0
     except LauncherError:

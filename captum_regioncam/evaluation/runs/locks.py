@@ -1,4 +1,4 @@
-"""One process at a time changes a folder's record."""
+"""Locks, so that only one process at a time changes a folder's record."""
 
 import os
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ def lock_of(folder: Path, shard: tuple[int, int] | None = None) -> Path:
 
 
 def is_lock(path: Path) -> bool:
-    """Return whether a file may be a lock of this package: these are always empty."""
+    """Return whether a file may be a lock of this package's. Locks are always empty."""
     return is_regular(path) and not path.lstat().st_size
 
 
@@ -45,9 +45,9 @@ def locked(folder: Path, argument: str, wait: float = 0, shard: tuple[int, int] 
 
     Args:
         folder: the folder.
-        argument: that the user named it with, for errors.
+        argument: the argument with which the user named it, for errors.
         wait: how many seconds to wait for another process.
-        shard: keep others from this shard of the folder's results alone.
+        shard: keep others only from this shard of the folder's results.
 
     Raises:
         ArgumentError: another process holds the lock for longer.

@@ -1,4 +1,4 @@
-"""How the processes of a run notice that one of them has died, and learn how far the others are."""
+"""How the processes of a run notice that one of them has died, and know how far the others are."""
 
 import threading
 import time
@@ -10,14 +10,14 @@ import torch.distributed as dist
 
 __all__ = ["ENDED", "Monitor"]
 
-_SILENCE = timedelta(seconds=60)  # after which a process has died whose machine no longer answers
+_SILENCE = timedelta(seconds=60)  # after which a process whose machine no longer answers is considered dead
 _SHORTEST, _LONGEST = 0.01, 0.5  # seconds between rounds
 _HERE, _LEFT, _FAILED = range(3)
 ENDED = "another process of this run ended or was killed; its own message, if there is one, says why."
 
 
 class Monitor:
-    """A thread that exchanges a few numbers with its like in the other processes, in rounds, as long as the run lasts.
+    """A thread that exchanges a few numbers with those of the other processes, in rounds, as long as the run lasts.
 
     A process that is killed closes its connections, and the next round fails in all others at once. A machine that no
     longer answers is noticed after a minute. The main threads meet here before they exchange values, so that none of
@@ -32,7 +32,7 @@ class Monitor:
 
     def __init__(self, count: int) -> None:
         self.group = dist.new_group(backend="gloo", timeout=_SILENCE)
-        # Meetings that this process has come to, photos that it has done, and whether it has left.
+        # How many meetings this process has come to, how many photos it has done, and whether it has left.
         self._own = [0, 0, _HERE]
         self._states = [list(self._own)] * count
         self._is_over = False
@@ -83,7 +83,7 @@ class Monitor:
                 dist.all_gather(found, torch.tensor(self._own), group=self.group)
                 states = [one.tolist() for one in found]
                 with self._news:
-                    # All processes see the same states, and so come to the same pauses and the same end.
+                    # All processes see the same states, so they make the same pauses and end at the same time.
                     moved = [state[0] for state in states] != [state[0] for state in self._states]
                     ends = {state[2] for state in states}
                     self._states, self._is_over = states, _FAILED in ends or ends == {_LEFT}

@@ -1,4 +1,4 @@
-"""What is kept of each photo until the best threshold is known: its scores at every threshold."""
+"""What is kept of each photo until the best threshold is known: the photo's scores at every threshold."""
 
 from collections.abc import Mapping, Sequence
 from typing import TypedDict
@@ -31,7 +31,7 @@ def curves_of(names: Sequence[str], scores: Tensor) -> Curves:
     """Return a photo's scores without repetitions.
 
     Args:
-        names: of the S scores.
+        names: the names of the S scores.
         scores: (T, S), at each of T thresholds.
 
     Example::

@@ -28,7 +28,7 @@ with extra("eval"):
 __all__ = ["Progress"]
 
 _log = logging.getLogger(__name__)
-_SHARE = 0.01  # of the time may go into saving
+_SHARE = 0.01  # of the time may be spent on saving
 _LEAST = 0.5  # seconds between saves
 
 
@@ -101,8 +101,8 @@ class Progress:
             self.close()
             raise
         except OutputError as error:
-            self._before = []  # as their photos are counted again
-            _log.warning("Progress cannot be kept, and resumed: %s", error)
+            self._before = []  # because their photos are counted again
+            _log.warning("Progress cannot be saved, so this run cannot be resumed: %s", error)
             return [], 0, None
         if resume:
             _log.warning("%s photos are already counted.", f"{len(names):,}")
@@ -119,7 +119,7 @@ class Progress:
         return content
 
     def add(self, name: str) -> None:
-        """Note that a photo is counted, and save all counts if the last save was long enough ago."""
+        """Note that a photo has been counted, and save all counts if the last save was long enough ago."""
         self._names.append(name)
         if self._writer is not None and time.monotonic() - self._saved > max(_LEAST, self._cost / _SHARE):
             start = time.monotonic()
@@ -130,13 +130,13 @@ class Progress:
             try:
                 self._writer.write(self._file, content.getvalue())
             except (OutputError, ValueError) as error:
-                _log.warning("Progress is no longer kept: %s", error)
+                _log.warning("Progress is no longer saved: %s", error)
                 self._writer = None
             self._saved = time.monotonic()
             self._cost = self._saved - start
 
     def finish(self) -> None:
-        """Add what earlier sessions counted, in the first worker, before all workers compute."""
+        """Add what earlier sessions counted, in the first worker, before all workers compute the scores."""
         for content in self._before:
             if self.photos is not None:
                 self.photos.update(unpack(content["photos"]))
@@ -147,7 +147,7 @@ class Progress:
 
     def remove(self) -> None:
         """Remove the files once the scores are safe, and the folders if nothing else is in them."""
-        self.worker.gather(None)  # no other worker is still saving
+        self.worker.gather(None)  # now no other worker is still saving
         if not self.worker.is_first:
             return
         with contextlib.suppress(ValueError, OSError):

@@ -21,10 +21,10 @@ _IF_USED = ("torchvision", "timm", "transformers")
 
 
 def provenance(more: Mapping[str, object]) -> dict[str, object]:
-    """Return what a record or a file of scores says of its origin, as JSON values.
+    """Return what a record or a file of scores says about its origin, as JSON values.
 
     Args:
-        more: what else is known, such as ``command_line`` (default: this process's), ``model``, ``weights``,
+        more: further entries, such as ``command_line`` (default: this process's), ``model``, ``weights``,
             ``layers``, ``device`` and ``settings``.
     """
     versions = {"captum_regioncam": captum_regioncam.__version__} | {name: metadata.version(name) for name in _PACKAGES}

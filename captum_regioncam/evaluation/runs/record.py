@@ -29,12 +29,12 @@ _LARGEST = 1 << 28  # bytes of a record: millions of results
 _MOST_PROCESSES = 4096
 _MOST_SESSIONS = 100
 MOST_SHARDS = 10_000
-_LONGEST = 7 * 24 * 3600  # seconds after which a session on another host has ended, whatever became of it
+_LONGEST = 7 * 24 * 3600  # seconds after which a session on another host counts as ended
 
 Shard = tuple[int, int]
 """(3, 16) is the third of 16 shards."""
 Listing = Mapping[str, Sequence[Stamp]]
-"""The names that are listed, with their stamps; without any, if what was there has changed or gone."""
+"""The listed names, with their stamps: none if the file has changed or is gone."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Session:
     """The session of a run that is writing.
 
     Attributes:
-        token: in the names of its journals.
-        processes: how many there are.
+        token: what the names of its journals contain.
+        processes: how many processes it has.
         host, pid: where the first of them runs.
         since: when it began, in seconds since 1970.
     """
@@ -79,9 +79,9 @@ class Run:
     Attributes:
         command: the command's name.
         settings: what the results depend on, as JSON values.
-        sessions: the provenance of each session, at most the last 100.
-        results: for each file that the run wrote, by its path below the folder, its stamp; several where the process
-            was killed while it replaced the file, and none where somebody changed it before the settings did.
+        sessions: the provenance of the sessions, at most the last 100.
+        results: for each file that the run wrote, by its path below the folder, its stamps: one; several if the process
+            was killed while it replaced the file; none if somebody changed the file before the settings changed.
         writing: the session that has not ended.
         shard: which of how many shards of the photos the run wrote; None for all photos.
     """
@@ -95,13 +95,13 @@ class Run:
 
     @property
     def total(self) -> int | None:
-        """How many photos the last session had to do, or all shards together; None if it did not say."""
+        """How many photos the last session, or all shards together, had to do; None if it did not say."""
         total = self.sessions[-1].get("total") if self.sessions else None
         return total if isinstance(total, int) else None
 
     @property
     def is_whole(self) -> bool:
-        """Whether the last session came to its end; then photos without results failed."""
+        """Whether the last session finished; if so, photos without results failed."""
         return self.writing is None and bool(self.sessions) and "failures" in self.sessions[-1]
 
     def is_writing(self) -> bool:
@@ -131,7 +131,7 @@ class Record:
                 raise ValueError("it is not a regular file")
             content = read_json(path, _LARGEST)
             if content["format"] != _FORMAT:
-                raise ValueError(f"its format is {content['format']!r}, and this version reads {_FORMAT}")
+                raise ValueError(f"its format is {content['format']!r}, but this version reads {_FORMAT}")
             runs = [_as_run(item) for item in content["runs"]]
             for run in runs:
                 for journal in run.writing.files(folder)[::2] if run.writing else ():
@@ -148,7 +148,7 @@ class Record:
         return [run for run in self.runs if run.command == command]
 
     def listing(self, command: str | None = None) -> dict[str, list[Stamp]]:
-        """Return all names that any run lists, or any of a command."""
+        """Return all names that any run lists, or any run of a command."""
         found: dict[str, list[Stamp]] = {}
         for run in self.runs if command is None else self.of(command):
             for name, stamps in run.results.items():
@@ -156,17 +156,17 @@ class Record:
         return found
 
     def exists(self, name: str) -> bool:
-        """Return whether there is a file of that name, anybody's."""
+        """Return whether there is a file of that name, whoever wrote it."""
         return os.path.lexists(self.folder / name)
 
     def is_as_written(self, name: str, listing: Listing) -> bool:
-        """Return whether a file is listed, and as it was when it was written."""
+        """Return whether a file is listed and has not changed since it was written."""
         return is_as_written(self.folder / name, listing.get(name, ()))
 
     def is_ours(self, name: str, listing: Listing) -> bool:
         """Return whether a file may be removed or replaced: it is as written, not write-protected and in the folder.
 
-        A folder inside that is a link elsewhere, or that has a record of its own, is not meant.
+        Files in a folder inside it that is a link to elsewhere, or that has a record of its own, do not count.
         """
         path = self.folder / name
         if not self.is_as_written(name, listing) or not path.stat().st_mode & 0o222:
@@ -175,7 +175,7 @@ class Record:
         return not any((self.folder / part).is_symlink() or self._has_record(part) for part in inside)
 
     def obstacle(self, names: Iterable[str], listing: Listing) -> str | None:
-        """Return what is in the way of the first of some names that cannot be written, in words."""
+        """Say what is in the way of the first of the names that cannot be written; None if all can."""
         for name in names:
             if name not in listing and self.exists(name):
                 return f"has {name}, which this package did not write. Move it, or choose another folder"
@@ -219,7 +219,7 @@ class Record:
             raise OutputError(f"{self.folder}: its record {RECORD} was removed meanwhile.")
         run.sessions[-1] |= outcome
         for other in (other for other in self.runs if other is not run):
-            for name in run.results.keys() & other.results.keys():  # the one that is there is one of the two runs'
+            for name in run.results.keys() & other.results.keys():  # the file that exists is one run's or the other's
                 loser = other if self.is_as_written(name, run.results) else run
                 del loser.results[name]
         self._settle([run])
@@ -238,7 +238,7 @@ class Record:
             return
         runs = [asdict(run) for run in self.runs]
         for run in (run for run in runs if run["shard"] is None):
-            del run["shard"]  # so that earlier versions read it
+            del run["shard"]  # so that earlier versions can read it
         content = {"format": _FORMAT, "runs": runs}
         write_whole(self.folder / RECORD, json.dumps(content, indent=1, default=str).encode())
 
@@ -266,9 +266,9 @@ class Record:
 
 
 def _as_run(item: object) -> Run:
-    """Check what a record says of a run; a record may come from anybody."""
+    """Check what a record says about a run; a record may come from anywhere."""
     if not isinstance(item, dict):
-        raise ValueError("a run is no dict")
+        raise ValueError("a run is not a dict")
     run = Run(**item)
     if not (isinstance(run.command, str) and isinstance(run.settings, dict) and isinstance(run.sessions, list)):
         raise ValueError("a run has no command, settings or sessions")

@@ -32,19 +32,19 @@ class Report:
     """The scores of one or several methods on the same photos.
 
     Attributes:
-        scores: for each method its scores by name: percentages, thresholds in [0, 1], and None for what no photo tells;
-            dicts of the scores of each class; and the number of ``photos`` that were counted and of those that
-            ``failed``.
+        scores: for each method its scores by name: percentages, thresholds in [0, 1], and None for what the photos do
+            not tell; dicts of the scores of each class; and the number of ``photos`` that were counted and of those
+            that ``failed``.
         failures: {name: reason} of the photos that failed and were left out.
         provenance: where the scores come from, as JSON values.
-        title: of the table.
-        columns: the scores in the table, and what they are called there.
+        title: the table's title.
+        columns: the scores in the table, and their titles there.
         axis: what the curves show.
-        titles: what the methods are called in the table and in the plot; default: by their names.
-        class_tables: the scores of each class that are shown, and what their tables are called.
+        titles: the methods' titles in the table and in the plot. Default: their names.
+        class_tables: the scores of each class that are shown, and the titles of their tables.
         photos: for each photo and method a dict with its name (``photo``), the ``method``, the names of the photo's
             ``classes`` and its scores; empty unless they were asked for.
-        photo_columns: the names of these scores.
+        photo_columns: the names of the scores in ``photos``.
 
     Example::
 
@@ -69,7 +69,7 @@ class Report:
 
         Args:
             width: the longest line, in characters.
-            ascii: draw the lines between the cells with characters of ASCII.
+            ascii: draw the lines between the cells with ASCII characters.
             per_class: add tables of the scores of each class, with a column for each method.
 
         Example::
@@ -121,11 +121,11 @@ class Report:
         """Write a line for each method, with the scores that are single numbers.
 
         Args:
-            path: a file that does not exist yet; nothing is replaced.
+            path: the file, which must not exist yet.
             per_class: also write the scores of each class, in columns such as "best_per_class cat".
 
         Raises:
-            FileExistsError: there is something at ``path``.
+            FileExistsError: ``path`` exists already.
             OSError: the file cannot be written.
 
         Example::
@@ -143,10 +143,11 @@ class Report:
         """Write ``photos``: a line for each photo and method.
 
         Args:
-            path: as in :meth:`to_csv`.
+            path: the file, which must not exist yet.
 
         Raises:
-            OSError: likewise.
+            FileExistsError: ``path`` exists already.
+            OSError: the file cannot be written.
 
         Example::
 
@@ -167,7 +168,7 @@ class Report:
             per_class: as in :meth:`table`.
 
         Raises:
-            OSError: there is a file of somebody else's, or none can be written.
+            OSError: this package did not write the file that is there, or the file cannot be written.
 
         Example::
 
@@ -192,8 +193,11 @@ class Report:
     def to_json(self, path: str | os.PathLike[str]) -> None:
         """Write what :meth:`to_dict` returns; a file is replaced only if this package wrote it.
 
+        Args:
+            path: the JSON file.
+
         Raises:
-            OSError: there is a file of somebody else's, or none can be written.
+            OSError: this package did not write the file that is there, or the file cannot be written.
 
         Example::
 
@@ -207,10 +211,10 @@ class Report:
         """Draw each method's score over the threshold; a file is replaced only if this package wrote it.
 
         Args:
-            path: ending in .png, .jpg, .pdf or .svg.
+            path: the picture, which ends in .png, .jpg, .pdf or .svg.
 
         Raises:
-            OSError: there is a file of somebody else's, or none can be written.
+            OSError: this package did not write the file that is there, or the file cannot be written.
 
         Example::
 
@@ -252,7 +256,7 @@ def _plain(values: object) -> object:
 
 
 def _singles(row: Mapping[str, object], per_class: bool) -> dict[str, object]:
-    """Return the scores that are single numbers; those of each class are so under names of their own."""
+    """Return the scores that are single numbers and, with ``per_class``, each class's under names of their own."""
     singles: dict[str, object] = {}
     for name, value in row.items():
         if isinstance(value, Mapping):

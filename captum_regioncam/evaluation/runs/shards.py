@@ -10,17 +10,17 @@ __all__ = ["numbers_in"]
 
 
 def numbers_in(shard: object, photos: int, batch: int) -> tuple[Shard | None, list[int]]:
-    """Return a shard, checked, and the numbers of its photos: every n-th group of neighbours of n shards.
+    """Return a shard, checked, and the numbers of its photos. Each of n shards has every n-th group of photos.
 
-    The groups are the same as without shards, so that photos are computed with the same neighbours.
+    The groups of consecutive photos are the same as without shards, so that each photo is computed in the same batch.
 
     Args:
-        shard: which of how many, such as (3, 16); None for all photos.
-        photos: how many there are.
-        batch: how many neighbours make a group.
+        shard: (i, n) for the i-th of n shards, counted from 1; None for all photos.
+        photos: how many photos there are.
+        batch: how many consecutive photos make a group.
 
     Raises:
-        ArgumentError: it is something else, or there are fewer groups than shards.
+        ArgumentError: ``shard`` is something else, or there are fewer groups than shards.
     """
     if shard is None:
         return None, list(range(photos))
@@ -28,12 +28,13 @@ def numbers_in(shard: object, photos: int, batch: int) -> tuple[Shard | None, li
     if not 1 <= index <= count <= MOST_SHARDS:
         raise ArgumentError(
             Argument("shard", shard),
-            f": expects which of how many, such as (3, 16) for the third of 16; at most {MOST_SHARDS:,}.",
+            f": expects (i, n) for the i-th of n shards, such as (3, 16) for the third of 16; n is at most "
+            f"{MOST_SHARDS:,}.",
         )
     groups = -(-photos // batch)
     if count > groups:
         raise ArgumentError(
             Argument("shard", shard),
-            f": {photos:,} photos in batches of {batch} make only {groups:,} shards. Take fewer shards.",
+            f": {photos:,} photos in batches of {batch} make only {groups:,} shards. Use fewer shards.",
         )
     return (index, count), [number for number in range(photos) if number // batch % count == index - 1]

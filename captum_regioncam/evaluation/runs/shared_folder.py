@@ -1,4 +1,4 @@
-"""A folder that several runs may write to at a time; they change its record one after the other."""
+"""A folder to which several runs may write at the same time; they change its record one after the other."""
 
 import os
 from collections.abc import Collection, Mapping, Sequence
@@ -28,14 +28,14 @@ def begin(
 
     Args:
         folder: the folder.
-        command: that writes.
-        names: of the files, as far as they are known.
+        command: the command that writes.
+        names: the names of the files, as far as they are known.
         inputs: the real paths of files that are read, which are never written.
-        settings: as JSON values.
+        settings: the command's settings, as JSON values.
         origin: where the files come from, as JSON values.
 
     Raises:
-        ArgumentError: there is something of one of these names that this package did not write.
+        ArgumentError: one of these names exists, and this package did not write it.
         OutputError: the folder cannot be written to.
     """
 
@@ -48,7 +48,7 @@ def begin(
         if name := next(edited, None):
             raise ArgumentError(
                 Argument("output", folder),
-                f": has {name}, which is not as this package wrote it. Move it, or choose another folder.",
+                f": has {name}, which has changed since this package wrote it. Move it, or choose another folder.",
             )
         return record, listing
 
@@ -66,8 +66,8 @@ def end(writer: Writer, outcome: Mapping[str, object], last: tuple[str, bytes] |
     """End the session, and write its last file, which another run may have replaced meanwhile.
 
     Args:
-        writer: of the session.
-        outcome: more for the record to say of the session, as JSON values.
+        writer: the session's writer.
+        outcome: further entries of the session in the record, as JSON values.
         last: the file's name and content.
 
     Raises:

@@ -27,7 +27,7 @@ class Table:
     """A table.
 
     Attributes:
-        title: above it.
+        title: the title above it.
         header: the titles of the columns; the first column holds names, the others figures.
         rows: the cells.
         last_apart: whether the last row has a line above it, as means have.
@@ -43,7 +43,7 @@ class Table:
 
         Args:
             width: the longest line, in characters.
-            ascii: draw the lines between the cells with characters of ASCII.
+            ascii: draw the lines between the cells with ASCII characters.
         """
         table = RichTable(box=box.ASCII if ascii else box.HEAVY_HEAD)
         for number, title in enumerate(self.header):

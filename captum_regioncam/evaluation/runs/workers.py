@@ -26,7 +26,7 @@ class Worker:
     Attributes:
         rank: its number, from 0.
         count: how many there are.
-        group: through which they exchange values.
+        group: the process group through which they exchange values.
         monitor: notices when another process dies.
     """
 
@@ -46,7 +46,7 @@ class Worker:
 
     @property
     def photos(self) -> int:
-        """How many photos all workers have done, in this job and in those before it, as far as this one knows."""
+        """How many photos all workers have done, in this job and in earlier ones, as far as this worker knows."""
         return self.monitor.photos if self.monitor else 0
 
     def add(self, photos: int) -> None:
@@ -62,8 +62,8 @@ class Worker:
         """Return the values of all workers, in every worker.
 
         Args:
-            value: this worker's.
-            meanwhile: what to do a few times a second while others are not there yet.
+            value: this worker's value.
+            meanwhile: what to do a few times a second while other workers are not there yet.
 
         Raises:
             ConnectionError: another process of the run ended.
@@ -86,7 +86,7 @@ class Worker:
 
         Raises:
             ArgumentError: it failed.
-            ImportError, OutputError: it failed here, for want of a package, or as something cannot be written.
+            ImportError, OutputError: it failed here, because a package is missing or something cannot be written.
         """
         result: Value | None = None
         problem: Exception | None = None
@@ -117,7 +117,7 @@ _joined: list[Worker] = []
 
 @contextmanager
 def workers() -> Iterator[Worker]:
-    """Join the other processes of a run. Processes that the user's own code has joined stay so.
+    """Join the other processes of a run. Processes that the user's own code has joined stay joined.
 
     Raises:
         LauncherError: the launcher's variables do not fit together, or the other processes cannot be reached.

@@ -1,4 +1,4 @@
-"""Writing a run's results: each is noted in a journal before it appears, and takes nobody's place."""
+"""Writing a run's results: each is noted in a journal before it appears, and never replaces another's file."""
 
 import contextlib
 import errno
@@ -25,8 +25,8 @@ class Writer:
 
     Attributes:
         folder: where the results go.
-        token: of the session.
-        rank: of the process.
+        token: the session's token.
+        rank: the process's rank.
         stamps: the stamps of the results that may be replaced.
     """
 
@@ -39,7 +39,7 @@ class Writer:
         """Write a result: note it, then let it appear, complete. It replaces only what the record lists.
 
         Raises:
-            ValueError: there is a file of that name that this package did not write as it is.
+            ValueError: there is a file of that name that this package did not write, or that has changed since.
             OutputError: it cannot be written.
         """
         path = self.folder / name
@@ -73,7 +73,7 @@ def _taken(path: Path) -> ValueError:
 
 
 def _appear(temporary: Path, path: Path) -> None:
-    """Give a file its name, unless that was taken meanwhile."""
+    """Give a file its name, unless another file has taken the name meanwhile."""
     try:
         os.link(temporary, path)
     except FileExistsError:
@@ -99,7 +99,7 @@ def unfinished_of(folder: Path, token: str, rank: int) -> Path:
 
 
 def noted_in(journal: Path) -> Iterator[tuple[str, Stamp]]:
-    """Yield what a journal notes. If its process was killed amid its last line, that result never appeared."""
+    """Yield what a journal notes. If the process was killed while writing the last line, that result never appeared."""
     if not is_regular(journal):
         return
     for line in read_bytes(journal, _LARGEST).splitlines():

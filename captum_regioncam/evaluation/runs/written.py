@@ -1,4 +1,4 @@
-"""Which files of a folder this package wrote, as the records in the folder and above it say."""
+"""Which files of a folder this package wrote, according to the records in the folder and above it."""
 
 import contextlib
 import os
@@ -16,14 +16,14 @@ class Written:
     """What a run that keeps a record wrote.
 
     Attributes:
-        folder: where it wrote.
+        folder: the folder to which it wrote.
     """
 
     folder: Path
 
     @property
     def record(self) -> Path:
-        """The path of the folder's record, which lists the files that were written, by whom, and from what.
+        """The path of the folder's record, which says which files were written, by which command and from what.
 
         Example::
 
@@ -35,10 +35,10 @@ class Written:
 
 
 def check_named(path: Path) -> None:
-    """Check a file that the user names as an output: it is no result that a record lists; see :func:`check_output`.
+    """Check that a file that the user names as an output is not a result of a record; see :func:`check_output`.
 
     Raises:
-        OutputError: it is, or cannot be written.
+        OutputError: it is one, or it cannot be written.
     """
     check_output(path)
     target = Path(os.path.realpath(path))
@@ -47,7 +47,7 @@ def check_named(path: Path) -> None:
 
 
 def written_below(folder: Path) -> set[Path]:
-    """Return the real paths of the files in a folder that are as a record, in it or above it, lists them."""
+    """Return the real paths of the files in a folder that a record, in it or above it, lists and that are unchanged."""
     real = Path(os.path.realpath(folder))
     found: set[Path] = set()
     for home in (real, *real.parents):

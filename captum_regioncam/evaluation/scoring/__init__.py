@@ -1,1 +1,1 @@
-"""Methods, or finished seeds, scored on photos with masks or boxes."""
+"""Scores of methods, finished seeds or finished label maps on photos with masks or boxes."""

@@ -74,11 +74,11 @@ class BoxJob(MapJob[tuple[Maps, int]]):
 
     Args:
         data: the photos and their boxes.
-        step: see :class:`LocalizationMetric`, as for the others.
-        threshold: for GT-known, Loc1 and Loc5.
-        box: which box of several counts.
-        maps: of the methods; None to run no network.
-        contrast: of the method "region-cam".
+        step: the step between thresholds; see :class:`LocalizationMetric`.
+        threshold: the threshold for GT-known, Loc1 and Loc5.
+        box: which box counts if there are several.
+        maps: the methods' maps; None to run no network.
+        contrast: the contrast of the method "region-cam".
         seeds: finished seeds, which have no Loc1 and Loc5.
     """
 

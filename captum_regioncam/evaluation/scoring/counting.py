@@ -1,4 +1,4 @@
-"""Photos counted, and their scores computed and written."""
+"""Counting photos, and computing and writing their scores."""
 
 import logging
 import os
@@ -68,7 +68,7 @@ class Counting:
             return self._report(job, failures, start, worker, gallery)
         settings = job.settings | {"limit": self.limit and whole(self.limit), "command": "evaluate"}
         if job.photos is not None:
-            settings["per_photo"] = True  # counts without the photos' scores are of no use
+            settings["per_photo"] = True  # counts without the scores of each photo are of no use then
         home, metrics = Path(self.progress), job.counts.metrics
         with Progress(home, settings, metrics, worker, resume=self.resume, photos=job.photos) as counts:
             job.progress = counts
@@ -108,7 +108,7 @@ class Counting:
         return report
 
     def _write(self, report: Report) -> None:
-        """Write the files; if that fails, at least tell the scores."""
+        """Write the files; if that fails, log the scores, so that they are not lost."""
         try:
             self.outputs.write(report)
         except OSError:
@@ -117,7 +117,7 @@ class Counting:
 
 
 def _photos(job: ScoreJob[Result], scores: Figures, worker: Worker) -> list[dict[str, object]]:
-    """Return the scores of each photo and method, in the order of the photos. Each worker knows those of its share."""
+    """Return the scores of each photo and method, in the order of the photos. Each worker knows only its own share."""
     if job.photos is None:
         return []
     found = {

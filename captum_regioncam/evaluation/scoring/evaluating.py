@@ -58,15 +58,15 @@ def evaluate(
     show_progress: bool = True,
     about: Mapping[str, object] | None = None,
 ) -> Report:
-    """Score methods side by side: mIoU of label maps, boxes or PxAP, by the ground truth of the photos.
+    """Score methods side by side: by mIoU, by boxes or by PxAP, depending on the ground truth of the photos.
 
-    A photo that fails does not stop the others. Processes that torchrun started share the photos; each returns the
-    scores of all.
+    A photo that fails does not stop the others. Processes that torchrun started share the photos; each of them returns
+    the scores of all photos.
 
     Args:
         classifier: the network.
-        data: the photos, their classes, and their masks; or boxes, if its ``truth`` is "boxes", or masks for PxAP, if
-            it is "pixels".
+        data: the photos, their classes, and their ground truth: masks; boxes, if its ``truth`` is "boxes"; or masks for
+            PxAP, if it is "pixels".
         methods: each the name of a method ("region-cam", "layer-cam", "grad-cam" or "cam"), an attribution of this
             package or of Captum, or a function of (x, targets) that returns (N, K, h, w) maps; or a dict that names
             them.
@@ -74,23 +74,24 @@ def evaluate(
         protocol: scales, flips, normalisation and upsampling. Default: IRN's for the layouts "voc" and "coco", Choe et
             al.'s for "ilsvrc", and otherwise one scale.
         layers: dotted names of the layers that methods given by name read. Default: the stages found.
-        reshape: the layout of these layers: "tokens:1", with the number of tokens before the patches, "tokens:1:100",
-            with that of the tokens after them, too, or "channels-last". Default: it is measured.
-        contrast: of the method "region-cam".
+        reshape: the layout of these layers: "channels-last", or "tokens:N" or "tokens:N:M" with N tokens before the
+            patches and M after them. Default: it is measured.
+        contrast: the contrast of the method "region-cam"; see :class:`~captum_regioncam.LayerRegionCam`.
         refine: refine the maps with the photo, so that they follow its edges; see :func:`~captum_regioncam.refine`.
-            This is for masks; boxes are better without.
-        precision: of the network's passes: "float32", or "bfloat16" or "float16" under autocast. Maps are float32.
-        threshold: the background threshold of ``miou``, in [0, 1]; all are swept as well.
-        absent: what classes count as in ``miou`` that the photos lack: "ignore", "zero" or "ignore-predicted"; see
+            This improves masks, but not boxes.
+        precision: the precision of the network's passes: "float32", or "bfloat16" or "float16" under autocast. Maps
+            are float32.
+        threshold: the background threshold of ``miou``, in [0, 1]. The thresholds from 0 to 1 are tried as well.
+        absent: how ``miou`` treats classes that are in none of the masks: "ignore", "zero" or "ignore-predicted"; see
             :class:`SegmentationMetric`.
-        box: which box of several counts; see :class:`LocalizationMetric`.
-        box_threshold: the threshold of GT-known, Loc1 and Loc5. Default: the best one.
-        step: between the thresholds of boxes.
-        limit: only the first so many photos.
-        wait: if runs are still writing ``seeds``, wait until they have finished. Otherwise, that is an error.
+        box: which box counts if there are several: "contour" or "rectangle"; see :class:`LocalizationMetric`.
+        box_threshold: the threshold for GT-known, Loc1 and Loc5, in [0, 1). Default: the best one.
+        step: the step between the thresholds of boxes, between 0 and 1.
+        limit: only the first ``limit`` photos. Default: all.
+        wait: if runs are still writing ``seeds``, wait until they have finished. Otherwise, this is an error.
         readers: how many processes read photos ahead.
         json: a file for what :meth:`Report.to_dict` returns.
-        plot: a file for the score over the threshold.
+        plot: a file for a plot of the score at each threshold.
         csv: a file for a line of scores for each method; see :meth:`Report.to_csv`. It must not exist yet.
         latex: a file for the table in LaTeX; see :meth:`Report.to_latex`.
         per_class: also write the scores of each class to ``csv`` and ``latex``.
@@ -98,10 +99,13 @@ def evaluate(
             exist yet.
         gallery: a folder, new or empty or with an older gallery, for pictures of each method's best, median and worst
             twenty photos: METHOD-best.png, METHOD-median.png, METHOD-worst.png, and index.html with all of them.
-        progress: a folder in which to keep what is counted until the scores are there (and in ``json`` and ``plot``).
-        resume: continue where the same call, with the same ``progress``, was interrupted.
-        show_progress: show a bar.
-        about: more for the report to say of where the scores come from, as JSON values.
+        progress: a folder in which the counts are saved until the scores, and their files, are complete.
+        resume: continue where an earlier run of the same call, with the same ``progress``, was interrupted.
+        show_progress: show a progress bar.
+        about: further entries for the report's provenance, as JSON values.
+
+    Returns:
+        The scores of each method, in percent, and the photos that failed.
 
     Raises:
         ArgumentError: the network does not suit the data or the methods, arguments do not go together, or a run was
@@ -187,20 +191,20 @@ def evaluate_seeds(
         seeds: the folder of NAME.npy, in any format, or several folders; or a dict that names them. Otherwise each is
             called "seeds in FOLDER", with the folder as it is given. For boxes, the files may also be called
             NAME.JPEG.npy, in any folder inside, as wsolevaluation has them.
-        data: the photos and their masks; or boxes, if its ``truth`` is "boxes", or masks for PxAP, if it is "pixels".
-            Without a network, boxes have no Loc1 and Loc5.
+        data: the photos, and their ground truth: masks; boxes, if its ``truth`` is "boxes"; or masks for PxAP, if it is
+            "pixels". Without a network, there are no Loc1 and Loc5 for boxes.
         refine: first refine the maps with the photo; see :func:`~captum_regioncam.refine`.
-        threshold: the background threshold of ``miou``, in [0, 1]; all are swept as well.
-        absent: what classes count as in ``miou`` that the photos lack: "ignore", "zero" or "ignore-predicted"; see
+        threshold: the background threshold of ``miou``, in [0, 1]. The thresholds from 0 to 1 are tried as well.
+        absent: how ``miou`` treats classes that are in none of the masks: "ignore", "zero" or "ignore-predicted"; see
             :class:`SegmentationMetric`.
         box: as in :func:`evaluate`.
         box_threshold: as in :func:`evaluate`.
         step: as in :func:`evaluate`.
-        limit: only the first so many photos.
-        wait: if runs are still writing the seeds, wait until they have finished. Otherwise, that is an error.
+        limit: only the first ``limit`` photos. Default: all.
+        wait: if runs are still writing the seeds, wait until they have finished. Otherwise, this is an error.
         readers: how many processes read photos ahead.
-        json: a file for what :meth:`Report.to_dict` returns.
-        plot: a file for the score over the threshold.
+        json: as in :func:`evaluate`.
+        plot: as in :func:`evaluate`.
         csv: as in :func:`evaluate`.
         latex: as in :func:`evaluate`.
         per_class: as in :func:`evaluate`.
@@ -208,12 +212,15 @@ def evaluate_seeds(
         gallery: as in :func:`evaluate`.
         progress: as in :func:`evaluate`.
         resume: as in :func:`evaluate`.
-        show_progress: show a bar.
-        about: more for the report to say of where the scores come from, as JSON values.
+        show_progress: show a progress bar.
+        about: as in :func:`evaluate`.
+
+    Returns:
+        The scores of each folder, in percent, and the photos that failed.
 
     Raises:
         ArgumentError: there is no such folder, one is given twice, a run has not finished writing its seeds, they are
-            refined already or scores after a dense CRF, or a run was interrupted and ``resume`` is False.
+            already refined or are scores after a dense CRF, or a run was interrupted and ``resume`` is False.
         ValueError: all seeds failed.
         OSError: a file cannot be written.
 
@@ -255,32 +262,33 @@ def evaluate_label_maps(
 ) -> Report:
     """Score finished label maps against masks: those of a CRF, of IRN or of a trained network. No network is run.
 
-    A label map that is missing, of another size or with other labels fails, and does not stop the others.
+    A label map fails if it is missing, or has another size or other labels; it does not stop the others.
 
     Args:
-        label_maps: the folder of NAME.png for each photo: indexed or 8-bit grey, 0 for the background, class + 1, and
-            255 for pixels without a label.
-        data: the photos and their masks, whose 255 does not count.
-        absent: what classes count as that the photos lack: "ignore", "zero" or "ignore-predicted"; see
+        label_maps: the folder with a label map NAME.png for each photo: indexed or 8-bit grey, 0 for the background,
+            class + 1, and 255 for pixels without a label.
+        data: the photos and their masks, in which 255 does not count.
+        absent: how the means treat classes that are in none of the masks: "ignore", "zero" or "ignore-predicted"; see
             :class:`LabelMapMetric`.
         unlabelled: what a predicted 255 counts as: "background" (default), "missed" or "ignored"; see
             :class:`LabelMapMetric`.
-        limit: only the first so many photos.
+        limit: only the first ``limit`` photos. Default: all.
         readers: how many processes read photos ahead.
-        json: as in :func:`evaluate`, as for the other files.
-        csv: see there.
-        latex: see there.
-        per_class: see there.
-        per_photo: see there.
-        gallery: see there.
-        progress: see there.
-        resume: see there.
-        show_progress: show a bar.
-        about: more for the report to say of where the scores come from, as JSON values.
+        json: as in :func:`evaluate`.
+        csv: as in :func:`evaluate`.
+        latex: as in :func:`evaluate`.
+        per_class: as in :func:`evaluate`.
+        per_photo: as in :func:`evaluate`.
+        gallery: as in :func:`evaluate`.
+        progress: as in :func:`evaluate`.
+        resume: as in :func:`evaluate`.
+        show_progress: show a progress bar.
+        about: as in :func:`evaluate`.
 
     Returns:
-        The scores of :meth:`LabelMapMetric.compute`, in percent. ``per_class``, the IoU, and ``per_class_precision``,
-        ``per_class_recall``, ``per_class_fp`` and ``per_class_fn`` are by the class's name; ``confusion`` is in pixels.
+        The scores of :meth:`LabelMapMetric.compute`, in percent. ``per_class`` (the IoU), ``per_class_precision``,
+        ``per_class_recall``, ``per_class_fp`` and ``per_class_fn`` are dicts by the name of the class; ``confusion`` is
+        in pixels.
 
     Raises:
         ArgumentError: there is no such folder, or a run was interrupted and ``resume`` is False.

@@ -1,4 +1,4 @@
-"""Which files were scored."""
+"""A fingerprint of the files that were scored."""
 
 import contextlib
 import hashlib
@@ -9,7 +9,7 @@ __all__ = ["fingerprint"]
 
 
 def fingerprint(files: Iterable[tuple[str, Path]]) -> str:
-    """Return a hash of the sizes and times of files, so that other files are not counted with these.
+    """Return a hash of the sizes and times of files, so that a run is not resumed with other files.
 
     Args:
         files: the names of the photos, and the file of each. Those that are missing are left out.

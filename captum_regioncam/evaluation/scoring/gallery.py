@@ -35,7 +35,7 @@ SECTIONS = ("best", "median", "worst")
 _MOST = 20  # photos in a section
 _COMMAND = "gallery"  # in the folder's record
 Encoded = dict[str, bytes]
-"""The content of a photo's pictures, by what they show."""
+"""The encoded pictures of a photo, by what they show."""
 
 
 def check_gallery(folder: Path) -> None:
@@ -49,19 +49,19 @@ def check_gallery(folder: Path) -> None:
         others = [name for name in sorted(os.listdir(folder)) if not name.startswith(".captum_regioncam")]
         if others and not Record.read(folder).of(_COMMAND):
             raise ArgumentError(
-                Argument("gallery", folder), f": has {others[0]}, and is no gallery. Choose a new or an empty folder."
+                Argument("gallery", folder), f": has {others[0]}, so it is not a gallery. Choose a new or empty folder."
             )
     check_folder(folder)
 
 
 def sections_of(scores: Mapping[str, float]) -> dict[str, list[str]]:
-    """Choose the best, the median and the worst twenty photos; of less than sixty, a third each.
+    """Choose the twenty best, median and worst photos; if there are fewer than sixty photos, a third each.
 
     Args:
-        scores: of each photo, by name.
+        scores: the score of each photo, by name.
 
     Returns:
-        The names in each of ``SECTIONS``: the best first, but in "worst" the worst.
+        The names in each of ``SECTIONS``: the best first, but the worst first in "worst".
 
     Example::
 
@@ -83,8 +83,8 @@ class Gallery(Generic[Result]):
     """Writes the pictures of some photos of an evaluation.
 
     Attributes:
-        folder: where they go.
-        job: that scored the photos; it computes these once more, so that no maps are kept meanwhile.
+        folder: the folder for the pictures.
+        job: the job that scored the photos; it computes these photos again, so that no maps are kept meanwhile.
         worker: this process. All processes share the photos.
     """
 
@@ -96,7 +96,7 @@ class Gallery(Generic[Result]):
         """Check that the folder can be written to. Nothing is changed or left behind.
 
         Raises:
-            ArgumentError: something of somebody else's is in the way.
+            ArgumentError: a file that this package did not write is in the way.
             OutputError: the folder cannot be written to.
         """
         check_gallery(self.folder)
@@ -110,7 +110,7 @@ class Gallery(Generic[Result]):
             show_progress: show a bar.
 
         Raises:
-            ArgumentError: another run is writing to the folder, or something is in the way.
+            ArgumentError: another run is writing to the folder, or a file is in the way.
             OutputError: it cannot be written to.
         """
         of_photos: dict[str, dict[str, Mapping[str, object]]] = {}
@@ -130,11 +130,11 @@ class Gallery(Generic[Result]):
         shown = {name for of in sections.values() for names in of.values() for name in names}
         names = [name for name in self.job.names if name in shown]
         if not names:
-            _log.warning("%s: is not written, as no photo has a score.", self.folder)
+            _log.warning("%s: the gallery is not written, because no photo has a score.", self.folder)
             return
         drawing = _Drawing(self.job, names, report, of_photos)
         if self.worker.is_first:
-            _log.info("Gallery in %s: %s photos are drawn.", self.folder, f"{len(names):,}")
+            _log.info("Gallery in %s: drawing %s photos.", self.folder, f"{len(names):,}")
         for name, reason in run(drawing, self.worker, show_progress=show_progress).items():
             if self.worker.is_first:
                 _log.warning("%s is not in the gallery: %s", name, reason)
@@ -270,7 +270,7 @@ def _content(picture: Image.Image) -> bytes:
 
 
 def _inline(content: bytes) -> str:
-    """Return a picture as the address that a page may hold instead of a file's."""
+    """Return a picture as a ``data:`` address, which a page may contain instead of a file's address."""
     kind = "png" if content.startswith(b"\x89PNG") else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 

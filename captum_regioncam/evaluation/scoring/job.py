@@ -1,4 +1,4 @@
-"""What counting photos has in common, whatever is counted."""
+"""What all jobs that count photos have in common, whatever they count."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -34,13 +34,13 @@ class Counts(ABC):
     """What is counted of each method.
 
     Attributes:
-        title: of the table of scores.
-        columns: the scores in it, and what they are called there.
-        class_tables: the scores of each class, and what the tables of them are called.
-        axis: what the curves over the threshold show.
+        title: the title of the table of scores.
+        columns: the scores in it, and their titles there.
+        class_tables: the scores of each class, and the titles of their tables.
+        axis: what the curves over the thresholds show.
         metrics: what is counted, by name; its states are sums.
         photo_columns: the scores of one photo.
-        ranking: the one of them that says which photos are the best.
+        ranking: the photo's score that says which photos are the best.
         ranking_title: what it is, in words.
         at: the score of all photos that is the threshold of ``ranking``; None if there is no threshold.
     """
@@ -61,11 +61,11 @@ class Counts(ABC):
 
     @abstractmethod
     def photo_scores(self, curves: Curves, scores: Mapping[str, object]) -> dict[str, object]:
-        """Return one photo's scores, under names of ``photo_columns``.
+        """Return one photo's scores, by the names in ``photo_columns``.
 
         Args:
-            curves: the photo's, of one method.
-            scores: of all photos, of that method.
+            curves: the photo's curves, for one method.
+            scores: the scores of all photos, for that method.
         """
 
 
@@ -76,8 +76,8 @@ class ScoreJob(Job[Photo, Result]):
         counts: what is counted.
         description: what is scored, in words.
         settings: what the counts depend on, as JSON values.
-        origin: what the report says of where the scores come from, as JSON values.
-        rows: the methods, and whatever else has a row in the table of scores.
+        origin: what the report says about where the scores come from, as JSON values.
+        rows: the names of the rows in the table of scores: the methods, and whatever else has one.
         progress: keeps the counts while the job runs.
         photos: what is kept of each photo, by name; None to keep nothing.
     """
@@ -111,9 +111,9 @@ class ScoreJob(Job[Photo, Result]):
 
         Args:
             sample: the photo.
-            result: of the photo.
-            scores: for each method the scores of all photos.
-            of_photo: for each method the scores of this photo.
+            result: the photo's result.
+            scores: for each method, the scores of all photos.
+            of_photo: for each method, the scores of this photo.
         """
 
     def is_done(self, number: int) -> bool:
@@ -140,8 +140,8 @@ class MapJob(ScoreJob[Result]):
 
     Args:
         data: the photos.
-        maps: of the methods; None to run no network.
-        contrast: of the method "region-cam".
+        maps: the methods' maps; None to run no network.
+        contrast: the contrast of the method "region-cam".
         seeds: finished seeds.
     """
 

@@ -74,12 +74,12 @@ class LabelMapCounts(Counts):
         if unlabelled and not found:
             _log.warning(
                 "No pixel of the label maps has a class, but some are 255, which marks pixels without a label. Label "
-                "maps hold 0 for the background, and class + 1."
+                "maps hold 0 for the background, and the number of the class, from 1."
             )
         return {self._method: scores | {"absent": absent, **per_class, "confusion": confusion.tolist()}}
 
     def curves(self, predicted: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> dict[str, Curves]:
-        """Return the IoU of each class in the photo. There is no threshold, so that the curves have one point."""
+        """Return the IoU of each class in the photo. There is no threshold, so the curves have only one point."""
         alone = self._new_metric("ignore")
         alone.update(predicted, labels)
         iou = alone.compute()["per_class"]
@@ -98,9 +98,9 @@ class LabelMapJob(ScoreJob[npt.NDArray[np.uint8]]):
 
     Args:
         data: the photos and their masks.
-        folder: of NAME.png.
-        absent: see :class:`LabelMapMetric`, as for ``unlabelled``.
-        unlabelled: what a predicted 255 counts as.
+        folder: the folder of NAME.png.
+        absent: see :class:`LabelMapMetric`.
+        unlabelled: see :class:`LabelMapMetric`.
     """
 
     def __init__(self, data: PhotoData, folder: Path, absent: str, unlabelled: str) -> None:
@@ -152,7 +152,7 @@ class LabelMapJob(ScoreJob[npt.NDArray[np.uint8]]):
             path = self._folder / f"{sample.name}.png"
             height, width = mask.shape
             raise ValueError(
-                f"{path}: {result.shape[1]} x {result.shape[0]} pixels; its ground truth has {width} x {height}."
+                f"{path}: has {result.shape[1]} x {result.shape[0]} pixels; its ground truth has {width} x {height}."
             )
         return mask
 

@@ -25,7 +25,7 @@ from captum_regioncam.evaluation.seeds.reading import refined_seed
 __all__ = ["OF_ABSENT", "ClassMaps", "MaskCounts", "MaskJob", "mask_of"]
 
 OF_ABSENT = {"zero": ", absent classes as 0", "ignore-predicted": ", of the classes in the masks"}
-"""What titles say of classes that the photos lack, unless they are left out."""
+"""What titles say about classes that are in none of the masks, unless the default is used."""
 
 
 class ClassMaps(NamedTuple):
@@ -124,10 +124,10 @@ class MaskJob(MapJob[dict[str, ClassMaps]]):
     Args:
         data: the photos and their masks.
         threshold: the fixed threshold.
-        maps: see :class:`MapJob`, as for the others.
-        contrast: of the method "region-cam".
+        maps: the methods' maps; None to run no network.
+        contrast: the contrast of the method "region-cam".
         seeds: finished seeds.
-        absent: what classes count as that the photos lack; see :class:`SegmentationMetric`.
+        absent: how means treat classes that are in none of the masks; see :class:`SegmentationMetric`.
     """
 
     counts: MaskCounts

@@ -35,7 +35,7 @@ class Outputs:
         return self.per_photo is not None or self.gallery is not None
 
     def check(self, data: PhotoData) -> None:
-        """Check that the files that will be written take no input's place, nor each other's.
+        """Check that the files that will be written replace neither an input nor each other.
 
         Raises:
             ArgumentError: they do.
@@ -53,7 +53,7 @@ class Outputs:
             if name in ("csv", "per_photo") and os.path.lexists(path) and not is_stream(path):
                 raise ArgumentError(
                     Argument(name, path),
-                    ": exists already, and a CSV file does not tell who wrote it. Delete it, or choose another name.",
+                    ": exists already, and a CSV file does not say what wrote it. Delete it, or choose another name.",
                 )
             check_named(path)
             target = Path(os.path.realpath(path))

@@ -1,4 +1,4 @@
-"""A page of photos, their maps and scores: one file with everything in it, which is sorted without a server."""
+"""A page of photos, their maps and scores: a single file that contains everything, and that sorts without a server."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -13,10 +13,10 @@ class Line(NamedTuple):
     """A photo on the page.
 
     Attributes:
-        name: of the photo.
+        name: the photo's name.
         classes: the names of its classes.
         shared: its own pictures, by what they show, as ``data:`` addresses.
-        methods: for each method its pictures, its score in percent, and the section that the photo is in.
+        methods: for each method, its pictures, its score in percent, and the section that the photo is in.
     """
 
     name: str
@@ -100,9 +100,9 @@ def page(lines: Sequence[Line], methods: Mapping[str, str], title: str, generato
 
     Args:
         lines: the photos.
-        methods: the methods, and what they are called on the page.
-        title: of the page.
-        generator: who wrote it.
+        methods: the methods, and their titles on the page.
+        title: the page's title.
+        generator: what wrote the page.
     """
     first = next(iter(methods), None)
     ranked = sorted(lines, key=lambda line: -line.methods[first][1]) if first is not None else list(lines)

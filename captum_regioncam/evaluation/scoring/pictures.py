@@ -15,7 +15,7 @@ SIDE = 240
 
 
 def small(picture: Image.Image) -> Image.Image:
-    """Return a picture whose longer side is at most ``SIDE``; label maps get no colours in between."""
+    """Return a picture whose longer side is at most ``SIDE``; the colours of label maps are not mixed."""
     scale = SIDE / max(picture.size)
     if scale >= 1:
         return picture

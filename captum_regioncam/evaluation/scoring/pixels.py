@@ -23,7 +23,7 @@ __all__ = ["PixelJob"]
 
 
 class PixelCounts(Counts):
-    """How well a map's values tell the object's pixels from the others."""
+    """How well the values of maps tell the objects' pixels from the others."""
 
     title = "Pixels on 224 x 224 (%), pooled over all photos"
     columns = {"pxap": "PxAP", "piou": "peak IoU", "best_threshold": "at"}  # noqa: RUF012
@@ -50,8 +50,8 @@ class PixelJob(MapJob[Maps]):
 
     Args:
         data: the photos and their masks.
-        maps: of the methods; None to run no network.
-        contrast: of the method "region-cam".
+        maps: the methods' maps; None to run no network.
+        contrast: the contrast of the method "region-cam".
         seeds: finished seeds.
     """
 

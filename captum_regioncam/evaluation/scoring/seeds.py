@@ -1,4 +1,4 @@
-"""Folders of finished seeds, which are scored beside methods or alone."""
+"""Folders of finished seeds, which are scored beside methods or on their own."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,10 +29,10 @@ Seeds = str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | Mapping[str,
 
 @dataclass(frozen=True)
 class SeedFolders:
-    """Folders of seeds, by what they are called in the table of scores.
+    """Folders of seeds, by their names in the table of scores.
 
     Attributes:
-        folders: for each name the folder of NAME.npy.
+        folders: for each name, the folder of NAME.npy.
         refine: whether their maps are refined with the photos.
     """
 
@@ -41,7 +41,7 @@ class SeedFolders:
 
     @classmethod
     def of(cls, seeds: Seeds, refine: bool, photos: Sequence[str]) -> "SeedFolders":
-        """Check and name the folders that a user gives, with seeds of these photos.
+        """Check and name the folders that a user gives, which have the seeds of these photos.
 
         Raises:
             ArgumentError: there is no such folder, one is given twice, its seeds are refined already, or it has class
@@ -66,7 +66,7 @@ class SeedFolders:
         return cls(folders, bool(refine))
 
     def wait_for(self, data: PhotoData, limit: int | None, *, wait: bool, show_progress: bool) -> None:
-        """Make sure that the seeds of the first so many photos are there, or wait for them; see :func:`await_seeds`."""
+        """Make sure that the seeds of the first ``limit`` photos exist, or wait for them; see :func:`await_seeds`."""
         for folder in self.folders.values():
             is_of_images = (recorded(folder) or {}).get("format") == "wsol"
             names = first(image_ids_of(data) if is_of_images else data.names, limit)
@@ -90,7 +90,7 @@ class SeedFolders:
         }
 
     def origin(self) -> dict[str, object]:
-        """Return what the report says of where the seeds come from, as JSON values."""
+        """Return what the report says about where the seeds come from, as JSON values."""
         return {name: {"folder": str(folder), "made_of": recorded(folder)} for name, folder in self.folders.items()}
 
     def read(self, name: str, sample: Sample) -> Seed:
@@ -116,7 +116,7 @@ class SeedFolders:
         path = self.path(name, sample.name)
         try:
             seed = load_seed(path, sample.keys)
-        except ValueError:  # perhaps a file that needs the photo's size
+        except ValueError:  # the file may need the photo's size
             seed = sample_seed(path, sample)
         if sample.keys[0] not in seed.keys:
             raise ValueError(f"{path}: has no map of class {sample.keys[0]}.")

@@ -23,10 +23,10 @@ class Entry(NamedTuple):
     """A photo on a contact sheet.
 
     Attributes:
-        name: of the photo.
+        name: the photo's name.
         classes: the names of its classes.
-        score: in percent.
-        pictures: the contents of its pictures, by what they show.
+        score: its score, in percent.
+        pictures: its encoded pictures, by what they show.
     """
 
     name: str
@@ -36,10 +36,10 @@ class Entry(NamedTuple):
 
 
 def sheet(title: str, entries: Sequence[Entry]) -> Image.Image:
-    """Draw a contact sheet, two photos a line; each has its pictures beside each other, and its name and score above.
+    """Draw a contact sheet, two photos per line, each with its pictures side by side under its name and score.
 
     Args:
-        title: above the photos.
+        title: the title above the photos.
         entries: the photos, line by line.
     """
     most = max((len(entry.pictures) for entry in entries), default=1)

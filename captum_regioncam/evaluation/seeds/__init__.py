@@ -11,7 +11,7 @@ To add a format, write a module like :mod:`~captum_regioncam.evaluation.seeds.cl
 Then add the module to ``FORMATS``, to ``NEED_PHOTOS`` if its files may lack the photo's size or class, and to
 ``SMALLER`` if its ``pack`` also takes ``dtype`` and ``high_res``, for files with ``high_res`` in float16 or without it.
 ``load_seed`` takes the first format that unpacks a file, so no two may recognise the same content. ``--format`` offers
-it too: describe it in that option's help, in ``save_seed`` and in ``docs/how-to/seeds.md``.
+it, too: describe it in that option's help, in ``save_seed`` and in ``docs/how-to/seeds.md``.
 ``tests/evaluation/seeds/test_seeds.py`` tests every format; say there how its pipeline reads it.
 """
 
@@ -31,4 +31,4 @@ NEED_PHOTOS = ("psa", "wsol")
 SMALLER = ("irn",)
 """Formats whose files may have ``high_res`` in float16, or not at all."""
 DTYPES = ("float32", "float16")
-"""What ``high_res`` may be in."""
+"""The dtypes that ``high_res`` may have."""

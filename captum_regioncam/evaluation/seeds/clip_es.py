@@ -1,4 +1,4 @@
-"""The format of CLIP-ES: a dict of ``keys`` and ``attn_highres``, arrays both, the maps in float16."""
+"""The format of CLIP-ES: a dict of two arrays, ``keys`` and ``attn_highres``, the maps in float16."""
 
 from collections.abc import Sequence
 from typing import Any

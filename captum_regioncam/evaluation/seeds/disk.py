@@ -1,4 +1,4 @@
-"""How much of the disk the seeds of a data set will take."""
+"""How much disk space the seeds of a data set will take."""
 
 import logging
 import math
@@ -23,15 +23,15 @@ _TIGHT = 0.9  # of the free space
 
 
 def check_disk(data: PhotoData, names: Sequence[str], output: Path, encode: Callable[[Seed], bytes]) -> None:
-    """Say how much of the disk the seeds will take that are not there yet, and whether they fit.
+    """Say how much disk space the seeds that do not exist yet will take, and check that they fit.
 
-    A few photos are read, evenly spaced, and stand for all: their seeds are encoded without maps.
+    The estimate is made from a few evenly spaced photos, whose seeds are encoded without running the network.
 
     Args:
         data: the photos.
-        names: of the first so many of them, whose seeds are wanted, by all shards together.
+        names: the names of the photos whose seeds are wanted, of all shards together.
         output: the folder of the seeds.
-        encode: turns a seed into what its file holds.
+        encode: turns a seed into the content of its file.
 
     Raises:
         ArgumentError: they do not fit.
@@ -51,12 +51,12 @@ def check_disk(data: PhotoData, names: Sequence[str], output: Path, encode: Call
     if needed > free and total:
         raise ArgumentError(
             Argument("output", output),
-            f": {len(left):,} seeds need about {_bytes(needed)}, and its disk has {_bytes(free)} free. Choose another "
-            "folder, or a smaller ",
+            f": {len(left):,} seeds need about {_bytes(needed)}, but its disk has only {_bytes(free)} free. Choose "
+            "another folder, or a smaller ",
             Argument("format"),
             ".",
         )
-    told = "%s seeds need about %s of the disk, which has %s free."
+    told = "%s seeds need about %s of disk space; %s are free."
     _log.log(
         logging.WARNING if needed > _TIGHT * free else logging.INFO,
         told,

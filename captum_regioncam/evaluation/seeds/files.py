@@ -31,7 +31,7 @@ __all__ = ["CrfScoresError", "check_format", "encode_arrays", "encode_seed", "lo
 
 
 class CrfScoresError(ValueError):
-    """A file has class scores after PSA's dense CRF, and no seed."""
+    """A file contains class scores after PSA's dense CRF, not a seed."""
 
 
 def save_seed(
@@ -45,13 +45,13 @@ def save_seed(
     """Write a seed. The file is written completely or not at all.
 
     Args:
-        path: ending in .npy; missing folders are created.
-        seed: what to write.
+        path: the file, which ends in .npy; missing folders are created.
+        seed: the seed.
         format: "irn" (IRN, ReCAM, LPCAM, ToCo): a dict of ``keys`` and ``cam`` as tensors and ``high_res`` as an array;
             "psa" (PSA, SEAM, MCTformer, S2C): a dict of an (H, W) array for each class, counted from 0 without the
             background; "clip-es" (CLIP-ES): a dict of ``keys`` and ``attn_highres`` in float16; "wsol"
             (wsolevaluation): the one map, resized (cubic) to (224, 224), and stretched from its minimum to its maximum.
-        dtype: of ``high_res`` in the format "irn": "float32" or "float16". ``cam`` is always float32.
+        dtype: the dtype of ``high_res`` in the format "irn": "float32" or "float16". ``cam`` is always float32.
         high_res: whether a file in the format "irn" has ``high_res``. IRN's label maps are made from ``cam`` alone.
 
     Raises:
@@ -71,7 +71,7 @@ def save_seed(
 
 
 def check_format(format: str, dtype: str = "float32", high_res: bool = True) -> None:
-    """Check that seeds can be written so; see :func:`save_seed`.
+    """Check that seeds can be written in this way; see :func:`save_seed`.
 
     Raises:
         ArgumentError: they cannot.
@@ -87,9 +87,7 @@ def check_format(format: str, dtype: str = "float32", high_res: bool = True) -> 
             changed[0], ": applies only to ", Argument("format", ", ".join(SMALLER)), f", not to {format}."
         )
     if len(changed) > 1:
-        raise ArgumentError(
-            changed[0], ": cannot be used with ", changed[1], ", because the rest of a file is always in float32."
-        )
+        raise ArgumentError(changed[0], ": cannot be used with ", changed[1], ", because cam is always in float32.")
 
 
 def encode_seed(seed: Seed, format: str = "irn", dtype: str = "float32", high_res: bool = True) -> bytes:
@@ -129,8 +127,8 @@ def load_seed(
         size: the photo's height and width, for files that do not hold them. The map of a "wsol" file is resized
             (bilinear) to it; by default it stays (224, 224). An "irn" file without ``high_res`` can only be read with
             it: ``cam`` is upsampled by 4 (bilinear) and cropped to the photo, as IRN does.
-        max_bytes: the largest file, and the most memory for the maps that it holds, as float32. Whatever ``max_bytes``
-            is, that memory is at most a small multiple of the file's size.
+        max_bytes: the largest size of the file, and of its maps as float32, in bytes. Whatever ``max_bytes`` is, the
+            maps take at most a small multiple of the file's size.
 
     Returns:
         The seed. If the format has no ``cam``, it is made from ``high_res``. A "psa" file without classes does not hold
@@ -138,7 +136,7 @@ def load_seed(
 
     Raises:
         ValueError: the file is missing, truncated, too large or not a seed; it has no ``high_res`` and ``size`` is not
-            given; a class is twice in it or not in 0 to 65,535; or a value is NaN or infinite.
+            given; a class occurs twice or is not in 0 to 65,535; or a value is NaN or infinite.
 
     Example::
 
@@ -153,15 +151,15 @@ def load_seed(
         most = min(max_bytes, MEGABYTE + (8 if parts.high_res else 32) * len(content))
         seed = _complete(parts, size, most)
         height, width = seed.high_res.shape[1:]
-        if 4 * height * width > max_bytes:  # without classes, the size is all that there is
+        if 4 * height * width > max_bytes:  # without classes, the size is all that the file holds
             raise ValueError(f"is of a photo of {height} x {width} pixels; pass a higher max_bytes")
-    except Exception as error:  # of many types, if the file is broken
+    except Exception as error:  # broken files cause errors of many types
         reason = f"has no {error}" if isinstance(error, KeyError) else reason_of(error)
         raise ValueError(f"{path}: not a whole seed file ({reason}).") from error
     if format == "psa" and are_crf_scores(seed):
         raise CrfScoresError(
-            f"{path}: holds class scores after a dense CRF, whose class 0 is the background (they add up to 1 at every "
-            "pixel), and no seed. PSA and SEAM train on them. Give the seeds that they were made from."
+            f"{path}: holds class scores after a dense CRF, not a seed: class 0 is the background, and the scores add "
+            "up to 1 at every pixel. PSA and SEAM train on them. Give the seeds that they were made from."
         )
     return seed
 
@@ -182,7 +180,7 @@ def _parts(content: Any, keys: Sequence[int] | None) -> tuple[str, Parts]:
 
 
 def _complete(parts: Parts, size: tuple[int, int] | None, most: int) -> Seed:
-    """Make a seed from maps that take at most so many bytes."""
+    """Make a seed from maps that take at most ``most`` bytes."""
     classes, high_res = _classes(parts.keys), _full_size(parts, size, most)
     count, height, width = high_res.shape
     if len(classes) != count or (count and not height * width):
@@ -212,7 +210,7 @@ def _full_size(parts: Parts, size: tuple[int, int] | None, most: int) -> npt.NDA
         return np.zeros((0, height, width), dtype=np.float32)
     if parts.cam.shape[1:] != seed_grid(height, width):
         raise ValueError(f"has a cam of shape {parts.cam.shape}, but its photo is {size} (height, width)")
-    coarse = torch.from_numpy(_joined([parts.cam], most // 16))  # which takes 16 times as much when it is upsampled
+    coarse = torch.from_numpy(_joined([parts.cam], most // 16))  # upsampled, it takes 16 times as much
     upsampled = F.interpolate(coarse[None], scale_factor=4, mode="bilinear")[0, :, :height, :width]
     return as_float32(upsampled.numpy())
 
@@ -223,7 +221,7 @@ def _classes(keys: Any) -> list[int]:
         raise ValueError(f"has {many} keys")
     classes = [int(key) for key in keys]
     if any(map(operator.ne, classes, keys)) or not all(0 <= key < MOST_KEYS for key in classes):
-        raise ValueError(f"has a key that is no class from 0 to {MOST_KEYS - 1}")
+        raise ValueError(f"has a key that is not a class from 0 to {MOST_KEYS - 1}")
     return classes
 
 

@@ -16,7 +16,7 @@ def pack(seed: Seed, dtype: str = "float32", high_res: bool = True) -> dict[str,
 
     Args:
         seed: the seed.
-        dtype: of ``high_res``. ``cam`` stays in float32, because IRN multiplies it by tensors in float32.
+        dtype: the dtype of ``high_res``. ``cam`` stays in float32, because IRN multiplies it by tensors in float32.
         high_res: whether the file has ``high_res``.
     """
     content: dict[str, Any] = {"keys": seed.keys.cpu().long(), "cam": seed.cam.cpu().float()}
@@ -25,7 +25,7 @@ def pack(seed: Seed, dtype: str = "float32", high_res: bool = True) -> dict[str,
 
 def unpack(content: Any, keys: Sequence[int] | None) -> Parts | None:
     """Return the parts of a seed, or None if the content is not in this format."""
-    if not isinstance(content, dict) or "attn_highres" in content:  # CLIP-ES's, if both
+    if not isinstance(content, dict) or "attn_highres" in content:  # a file with both is CLIP-ES's
         return None
     high_res = [with_dimensions(3, content["high_res"])] if "high_res" in content else []
     cam = with_dimensions(3, content["cam"]) if "cam" in content else None

@@ -23,7 +23,7 @@ _HEADERS: Mapping[tuple[int, int], tuple[str, Callable[[Any], Any]]] = {
     (1, 0): ("<H", np.lib.format.read_array_header_1_0),
     (2, 0): ("<I", np.lib.format.read_array_header_2_0),
 }
-_LONGEST_HEADER = 10_000  # as NumPy has it since 1.24
+_LONGEST_HEADER = 10_000  # NumPy's own limit since 1.24
 
 
 def encode_npy(content: Any) -> bytes:
@@ -72,7 +72,7 @@ def decode_npy(content: bytes) -> Any:
     """Return what a file holds; see :func:`~captum_regioncam.evaluation.seeds.pickled_arrays.read_pickle`.
 
     Raises:
-        Exception: the file is broken, or holds something else than numbers or one object. Errors are of many types.
+        Exception: the file is broken, or holds something other than numbers or one object. Errors have many types.
     """
     file = io.BytesIO(content)
     version = np.lib.format.read_magic(file)

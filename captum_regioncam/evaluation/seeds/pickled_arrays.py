@@ -1,4 +1,4 @@
-"""Arrays, tensors and numbers out of pickles, built from what these say, without calling anything that they name."""
+"""Arrays, tensors and numbers from pickles, built without calling anything that the pickles name."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ from captum_regioncam.files.inputs import MEGABYTE
 
 __all__ = ["array_over", "read_pickle"]
 
-_MOST_DIMENSIONS = 32  # of NumPy before 2.0
+_MOST_DIMENSIONS = 32  # NumPy's limit before 2.0
 _TORCH_FORMAT = (0x1950A86A20F9469CFC6C, 1001)  # with which torch begins what is not a zip file
 
 
@@ -21,10 +21,10 @@ def read_pickle(content: memoryview) -> Any:
     """Read a pickle of dicts, lists, tuples, numbers, strings, arrays and tensors. Tensors become arrays too.
 
     The arrays are views of ``content``. Some may share memory, and strides of 0 make some larger than ``content``, so
-    look at their sizes before you copy them.
+    check their sizes before you copy them.
 
     Raises:
-        Exception: the pickle is broken, or refers to something else. Errors are of many types.
+        Exception: the pickle is broken, or refers to something else. Errors have many types.
     """
     return _Builder(content).build()
 
@@ -65,7 +65,7 @@ class _Builder:
         return self._built(self._steps.read(Source(self._content), _BUILDERS))
 
     def _built(self, value: Any) -> Any:
-        """Build arrays, tensors and numbers from what the pickle says about them, each part once."""
+        """Build arrays, tensors and numbers from what the pickle says about them. Each part is built once."""
         if not isinstance(value, (Named, dict, list, tuple)):
             return value
         if id(value) not in self._made:

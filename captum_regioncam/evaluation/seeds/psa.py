@@ -1,7 +1,7 @@
 """The format of PSA, SEAM, MCTformer and S2C: a dict of an (H, W) array for each class, counted from 0.
 
-What PSA's CRF writes (``label_maps/psa_crf.py``) looks the same, but counts from 1, as it has the background as 0. It
-is no seed: see :func:`are_crf_scores`.
+What PSA's CRF writes (``label_maps/psa_crf.py``) looks the same, but counts classes from 1, because 0 is the
+background. It is not a seed: see :func:`are_crf_scores`.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ def unpack(content: Any, keys: Sequence[int] | None) -> Parts | None:
 
 
 def are_crf_scores(seed: Seed) -> bool:
-    """Return whether the content of a file in this format was no seed, but scores after PSA's or SEAM's dense CRF.
+    """Return whether a file in this format holds not a seed, but scores after PSA's or SEAM's dense CRF.
 
     These have the background as class 0, and add up to 1 at every pixel. A seed with class 0 does not: each of its maps
     is divided by its own maximum, so that wherever one is at its maximum, all others would have to be 0. The scores of

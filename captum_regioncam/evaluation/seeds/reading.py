@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 def seeds_in(folder: Path) -> Iterator[str]:
-    """Yield the names of the seeds in and below a folder, but not of what another run wrote into a folder inside it."""
+    """Yield the names of the seeds in and below a folder, except those that another run wrote into a folder inside."""
     for home, inside, files in os.walk(folder, onerror=_cannot_be_read):
         inside[:] = [name for name in inside if not os.path.lexists(Path(home, name, RECORD))]
         for file in files:
@@ -52,7 +52,8 @@ def recorded_data(
 ) -> PhotoDataset:
     """Open the data set that seeds were made from, as their record says, or the one that is named.
 
-    Its masks are those of the record too, if it names the same layout and neither ``masks`` nor ``crowds`` is given.
+    Its masks are those of the record, too, if the record has the same layout and neither ``masks`` nor ``crowds`` is
+    given.
 
     Raises:
         ArgumentError: there is no such record, or the data set cannot be opened.
@@ -73,7 +74,7 @@ def recorded_data(
 
 @dataclass(frozen=True)
 class SeedItem:
-    """A seed, and its sample if that was asked for."""
+    """A seed, and its sample if there is a data set."""
 
     seed: Seed
     sample: Sample | None
@@ -81,11 +82,11 @@ class SeedItem:
 
 @dataclass(frozen=True)
 class SeedReader:
-    """Reads the seeds of a folder, with the samples that they are of if there is a data set.
+    """Reads the seeds of a folder, with their samples if there is a data set.
 
     Attributes:
-        folder: of the seeds.
-        names: of the seeds.
+        folder: the folder of the seeds.
+        names: the names of the seeds.
         data: the photos.
         refine: whether the maps are refined with the photos.
     """
@@ -130,7 +131,7 @@ class SeedReader:
 
 
 def sample_seed(path: Path, sample: Sample) -> Seed:
-    """Read the seed of a photo; where its file does not hold the class or the size, they are the photo's.
+    """Read the seed of a photo. If its file does not hold the class or the size, they are taken from the photo.
 
     Raises:
         ValueError: as in :func:`load_seed`.
@@ -142,7 +143,7 @@ def check_are_seeds(folder: Path, names: Sequence[str]) -> None:
     """Check, by the first file of a folder, that it does not have class scores after a dense CRF.
 
     Raises:
-        ArgumentError: it has.
+        ArgumentError: it has such scores.
     """
     path = next((path for name in names if (path := folder / f"{name}.npy").is_file()), None)
     if path is None:
@@ -151,7 +152,7 @@ def check_are_seeds(folder: Path, names: Sequence[str]) -> None:
         load_seed(path)
     except CrfScoresError as error:
         raise ArgumentError(Argument("seeds", folder), f": {error}") from error
-    except ValueError:  # of this one file, which will be reported with the others
+    except ValueError:  # this file is broken, which will be reported later
         pass
 
 
@@ -182,7 +183,7 @@ def _check_size(seed: Seed, sample: Sample) -> None:
     size = sample.photo.height, sample.photo.width
     if seed.high_res.shape[1:] != size:
         raise ValueError(
-            f"{sample.name}: its maps are {seed.high_res.shape[1:]}, its photo is {size} (height, width). Give the "
+            f"{sample.name}: its maps are {seed.high_res.shape[1:]}, but its photo is {size} (height, width). Give the "
             "data set that the seeds were made from."
         )
 

@@ -1,4 +1,4 @@
-"""The steps of a pickle, followed without running them, in time and memory that their number bounds."""
+"""Following the steps of a pickle without running them, in time and memory that their number bounds."""
 
 import pickletools
 from collections.abc import Container, Iterator, Mapping
@@ -7,7 +7,7 @@ from typing import Any
 __all__ = ["MOST_KEYS", "Named", "Source", "StepReader", "checked_key", "of_type"]
 
 MOST_KEYS = 65_536
-"""The classes of a seed are below this number, and there are not more of them."""
+"""The classes of a seed are below this number, and there are no more of them than this."""
 
 _VALUES = {
     "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES",
@@ -17,10 +17,10 @@ _CONSTANTS: Mapping[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": Fals
 
 
 def of_type(kind: Any, value: Any) -> Any:
-    """Return a value unchanged if it is of a type, or of one of a tuple of types.
+    """Return a value unchanged if it has a type, or one of a tuple of types.
 
     Raises:
-        ValueError: it is of another.
+        ValueError: it has another type.
     """
     if not isinstance(value, kind):
         raise ValueError(f"has a {type(value).__name__} in the wrong place")
@@ -28,7 +28,7 @@ def of_type(kind: Any, value: Any) -> Any:
 
 
 def checked_key(value: Any) -> str | int:
-    """Return a key unchanged before it is hashed: a tuple's parts are hashed again wherever they are shared.
+    """Return a key unchanged if it is safe to hash: hashing nested tuples that share parts could take for ever.
 
     Raises:
         ValueError: it is neither a text nor a class.
@@ -54,7 +54,7 @@ class Source:
         self.rest = content
 
     def read(self, count: int) -> bytes | memoryview:
-        """Return the next bytes, so many or as many as are left."""
+        """Return the next ``count`` bytes, or as many as are left."""
         part, self.rest = self.rest[:count], self.rest[count:]
         return bytes(part) if count < 1024 else part
 
@@ -64,10 +64,10 @@ class Source:
 
 
 class StepReader:
-    """Reads pickles. Python's own unpickler would allocate what a pickle says, and hash keys for hours.
+    """Reads pickles. Python's own unpickler would allocate whatever a pickle says, and could hash keys for hours.
 
     Args:
-        steps: the most steps of all its pickles together; each makes an object of up to 300 bytes.
+        steps: the largest number of steps of all pickles together; each makes an object of up to 300 bytes.
     """
 
     def __init__(self, steps: int) -> None:
@@ -77,11 +77,11 @@ class StepReader:
         """Follow the steps of a pickle, with a :class:`Named` for each object that it names.
 
         Args:
-            source: begins with the pickle; afterwards, with what follows it.
+            source: begins with the pickle, and afterwards with what follows it.
             known: the names that it may use.
 
         Raises:
-            Exception: the pickle is broken, or names something else. Errors are of many types.
+            Exception: the pickle is broken, or names something else. Errors have many types.
         """
         stack: list[Any] = []
         marks: list[int] = []

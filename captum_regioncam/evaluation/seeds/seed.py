@@ -38,9 +38,9 @@ class Parts(NamedTuple):
 
     Attributes:
         keys: K classes, as a list or an array.
-        high_res: arrays (k, height, width), which hold K maps together; none if the file has only ``cam``.
+        high_res: arrays (k, height, width), K maps together; no arrays if the file has only ``cam``.
         cam: (K, height, width) coarse maps; None if the format has none.
-        of_any_size: whether ``high_res`` need not be of the photo's size.
+        of_any_size: whether ``high_res`` may have another size than the photo.
     """
 
     keys: Any
@@ -55,10 +55,10 @@ def as_float32(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
 
 
 def with_dimensions(count: int, value: Any) -> npt.NDArray[Any]:
-    """Return a file's array unchanged if it has so many dimensions.
+    """Return a file's array unchanged if it has ``count`` dimensions.
 
     Raises:
-        ValueError: it has others, or is no array.
+        ValueError: it has another number of dimensions, or is not an array.
     """
     if not isinstance(value, np.ndarray) or value.ndim != count:
         what = f"an array of shape {value.shape}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"

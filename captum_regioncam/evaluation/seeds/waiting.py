@@ -17,19 +17,20 @@ with extra("eval"):
 
 __all__ = ["Unfinished", "await_seeds", "unfinished"]
 
-_PAUSE = 3.0  # seconds between two looks at a folder
+_PAUSE = 3.0  # seconds between two checks of a folder
 
 
 @dataclass(frozen=True)
 class Unfinished:
-    """How far the runs are that write the seeds of a folder.
+    """How far the runs that write the seeds of a folder are.
 
     Attributes:
-        present: how many seeds are there.
+        present: how many seeds exist.
         total: how many there will be.
         writing: the runs that are writing, as far as their locks tell.
-        died: the runs that began and neither finished nor are writing.
-        missing: the shards that have not begun, and of how many.
+        died: the runs that began, but neither finished nor are still writing.
+        missing: the numbers of the shards that have not begun.
+        shards: how many shards there are; 0 if the photos are not divided into shards.
     """
 
     present: int
@@ -51,9 +52,9 @@ class Unfinished:
 
 
 def unfinished(folder: Path) -> Unfinished | None:
-    """Return how far a folder of seeds is; None if it is complete, or if no record tells.
+    """Return how far a folder of seeds is; None if it is complete, or if there is no record that tells.
 
-    A run that came to its end is complete: the photos without seeds failed.
+    A run that finished is complete: the photos without seeds failed.
 
     Raises:
         ValueError: the record is broken.
@@ -71,7 +72,7 @@ def unfinished(folder: Path) -> Unfinished | None:
         return None
 
     def is_writing(run: Run) -> bool:
-        known = held.get(run.shard, True)  # one that began just now
+        known = held.get(run.shard, True)  # a run that is not in it has only just begun
         return run.is_writing() if known is None else known
 
     writing = [run for run in of_open if is_writing(run)]
@@ -81,17 +82,17 @@ def unfinished(folder: Path) -> Unfinished | None:
 def await_seeds(
     folder: Path, names: Sequence[str] | None, limit: int | None, *, wait: bool, show_progress: bool
 ) -> None:
-    """Make sure that the seeds that are needed are there, or wait for them.
+    """Make sure that the seeds that are needed exist, or wait for them.
 
     Args:
         folder: the folder of seeds.
-        names: of the seeds that are needed; None for any.
+        names: the names of the seeds that are needed; None for any.
         limit: with ``names=None``, how many are needed; None for all.
-        wait: wait for the runs that write them, also for shards that have not begun.
-        show_progress: show a bar.
+        wait: wait for the runs that write them, and for shards that have not begun.
+        show_progress: show a progress bar.
 
     Raises:
-        ArgumentError: there are too few, and no run is writing the others, or ``wait`` is False.
+        ArgumentError: seeds are missing, and no run is writing them, or ``wait`` is False.
     """
 
     def found() -> Unfinished | None:

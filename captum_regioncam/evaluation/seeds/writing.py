@@ -1,4 +1,4 @@
-"""Seeds of a data set's photos."""
+"""Writing seeds of a data set's photos."""
 
 import logging
 import os
@@ -44,10 +44,10 @@ class WrittenSeeds(Written):
 
     Attributes:
         folder: where the seeds are.
-        names: of the seeds of all photos, or of the shard's.
+        names: the names of the seeds, of all photos or of the shard's.
         failures: {name: reason} of the photos that failed and have no seed.
-        photos: how many of them this call did; the others had seeds already.
-        seconds: that these took.
+        photos: how many photos this call did; the others had seeds already.
+        seconds: how many seconds these took.
 
     Example::
 
@@ -93,33 +93,38 @@ def write_seeds(
         data: the photos and their classes.
         output: the folder for NAME.npy. In the format "wsol", NAME is what wsolevaluation calls the photo, such as
             ``val/ILSVRC2012_val_00000001.JPEG``: its ``image_ids``, if the data set has them.
-        method: "region-cam" or another name; an attribution of this package or of Captum; or a function of (x, targets)
-            that returns (N, K, h, w) maps. {name: method} names it in the record, which knows no more of a function.
+        method: "region-cam", "layer-cam", "grad-cam" or "cam"; an attribution of this package or of Captum; or a
+            function of (x, targets) that returns (N, K, h, w) maps. {name: method} sets its name in the record, which
+            knows nothing else about a function.
         format: "irn", "psa", "clip-es" or "wsol"; see :func:`save_seed`. Default: "wsol" for photos with boxes, and
             "irn" for all others.
-        dtype: in the format "irn": of ``high_res``, "float32" or "float16".
-        high_res: in the format "irn": whether files have ``high_res``, or ``cam`` alone.
+        dtype: in the format "irn", the dtype of ``high_res``: "float32" or "float16".
+        high_res: in the format "irn", whether files have ``high_res``, or only ``cam``.
         protocol: scales, flips, normalisation and upsampling. Default: IRN's for the layouts "voc" and "coco", and
-            otherwise one scale. The format "wsol" always has the maps upsampled from their own grid to 224 x 224 and
-            stretched from minimum to maximum; the others never have them upsampled to 224 x 224.
+            otherwise one scale. In the format "wsol", maps are always upsampled from their own grid to 224 x 224 and
+            stretched from minimum to maximum; in the others, they are never upsampled to 224 x 224.
         layers: dotted names of the layers that a method given by name reads. Default: the stages found.
-        reshape: the layout of these layers: "tokens:1", with the number of tokens before the patches, "tokens:1:100",
-            with that of the tokens after them, too, or "channels-last". Default: it is measured.
-        contrast: of the method "region-cam".
+        reshape: the layout of these layers: "channels-last", or "tokens:N" or "tokens:N:M" with N tokens before the
+            patches and M after them. Default: it is measured.
+        contrast: the contrast of the method "region-cam"; see :class:`~captum_regioncam.LayerRegionCam`.
         refine: refine the maps with the photo, so that they follow its edges; see :func:`~captum_regioncam.refine`.
-        precision: of the network's passes: "float32", or "bfloat16" or "float16" under autocast. Maps are float32.
-        limit: only the first so many photos.
-        shard: only a part of the photos: (3, 16) for the third of 16. Shards may be written at the same time, from
-            several machines, into one folder, with the same settings. Together they are what one call would write.
-        resume: continue where the same call was interrupted.
+        precision: the precision of the network's passes: "float32", or "bfloat16" or "float16" under autocast. Maps
+            are float32.
+        limit: only the first ``limit`` photos. Default: all.
+        shard: only a part of the photos: (3, 16) for the third of 16 shards. Shards may be written at the same time,
+            from several machines, to one folder, with the same settings. Together they write what one call would write.
+        resume: continue where an earlier run of the same call was interrupted.
         readers: how many processes read photos ahead.
-        show_progress: show a bar.
-        about: more for the record to say of where the seeds come from, as JSON values.
+        show_progress: show a progress bar.
+        about: further entries for the record, such as where the seeds come from, as JSON values.
+
+    Returns:
+        The seeds that were written, and the photos that failed.
 
     Raises:
-        ArgumentError: the network does not suit the data or the method; the format has no such ``dtype``, or cannot be
-            without ``high_res``; or ``output`` has something of somebody else's, or results of other settings, or of
-            the same without ``resume``, or its disk has no room for the seeds.
+        ArgumentError: the network does not suit the data or the method; the format has no such ``dtype``, or always has
+            ``high_res``; or ``output`` has files that this package did not write, results of other settings, or results
+            of the same settings while ``resume`` is False, or its disk is too full for the seeds.
         ValueError: all photos failed.
         OSError: the files cannot be written.
 
@@ -210,7 +215,7 @@ class _SeedJob(Job[Photo, Seed]):
     """Writes seeds.
 
     Attributes:
-        left: {name: reason} of the seeds that somebody changed; they stay as they are.
+        left: {name: reason} of the seeds that somebody has changed; they stay as they are.
     """
 
     def __init__(
@@ -243,7 +248,7 @@ class _SeedJob(Job[Photo, Seed]):
     def compute(self, items: list[Photo]) -> list[Seed]:
         if self._format == "wsol":
             if not items[0].inputs:
-                raise ValueError("has no class, and a score map is of one.")
+                raise ValueError("has no class, but a score map needs one.")
             found = self._maps.grid_maps(self._method, items)
             return [_score_seed(photo, maps) for photo, maps in zip(items, found, strict=True)]
         sizes = [(photo.sample.photo.height, photo.sample.photo.width) for photo in items]

@@ -31,7 +31,7 @@ def pack(seed: Seed) -> npt.NDArray[np.float32]:
 def unpack(content: Any, keys: Sequence[int] | None) -> Parts | None:
     """Return the parts of a seed, or None if the content is not in this format. Without keys, its class is 0.
 
-    Maps of all sizes are read: earlier versions wrote them at the photo's.
+    Maps of all sizes are read, because earlier versions wrote them at the photo's size.
     """
     if not isinstance(content, np.ndarray) or content.ndim != 2 or content.dtype.kind != "f":
         return None

@@ -53,11 +53,11 @@ def test_masks_that_do_not_fit(tmp_path):
     photo = f"{Coco(root).names[1]}.png"
     dataset = Coco(root, masks=folder)
     Image.fromarray(np.where(DRAWN == 3, 4, DRAWN).astype(np.uint8)).save(folder / photo)
-    with pytest.raises(ValueError, match=rf"{photo}: label 4 is none of 0 to 3 and 255"):
+    with pytest.raises(ValueError, match=rf"{photo}: label 4 is neither from 0 to 3 nor 255"):
         dataset[1]
     Image.fromarray(DRAWN[:-1]).save(folder / photo)
     with pytest.raises(
-        ValueError, match=rf"{photo}: has \(43, 60\) pixels \(height, width\); its photo has \(44, 60\)"
+        ValueError, match=rf"{photo}: has \(43, 60\) pixels \(height, width\), but its photo has \(44, 60\)"
     ):
         dataset[1]
     (folder / photo).unlink()

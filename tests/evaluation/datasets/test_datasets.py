@@ -76,10 +76,10 @@ def test_voc_files_that_are_broken(tmp_path):
     with pytest.raises(ValueError, match=r"one number per pixel; this is RGB"):
         dataset[4]
     Image.new("L", (60, 44), 99).save(home / "SegmentationClass" / f"{NAMES[4]}.png")
-    with pytest.raises(ValueError, match=r"label 99 is none of 0 to 20 and 255"):
+    with pytest.raises(ValueError, match=r"label 99 is neither from 0 to 20 nor 255"):
         dataset[4]
     Image.new("P", (30, 44)).save(home / "SegmentationClass" / f"{NAMES[5]}.png")
-    with pytest.raises(ValueError, match=rf"{NAMES[5]}.jpg: 60 x 44 pixels; its ground truth has"):
+    with pytest.raises(ValueError, match=rf"{NAMES[5]}.jpg: has 60 x 44 pixels; its ground truth has"):
         dataset[5]
 
 
@@ -277,14 +277,14 @@ def test_folder_that_is_broken(tmp_path):
         (3, "not subscriptable"),
         ({"name": "photo_0"}, "KeyError('target')"),
         ({"target": 0}, "KeyError('name')"),
-        ({"name": ["photo_0"], "target": 0}, "a name that is no text"),
-        ({"name": "photo_0", "target": None}, "NoneType where a number belongs"),
-        ({"name": "photo_0", "target": 1.5}, "1.5 is no whole number from 0"),
+        ({"name": ["photo_0"], "target": 0}, "a name that is not a text"),
+        ({"name": "photo_0", "target": None}, "NoneType instead of a number"),
+        ({"name": "photo_0", "target": 1.5}, "1.5 is not a whole number from 0"),
         ({"name": "photo_0", "target": "one"}, "could not convert string to float: 'one'"),
-        ({"name": "photo_0", "target": -1}, "-1 is no whole number from 0"),
-        ({"name": "photo_0", "target": 10**400}, "is no whole number from 0"),
-        ({"name": "photo_0", "target": float("nan")}, "nan is no whole number from 0"),
-        ({"name": "photo_0", "target": float("inf")}, "inf is no whole number from 0"),
+        ({"name": "photo_0", "target": -1}, "-1 is not a whole number from 0"),
+        ({"name": "photo_0", "target": 10**400}, "is not a whole number from 0"),
+        ({"name": "photo_0", "target": float("nan")}, "nan is not a whole number from 0"),
+        ({"name": "photo_0", "target": float("inf")}, "inf is not a whole number from 0"),
     ],
 )
 def test_indexes_that_are_broken(tmp_path, entry, reason):
@@ -329,24 +329,24 @@ SQUARE = [6, 10, 9, 10, 9, 13, 6, 13]
         ([[*SQUARE, 10**400, 0]], "the coordinate 1000000000"),
         ([[*SQUARE, "6", 0]], "the coordinate '6' in"),
         ([[*SQUARE, [6], 0]], r"the coordinate [6] in"),
-        ([SQUARE[:4]], "a polygon that is no list of x, y, x, y, x, y and so on"),
-        ([SQUARE[:7]], "a polygon that is no list of x, y, x, y, x, y and so on"),
-        ([SQUARE, 3], "a polygon that is no list of x, y, x, y, x, y and so on"),
+        ([SQUARE[:4]], "a polygon that is not a list of x, y, x, y, x, y and so on"),
+        ([SQUARE[:7]], "a polygon that is not a list of x, y, x, y, x, y and so on"),
+        ([SQUARE, 3], "a polygon that is not a list of x, y, x, y, x, y and so on"),
         ([[0, 0, 60, 44] * 20_000], "an outline of 4160000 pixels"),
         ([], "no polygon"),
         (None, "not subscriptable"),
         ({"counts": [88, 2552]}, "no 'size'"),
-        ({"counts": [88, 2552], "size": [60, 44]}, "run lengths for another size than 44 x 60"),
+        ({"counts": [88, 2552], "size": [60, 44]}, "run lengths for a size other than 44 x 60"),
         ({"counts": [88, 2553], "size": [44, 60]}, "run lengths of 2641 pixels instead of 44 x 60"),
         ({"counts": [88], "size": [44, 60]}, "run lengths of 88 pixels"),
-        ({"counts": [2728, -88], "size": [44, 60]}, "-88 is no whole number from 0"),
-        ({"counts": [88.5, 2551.5], "size": [44, 60]}, "88.5 is no whole number from 0"),
-        ({"counts": [[88], 2552], "size": [44, 60]}, "list where a number belongs"),
+        ({"counts": [2728, -88], "size": [44, 60]}, "-88 is not a whole number from 0"),
+        ({"counts": [88.5, 2551.5], "size": [44, 60]}, "88.5 is not a whole number from 0"),
+        ({"counts": [[88], 2552], "size": [44, 60]}, "list instead of a number"),
         ({"counts": 88, "size": [44, 60]}, "not iterable"),
         ({"counts": "h2P_o1", "size": [44, 60]}, "run lengths of"),
         ({"counts": "o", "size": [44, 60]}, "compressed run lengths that end early"),
-        ({"counts": "o" * 20, "size": [44, 60]}, "compressed run lengths that are broken"),
-        ({"counts": "é", "size": [44, 60]}, "compressed run lengths that are broken"),
+        ({"counts": "o" * 20, "size": [44, 60]}, "broken compressed run lengths"),
+        ({"counts": "é", "size": [44, 60]}, "broken compressed run lengths"),
     ],
 )
 def test_coco_annotations_that_are_broken_cost_their_photo(tmp_path, segmentation, reason):
@@ -368,8 +368,8 @@ def test_coco_annotations_that_are_broken_cost_their_photo(tmp_path, segmentatio
         ({"category_id": 2}, "2 is the id of no category"),
         ({"category_id": [1]}, "an id that is list"),
         ({"category_id": None}, "an id that is NoneType"),
-        ({"area": None}, "an area that is no number"),
-        ({"area": float("nan")}, "an area that is no number"),
+        ({"area": None}, "an area that is not a number"),
+        ({"area": float("nan")}, "an area that is not a number"),
         ({"segmentation": 3}, "not subscriptable"),
     ],
 )
@@ -410,7 +410,7 @@ def test_coco_sizes_that_are_none(tmp_path, size):
         (lambda content: content["categories"][0].update(name=None), "a name that is NoneType"),
         (lambda content: content["annotations"][0].pop("image_id"), "no 'image_id'"),
         (lambda content: content["annotations"][0].update(image_id={}), "an id that is dict"),
-        (lambda content: content["annotations"][0].update(image_id=float("nan")), "an id that is no number"),
+        (lambda content: content["annotations"][0].update(image_id=float("nan")), "an id that is not a number"),
     ],
 )
 def test_coco_files_of_other_types(tmp_path, change, reason):
@@ -534,7 +534,7 @@ def test_names_that_lead_out_of_the_folder(tmp_path, name):
 def test_names_that_no_file_has(tmp_path):
     root = make_folder(tmp_path)
     (root / "index.json").write_text(json.dumps([{"name": "a\0b", "target": 0}]))
-    with pytest.raises(ValueError, match=r"index.json: 'a\\x00b' is no name of a file"):
+    with pytest.raises(ValueError, match=r"index.json: 'a\\x00b' cannot be the name of a file"):
         PhotoFolder(root)
 
 

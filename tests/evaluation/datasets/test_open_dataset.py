@@ -87,7 +87,7 @@ def test_splits_and_labels(tmp_path):
     [
         ({"name": "imagenet"}, "name='imagenet': expects one of voc, coco, ilsvrc, cub, openimages, folder."),
         ({"name": "folder", "split": "val"}, "split='val': the layout folder has no splits."),
-        ({"name": "coco", "labels_from": "xml"}, "labels_from='xml': the layout coco has no choice of labels."),
+        ({"name": "coco", "labels_from": "xml"}, "labels_from='xml': the layout coco has only one source of labels."),
         ({"name": "voc", "labels_from": "png"}, "labels_from='png': expects 'xml' or 'mask'."),
     ],
 )

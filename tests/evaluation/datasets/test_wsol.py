@@ -112,12 +112,12 @@ def test_masks_are_squashed_as_by_opencv(tmp_path, chance, size):
         (
             "class_labels",
             (",0\n", ",200\n"),
-            r"class_labels.txt: line 1 cannot be read \('200' is no whole number from 0",
+            r"class_labels.txt: line 1 cannot be read \('200' is not a whole number from 0",
         ),
         ("class_labels", (",0\n", "\n"), r"class_labels.txt: line 1 cannot be read \(1 fields instead of 2\)"),
         ("localization", (",21,", ",wide,"), r"localization.txt: line 1 cannot be read \(could not convert string"),
-        ("localization", (",21,", ",-1,"), r"localization.txt: line 1 cannot be read \('-1' is no whole number"),
-        ("image_sizes", (",60,", ",0,"), r"image_sizes.txt: line 1 cannot be read \('0' is no whole number from 1"),
+        ("localization", (",21,", ",-1,"), r"localization.txt: line 1 cannot be read \('-1' is not a whole number"),
+        ("image_sizes", (",60,", ",0,"), r"image_sizes.txt: line 1 cannot be read \('0' is not a whole number from 1"),
         ("image_ids", ("001.", "../"), r"image_ids.txt: '../Red_bird/0.jpg' leads out of the data set's folder"),
     ],
 )

@@ -159,10 +159,10 @@ def test_counts_of_two_workers_add_up(photos, monkeypatch):
 @pytest.mark.parametrize(
     ("found", "truth", "says"),
     [
-        (np.zeros((2, 3)), np.zeros((3, 2)), r"predicted of shape \(2, 3\) and labels \(3, 2\)"),
-        (np.full((1, 1), 5), np.zeros((1, 1)), "predicted: 5 is none of 0 to 4 and 255"),
-        (np.full((1, 1), -1), np.zeros((1, 1)), "predicted: -1 is none of"),
-        (np.zeros((1, 1)), np.full((1, 1), 21), "labels: 21 is none of 0 to 4 and 255"),
+        (np.zeros((2, 3)), np.zeros((3, 2)), r"predicted of shape \(2, 3\) and labels of shape \(3, 2\)"),
+        (np.full((1, 1), 5), np.zeros((1, 1)), "predicted: 5 is neither from 0 to 4 nor 255"),
+        (np.full((1, 1), -1), np.zeros((1, 1)), "predicted: -1 is neither from 0 to 4 nor 255"),
+        (np.zeros((1, 1)), np.full((1, 1), 21), "labels: 21 is neither from 0 to 4 nor 255"),
     ],
 )
 def test_wrong_input(found, truth, says):

@@ -106,7 +106,7 @@ def test_results_that_somebody_changed_stay(capsys):
     capsys.readouterr()
     for more in (["--resume"], [], ["--threshold", "0.4"]):
         assert run("labels", "work/seeds", "--output", "out", *more) == 1
-        says = f"{edited} is not as this command wrote it, and stays as it is. Delete it to have it made again."
+        says = f"{edited} has changed since this command wrote it, and stays as it is. Delete it to have it made again."
         assert says in capsys.readouterr().err
         assert edited.read_bytes() == b"edited by hand"
     edited.unlink()
@@ -135,7 +135,7 @@ def test_a_folder_of_version_0_2_can_be_resumed_and_read(seeds, capsys):
     assert run(*command) == 2
     assert "has results already. Pass --resume" in capsys.readouterr().err
     assert run(*command, "--contrast", "1", "--resume") == 2
-    assert "was made with contrast = 4.0, now it is 1.0" in capsys.readouterr().err
+    assert "was made with contrast = 4.0, but now it is 1.0" in capsys.readouterr().err
     assert everything("work/seeds") == before
     for _ in range(2):  # also where there is a record of what this version added
         assert run(*command, "--resume") == 0
@@ -145,7 +145,7 @@ def test_a_folder_of_version_0_2_can_be_resumed_and_read(seeds, capsys):
     broken.write_bytes(whole[:1000])
     capsys.readouterr()
     assert run(*command, "--resume") == 1
-    assert f"{broken} is not as this command wrote it, and stays as it is" in capsys.readouterr().err
+    assert f"{broken} has changed since this command wrote it, and stays as it is" in capsys.readouterr().err
     assert broken.read_bytes() == whole[:1000]
 
 

@@ -266,7 +266,7 @@ def test_a_disk_that_is_full_costs_progress_alone(capsys, monkeypatch):
 
     monkeypatch.setattr(progress.Writer, "write", full)
     assert run(*command, "--json", "full.json") == 0
-    assert capsys.readouterr().err.count("Progress is no longer kept") == 1
+    assert capsys.readouterr().err.count("Progress is no longer saved") == 1
     assert scores_in("full.json") == scores_in("kept.json")
 
 
@@ -302,7 +302,7 @@ def test_evaluate_where_nothing_can_be_kept(capsys, monkeypatch):
     Path(".captum_regioncam").write_text("a file")
     assert run("evaluate", "folder", "--root", root, *MODEL, "--size", "32") == 0
     captured = capsys.readouterr()
-    assert "Progress cannot be kept" in captured.err
+    assert "Progress cannot be saved" in captured.err
     assert "4 photos" in captured.out
     assert Path(".captum_regioncam").read_text() == "a file"
 
@@ -319,7 +319,7 @@ def test_counts_that_cannot_be_continued_are_counted_anew(capsys, monkeypatch):
     monkeypatch.setattr(progress.Record, "begin", full)
     capsys.readouterr()
     assert run(*command, "--resume", "--json", "again.json") == 0
-    assert "Progress cannot be kept" in capsys.readouterr().err
+    assert "Progress cannot be saved" in capsys.readouterr().err
     assert scores_in("again.json") == scores_in("whole.json")
 
 
@@ -422,7 +422,7 @@ def test_the_time_that_is_left_is_told_once(caplog, monkeypatch):
     monkeypatch.setattr(jobs.time, "monotonic", lambda: next(clock))
     caplog.set_level(logging.INFO, "captum_regioncam")
     visited([str(number) for number in range(400)])
-    assert [record.getMessage() for record in caplog.records] == ["The other photos will take about 2 h 10 min."]
+    assert [record.getMessage() for record in caplog.records] == ["The remaining photos will take about 2 h 10 min."]
     caplog.clear()
     visited([str(number) for number in range(9)])  # too few to tell
     assert not caplog.records

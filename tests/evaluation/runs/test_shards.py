@@ -35,7 +35,7 @@ def test_shards_take_the_same_groups():
     assert numbers_in((1, 3), 11, 2) == ((1, 3), [0, 1, 6, 7])
     assert numbers_in([3, 3], 11, 2) == ((3, 3), [4, 5, 10])
     for wrong in ((0, 3), (4, 3), (1,), "1/3", 3, (1.0, 3), (1, 10**5)):
-        with pytest.raises(ArgumentError, match=r"shard=.*: expects which of how many, such as \(3, 16\)"):
+        with pytest.raises(ArgumentError, match=r"shard=.*: expects \(i, n\) for the i-th of n shards"):
             numbers_in(wrong, 11, 2)
     with pytest.raises(ArgumentError, match=r"shard=\(1, 7\): 11 photos in batches of 2 make only 6 shards"):
         numbers_in((1, 7), 11, 2)
@@ -78,8 +78,8 @@ def test_shards_beside_each_other(command, capsys, monkeypatch):
                 (["--shard", "1/3"], "has results already. Pass --resume"),
                 (["--shard", "1/3", "--resume"], "another run is writing to shard 1 of 3"),
                 (["--resume"], "shard 1 of 3 is being written"),
-                (["--shard", "2/4"], "was made in 3 shards, now it is --shard 2/4"),
-                (["--shard", "3/3", "--contrast", "1"], "was made with contrast = 4.0, now it is 1.0"),
+                (["--shard", "2/4"], "was made in 3 shards, which does not match --shard 2/4"),
+                (["--shard", "3/3", "--contrast", "1"], "was made with contrast = 4.0, but now it is 1.0"),
                 (["--shard", "3/3", "--limit", "9", "--resume"], "other shards are of 10 photos, and this one is of 9"),
             ):
                 capsys.readouterr()

@@ -157,8 +157,8 @@ def test_files_that_cannot_be_scored(voc, capsys):
     assert "4 of 6 photos failed and were left out" in err
     assert f"{NAMES[0]}.png: cannot be read" in err
     assert f"{NAMES[1]}.png: a label map has one number per pixel; this is RGB. Save the labels as an indexed or" in err
-    assert f"{NAMES[2]}.png: 60 x 43 pixels; its ground truth has 60 x 44." in err
-    assert f"{NAMES[3]}.png: label 21 is none of 0 to 20 and 255." in err
+    assert f"{NAMES[2]}.png: has 60 x 43 pixels; its ground truth has 60 x 44." in err
+    assert f"{NAMES[3]}.png: label 21 is neither from 0 to 20 nor 255." in err
     assert (result["photos"], result["failed"]) == (2, 4)
     for path in Path("labels").glob("*.png"):
         path.unlink()

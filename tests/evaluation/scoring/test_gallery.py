@@ -104,7 +104,7 @@ def test_a_gallery_of_maps_and_seeds(caplog):
             np.abs(np.asarray(picture_of(line[1])).astype(int) - np.asarray(data[place].photo)).mean() < 15
         )  # of JPEG
     evaluate_seeds("seeds", data, gallery="shown", show_progress=False)  # replaces the older gallery
-    assert "replaces 7 results of other settings" in caplog.text
+    assert "7 results of other settings are replaced" in caplog.text
     assert sorted(path.name for path in Path("shown").glob("[!.]*"))[1:] == [
         f"seeds-in-seeds-{section}.png" for section in ("best", "median", "worst")
     ]
@@ -135,7 +135,7 @@ def test_the_user_s_files_stay(caplog):
     Path("shown/notes.txt").write_text("mine")
     evaluate(classifier, data, ["grad-cam"], **options)
     assert Path("shown/index.html").read_text() == "edited"
-    assert "index.html is not as this command wrote it, and stays as it is" in caplog.text
+    assert "index.html has changed since this command wrote it, and stays as it is" in caplog.text
     Path("shown/index.html").unlink()
     evaluate(classifier, data, ["grad-cam"], **options)
     assert Path("shown/notes.txt").read_text() == "mine"

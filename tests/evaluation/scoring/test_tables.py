@@ -175,12 +175,12 @@ def test_whatever_has_a_row_is_shown():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"csv": "theirs.csv"}, r"csv='theirs\.csv': exists already, and a CSV file does not tell who wrote it"),
+        ({"csv": "theirs.csv"}, r"csv='theirs\.csv': exists already, and a CSV file does not say what wrote it"),
         ({"per_photo": "theirs.csv"}, r"per_photo='theirs\.csv': exists already"),
         ({"latex": "theirs.csv"}, "did not write"),
         ({"csv": "a", "per_photo": "./a"}, "per_photo='a': is the file of csv; choose another name"),
         ({"latex": "work/a.tex", "gallery": "work"}, "latex='work/a.tex': is in the folder of gallery"),
-        ({"gallery": "photos"}, r"gallery='photos': has cat\.jpg, and is no gallery"),
+        ({"gallery": "photos"}, r"gallery='photos': has cat\.jpg, so it is not a gallery"),
         ({"gallery": "theirs.csv"}, "theirs.csv: cannot be written"),
     ],
 )

@@ -268,7 +268,7 @@ def test_a_photo_without_classes_has_no_score_map(tmp_path):
             return Sample(sample.name, sample.photo, [], []) if index else sample
 
     written = write_seeds(colour_classifier(), Nothing(), tmp_path / "seeds", show_progress=False)
-    assert written.failures == {"002.White/two.jpg": "has no class, and a score map is of one."}
+    assert written.failures == {"002.White/two.jpg": "has no class, but a score map needs one."}
 
 
 def test_every_layout_has_seeds(capsys):
@@ -294,7 +294,7 @@ def test_label_maps_of_score_maps(colour_factory, capsys):
         file.writelines(f"n1{number:03d} another\n" for number in range(252))
     capsys.readouterr()
     assert run(*command, "--label-maps", "labels", "--resume") == 2
-    assert "--label-maps: the photos have 255 classes, and a label map of 8 bits holds 254." in capsys.readouterr().err
+    assert "--label-maps: the photos have 255 classes, but an 8-bit label map holds 254." in capsys.readouterr().err
     assert run("label-maps", "seeds", "--output", "others") == 2
     assert "the photos have 255 classes" in capsys.readouterr().err
     assert not Path("others").exists()
@@ -322,9 +322,9 @@ def test_small_seeds_of_irn(colour_factory, capsys):
     # Both are settings of the folder.
     capsys.readouterr()
     assert run(*command, "--output", "small", "--resume") == 2
-    assert "was made with high_res = False, now it is None" in capsys.readouterr().err
+    assert "was made with high_res = False, but now it is None" in capsys.readouterr().err
     assert run(*command, "--output", "half", "--resume") == 2
-    assert "was made with dtype = 'float16', now it is None" in capsys.readouterr().err
+    assert "was made with dtype = 'float16', but now it is None" in capsys.readouterr().err
     # Without a record, nothing tells the size.
     Path("small/.captum_regioncam.json").unlink()
     assert run("label-maps", "small", "--output", "others") == 2
@@ -365,7 +365,7 @@ def crf_scores(count, dtype=np.float32):
     return logits.softmax(0).numpy().astype(dtype)
 
 
-SAYS = "holds class scores after a dense CRF, whose class 0 is the background"
+SAYS = "holds class scores after a dense CRF, not a seed: class 0 is the background"
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64])
@@ -373,7 +373,7 @@ SAYS = "holds class scores after a dense CRF, whose class 0 is the background"
 def test_scores_after_a_crf_are_no_seed(path, count, dtype):
     scores = dict(zip([0, 3, 7, 15, 20], crf_scores(count, dtype), strict=False))
     np.save(path, scores)
-    with pytest.raises(ValueError, match=rf"photo.npy: {SAYS} .* Give the seeds that they were made from"):
+    with pytest.raises(ValueError, match=rf"photo.npy: {SAYS}.* Give the seeds that they were made from"):
         load_seed(path)
 
 

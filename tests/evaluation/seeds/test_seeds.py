@@ -168,10 +168,10 @@ NOT_FINITE = "has values that are NaN or infinite"
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (whole(keys=np.array([1, 65_536])), "has a key that is no class from 0 to 65535"),
-        (whole(keys=np.array([-1, 2])), "has a key that is no class from 0 to 65535"),
-        (whole(keys=np.array([1.5, 2])), "has a key that is no class from 0 to 65535"),
-        (whole(keys=[1, "2"]), "has a key that is no class from 0 to 65535"),
+        (whole(keys=np.array([1, 65_536])), "has a key that is not a class from 0 to 65535"),
+        (whole(keys=np.array([-1, 2])), "has a key that is not a class from 0 to 65535"),
+        (whole(keys=np.array([1.5, 2])), "has a key that is not a class from 0 to 65535"),
+        (whole(keys=[1, "2"]), "has a key that is not a class from 0 to 65535"),
         (whole(keys=np.array([1, np.nan])), "cannot convert float NaN to integer"),
         (whole(keys=np.array([2, 2])), "has a key twice"),
         (whole(keys=np.array([1, 2, 3])), r"has 3 keys for maps of shape \(2, 3, 4\)"),

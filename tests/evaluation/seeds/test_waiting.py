@@ -105,13 +105,13 @@ def test_a_disk_without_room_ends_the_run_before_the_first_photo(capsys, monkeyp
     usage = disk.shutil.disk_usage
     monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: usage(path)._replace(free=50_000))
     assert run(*command) == 2
-    says = "--output seeds: 6 seeds need about 114.7 kB, and its disk has 50.0 kB free. Choose another folder"
+    says = "--output seeds: 6 seeds need about 114.7 kB, but its disk has only 50.0 kB free. Choose another folder"
     assert says in capsys.readouterr().err
     assert not Path("seeds").exists()
     monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: usage(path)._replace(free=120_000))
     assert run(*command) == 0
     captured = capsys.readouterr()
-    assert "6 seeds need about 114.7 kB of the disk, which has 120.0 kB free." in captured.err
+    assert "6 seeds need about 114.7 kB of disk space; 120.0 kB are free." in captured.err
     written = sum(path.stat().st_size for path in Path("seeds").glob("*.npy"))
     assert disk._bytes(written) == "114.7 kB"
     assert "6 photos in " in captured.out
