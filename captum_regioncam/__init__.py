@@ -6,6 +6,7 @@ from captum_regioncam.lazy import lazily
 
 if TYPE_CHECKING:
     from captum_regioncam.errors import LayerError, TargetError
+    from captum_regioncam.files.photos import read_photo
     from captum_regioncam.layer_cam import LayerCam
     from captum_regioncam.network.reshape import channels_last, tokens_to_grid
     from captum_regioncam.pictures import cut_out, overlay, to_hwc
@@ -31,6 +32,7 @@ __all__ = [
     "cut_out",
     "find_stages",
     "overlay",
+    "read_photo",
     "refine",
     "segmentation_score",
     "show_attributions",
@@ -55,6 +57,7 @@ __getattr__, __dir__ = lazily(
         "cut_out": "pictures",
         "find_stages": "stages.finder",
         "overlay": "pictures",
+        "read_photo": "files.photos",
         "refine": "refinement",
         "segmentation_score": "scores",
         "show_attributions": "visualization",

@@ -18,10 +18,12 @@ from captum_regioncam.arguments import plane_size
 from captum_regioncam.method.grids import min_max
 from captum_regioncam.network.captum_private import _cumulative_sum_threshold, _normalize_scale
 
-__all__ = ["Image", "Map", "as_map", "as_photos", "cut_out", "overlay", "shrunk", "to_hwc"]
+__all__ = ["Image", "Map", "as_map", "as_photos", "cut_out", "overlay", "shrunk", "size_of", "to_hwc"]
 
 Image = Tensor | npt.NDArray[Any] | PIL.Image.Image
 Map = Tensor | npt.NDArray[Any]
+Size = tuple[int, int] | Image
+"""A height and a width, or the photo that has them."""
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's and JPEG's grey
 _BLOCK = 2**20  # pixels that are blended at once
@@ -108,18 +110,19 @@ def cut_out(image: Image, mask: Map, *, lightness: float = 0.7) -> npt.NDArray[n
     return np.where(inside.reshape(*photo.shape[:2], 1).numpy(), photo, light[:, :, None])
 
 
-def to_hwc(attribution: Map, size: tuple[int, int]) -> npt.NDArray[np.float32]:
+def to_hwc(attribution: Map, size: Size) -> npt.NDArray[np.float32]:
     """Upsample a map bilinearly and put its channels last, as Captum's ``visualize_image_attr`` takes it.
 
     Args:
         attribution: (h, w), (C, h, w) or (1, C, h, w).
-        size: height and width of the photo.
+        size: the photo, in any form that :func:`show_attributions` takes, or its height and width.
 
     Returns:
         (height, width, C).
 
     Raises:
-        ValueError: the attribution holds a batch, or has another shape; or ``size`` is not two numbers above 0.
+        ValueError: the attribution holds a batch, or has another shape; or ``size`` is neither a photo nor two
+            numbers above 0.
 
     Example::
 
@@ -130,9 +133,19 @@ def to_hwc(attribution: Map, size: tuple[int, int]) -> npt.NDArray[np.float32]:
     if not 2 <= tensor.dim() <= 4 or not tensor.numel() or (tensor.dim() == 4 and len(tensor) != 1):
         raise ValueError(f"attribution: expects (h, w), (C, h, w) or (1, C, h, w); got shape {tuple(tensor.shape)}.")
     maps = tensor.reshape(1, -1, *tensor.shape[-2:])
-    size = plane_size("size", size)
-    upsampled: Tensor = LayerAttribution.interpolate(maps, size, interpolate_mode="bilinear")
+    upsampled: Tensor = LayerAttribution.interpolate(maps, size_of(size), interpolate_mode="bilinear")
     return upsampled[0].permute(1, 2, 0).numpy()
+
+
+def size_of(size: Size) -> tuple[int, int]:
+    """Return a height and a width, given as such or by the photo that has them."""
+    if isinstance(size, PIL.Image.Image):
+        size = size.height, size.width
+    elif isinstance(size, Tensor) and size.dim() > 1:
+        size = (*size.shape[-2:],)
+    elif isinstance(size, np.ndarray) and size.ndim > 1:
+        size = size.shape[:2]
+    return plane_size("size", size)
 
 
 def as_photos(image: Image | Sequence[Image]) -> list[npt.NDArray[Any]]:

@@ -8,16 +8,15 @@ import torch
 from captum.attr import LayerAttribution
 from torch import Tensor
 
-from captum_regioncam.arguments import plane_size, real
+from captum_regioncam.arguments import real
+from captum_regioncam.pictures import Size, size_of
 
 __all__ = ["to_boxes", "to_mask"]
 
 _LEVELS = 255
 
 
-def to_mask(
-    attribution: Tensor | npt.NDArray[Any], threshold: float | str = 0.15, size: tuple[int, int] | None = None
-) -> Tensor:
+def to_mask(attribution: Tensor | npt.NDArray[Any], threshold: float | str = 0.15, size: Size | None = None) -> Tensor:
     """Cut a map at a threshold.
 
     Args:
@@ -26,14 +25,15 @@ def to_mask(
         threshold: the region is what lies above this share of a map's maximum; seeds of weakly supervised segmentation
             are cut at 0.15. Or "otsu": each map is cut at the threshold that best separates its high values from its
             low ones (Otsu, 1979), found by OpenCV.
-        size: height and width to upsample to (bilinear) before the cut. Default: the map's own.
+        size: the size to upsample the maps to (bilinear) before the cut: the photo, as a PIL image, an (H, W, 3) array
+            or a (3, H, W) tensor; or its height and width. Default: the map's own.
 
     Returns:
         (..., height, width) bool. A map that is 0 everywhere has no region.
 
     Raises:
         ValueError: ``threshold`` is neither in [0, 1) nor "otsu", the maps are not finite or have another shape, or
-            ``size`` is not two numbers above 0.
+            ``size`` is neither a photo nor two numbers above 0.
         ImportError: "otsu" needs OpenCV, which is not installed.
 
     Example::
@@ -57,7 +57,7 @@ def to_mask(
 def to_boxes(
     attribution: Tensor | npt.NDArray[Any],
     threshold: float | str = 0.15,
-    size: tuple[int, int] | None = None,
+    size: Size | None = None,
     *,
     largest: bool = True,
 ) -> list[Tensor]:
@@ -95,7 +95,7 @@ def to_boxes(
     return found
 
 
-def _upsampled(attribution: Tensor | npt.NDArray[Any], size: tuple[int, int] | None) -> Tensor:
+def _upsampled(attribution: Tensor | npt.NDArray[Any], size: Size | None) -> Tensor:
     maps = torch.as_tensor(attribution).detach().float().cpu()
     if maps.dim() < 2 or not maps.numel():
         raise ValueError(f"attribution: expects (..., h, w) maps; got shape {tuple(maps.shape)}.")
@@ -103,11 +103,11 @@ def _upsampled(attribution: Tensor | npt.NDArray[Any], size: tuple[int, int] | N
         raise ValueError("attribution: the maps are not finite (NaN or infinite).")
     if size is None:
         return maps
-    size = plane_size("size", size)
+    height, width = size_of(size)
     upsampled: Tensor = LayerAttribution.interpolate(
-        maps.reshape(1, -1, *maps.shape[-2:]), size, interpolate_mode="bilinear"
+        maps.reshape(1, -1, *maps.shape[-2:]), (height, width), interpolate_mode="bilinear"
     )
-    return upsampled.view(*maps.shape[:-2], *size)
+    return upsampled.view(*maps.shape[:-2], height, width)
 
 
 def _otsu(relative: Tensor) -> float:

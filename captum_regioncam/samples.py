@@ -52,7 +52,7 @@ def load_demo_model() -> Classifier:
     """Load EfficientNet-Lite0 with its ImageNet weights, about 75 % top-1.
 
     Returns:
-        The network as ``model``, and ``fit`` and ``preprocess``, which turn a photo into its input; see
+        The network as ``model``, and ``transform``, which turns a photo into its input; see
         :class:`~captum_regioncam.evaluation.Classifier`.
 
     Raises:
@@ -62,8 +62,7 @@ def load_demo_model() -> Classifier:
 
         >>> from captum_regioncam.samples import load_demo_model, photo
         >>> demo = load_demo_model()
-        >>> _, fitted = demo.fit(photo("cat"))
-        >>> scores = demo.model(demo.preprocess(fitted))
+        >>> scores = demo.model(demo.transform(photo("cat")))
         >>> demo.class_name(int(scores.argmax()))
         'Egyptian cat'
     """

@@ -40,13 +40,13 @@ CLASSES = {**TARGETS, "flower": 985, "pagoda": 442}  # ImageNet's daisy and bell
 OUTLINED = ("cat", "cup", "motorcycle")
 
 demo = load_demo_model()
-stages = find_stages(demo.model, demo.preprocess(demo.fit(PHOTOS["cat"])[1]))
+stages = find_stages(demo.model, demo.transform(PHOTOS["cat"]))
 region_cam = LayerRegionCam(demo.model, stages)
 
 
 def explained(name):
     """Return a photo, the network's input and its class."""
-    return PHOTOS[name], demo.preprocess(demo.fit(PHOTOS[name])[1]), CLASSES[name]
+    return PHOTOS[name], demo.transform(PHOTOS[name]), CLASSES[name]
 
 
 def grid(columns, titles, photo):

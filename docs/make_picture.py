@@ -32,7 +32,7 @@ demo = load_demo_model()
 def panels(pixels, target):
     """Return the pictures of a photo, by their titles, and the probability of the class."""
     photo = Image.fromarray(pixels).convert("RGB").resize(SIZE)
-    x = demo.preprocess(demo.fit(photo)[1])
+    x = demo.transform(photo)
     probability = float(demo.model(x).detach().softmax(1)[0, target])
     stages = find_stages(demo.model, x)
     name, last = list(stages.items())[-1]

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
-from captum_regioncam import to_boxes, to_mask
+from captum_regioncam import to_boxes, to_hwc, to_mask
 
 
 def blocks():
@@ -83,6 +84,26 @@ def test_bad_input(attribution, threshold, message):
 def test_a_size_is_a_height_and_a_width(function, size):
     with pytest.raises(ValueError, match=r"^size=.*: expects \(height, width\), two whole numbers above 0"):
         function(torch.rand(4, 4), size=size)
+
+
+@pytest.mark.parametrize(
+    "photo",
+    [
+        Image.new("CMYK", (31, 20)),
+        np.zeros((20, 31, 3), np.uint8),
+        np.zeros((20, 31), bool),
+        torch.zeros(3, 20, 31),
+        torch.full((1, 3, 20, 31), -2.0),  # the network's input
+    ],
+    ids=["pil", "array", "grey", "tensor", "input"],
+)
+def test_a_photo_is_a_size(photo):
+    maps = torch.rand(2, 5, 7)
+    assert torch.equal(to_mask(maps, 0.5, size=photo), to_mask(maps, 0.5, size=(20, 31)))
+    assert [box.tolist() for box in to_boxes(maps, 0.5, photo)] == [
+        box.tolist() for box in to_boxes(maps, 0.5, (20, 31))
+    ]
+    np.testing.assert_array_equal(to_hwc(maps, photo), to_hwc(maps, (20, 31)))
 
 
 def test_sizes_and_thresholds_of_other_types():

@@ -28,6 +28,7 @@ def run(options: Options, called: Called) -> int:
     """Serve the page until the user stops it; return the exit status."""
     check_size(options.network)
     network = options.network
+    say("Loading the network and trying each method on it; this takes up to a minute.", error=True)
     explainer = Explainer.of(
         classifier_of(network, called), layers=network.layers, reshape=network.reshape, precision=network.precision
     )

@@ -48,7 +48,7 @@ def run(options: Options, called: Called) -> int:
         raise UsageError(f'the demo needs: pip install "captum_regioncam[demo]" ({error}).') from error
     classifier = Classifier.load()
     photo = Image.fromarray(chelsea())
-    x = classifier.preprocess(classifier.fit(photo)[1])
+    x = classifier.transform(photo)
     probabilities, classes = likeliest(classifier, x, 5)
     say("EfficientNet-Lite0 sees in scikit-image's cat:")
     for probability, index in zip(probabilities, classes, strict=True):

@@ -18,7 +18,7 @@ from torch.nn import Module
 from captum_regioncam.arguments import real, whole
 from captum_regioncam.errors import Argument, ArgumentError
 from captum_regioncam.evaluation.protocol import DEFAULT_MODEL, RESIZES
-from captum_regioncam.files.photos import resized
+from captum_regioncam.files.photos import as_rgb, resized
 
 __all__ = ["MAX_SIDE", "Classifier", "nearest"]
 
@@ -222,11 +222,11 @@ class Classifier:
         """Return the part of a photo that the network sees, at the photo's resolution.
 
         Args:
-            photo: the photo.
+            photo: the photo, in any of Pillow's modes.
             scale: the largest scale of the network's input.
 
         Returns:
-            The photo itself or, with ``resize="crop"``, the square in its centre.
+            The photo itself or, with ``resize="crop"``, the square in its centre: an RGB image.
 
         Raises:
             ValueError: one side of the photo is more than 20 times as long as the other, or the input would be too
@@ -247,6 +247,7 @@ class Classifier:
                 f"the photo has {width} x {height} pixels, which make an input of {in_width} x {in_height}; at most "
                 f"{MAX_SIDE} x {MAX_SIDE} are possible. Use {remedy}."
             )
+        photo = photo if photo.mode == "RGB" else as_rgb(photo)
         box = self.seen_box(width, height)
         return photo if box == (0, 0, width, height) else photo.crop(box)
 
@@ -254,7 +255,7 @@ class Classifier:
         """Return the part of a photo that the network sees, at the photo's resolution and at the network's.
 
         Args:
-            photo: the photo.
+            photo: the photo, in any of Pillow's modes.
 
         Returns:
             The part at the photo's resolution, and the same part resized to the network's input, as RGB images.
@@ -270,6 +271,25 @@ class Classifier:
         """
         seen = self.seen(photo)
         return seen, self.resized(seen, self.input_size(*photo.size))
+
+    def transform(self, photo: Image.Image) -> Tensor:
+        """Turn a photo into the network's input: :meth:`fit`, then :meth:`preprocess`.
+
+        Args:
+            photo: the photo, in any of Pillow's modes.
+
+        Returns:
+            (1, 3, height, width) float32 on the CPU.
+
+        Raises:
+            ValueError: as in :meth:`seen`.
+
+        Example::
+
+            >>> Classifier(model, size=224, resize="short").transform(photo).shape
+            torch.Size([1, 3, 224, 299])
+        """
+        return self.preprocess(self.fit(photo)[1])
 
     def resized(self, seen: Image.Image, size: tuple[int, int]) -> Image.Image:
         """Resize what the network sees to a (width, height) in pixels."""
@@ -287,8 +307,8 @@ class Classifier:
             fitted: an RGB image, or its (height, width, 3) uint8 pixels, such as the second that :meth:`fit` returns.
 
         Returns:
-            The network's input, (1, 3, height, width) float32 on the CPU: pixels in [0, 1], minus ``mean``, divided by
-            ``std``.
+            The network's input, (1, 3, height, width) float32 on the CPU. The mean is subtracted from pixels in [0, 1],
+            and the result is divided by the standard deviation.
 
         Example::
 

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from captum_regioncam.errors import reason_of
 from captum_regioncam.files.inputs import open_file
 
-__all__ = ["PHOTO_SUFFIXES", "encode_image", "is_whole_image", "read_image", "read_photo", "resized"]
+__all__ = ["PHOTO_SUFFIXES", "as_rgb", "encode_image", "is_whole_image", "read_image", "read_photo", "resized"]
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -42,11 +42,17 @@ def read_photo(path: str | os.PathLike[str], *, upright: bool = True, most_pixel
 
     Raises:
         ValueError: the file is missing, not a regular file, truncated, too large or not an image.
+
+    Example::
+
+        >>> photo = read_photo("photos/images/photo_0.jpg")
+        >>> photo.mode, photo.size
+        ('RGB', (60, 44))
     """
     with _opened(path) as image:
         if most_pixels is not None and image.width * image.height > most_pixels:
             raise ValueError(f"it has {image.width} x {image.height} pixels; at most {most_pixels:,} are allowed")
-        return _as_rgb(ImageOps.exif_transpose(image) if upright else image)
+        return as_rgb(ImageOps.exif_transpose(image) if upright else image)
 
 
 def read_image(path: str | os.PathLike[str], mode: str | None = None) -> Image.Image:
@@ -76,7 +82,7 @@ def encode_image(image: Image.Image, format: str = "PNG") -> bytes:
     return content.getvalue()
 
 
-def _as_rgb(image: Image.Image) -> Image.Image:
+def as_rgb(image: Image.Image) -> Image.Image:
     """Convert to RGB, including what Pillow itself would clip (16 bits per pixel) or uncover (transparent pixels)."""
     if image.mode.startswith("I"):
         pixels = np.asarray(image)

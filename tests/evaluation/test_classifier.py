@@ -60,6 +60,28 @@ def test_factory_with_a_checkpoint(factory, tmp_path):
     assert list(classifier.mean) == [0, 0, 0]
 
 
+def test_photos_in_any_mode_become_the_network_s_input():
+    classifier = Classifier(nn.Flatten(), size=16, mean=(0.5, 0.25, 0.0), std=(0.5, 0.5, 1.0))
+    rgb = Image.new("RGB", (40, 30), (255, 0, 51))
+    expected = torch.tensor([1.0, -0.5, 0.2]).view(1, 3, 1, 1).expand(1, 3, 16, 16)
+    clear = rgb.convert("RGBA")
+    clear.putalpha(0)  # white
+    white = torch.tensor([1.0, 1.5, 1.0]).view(1, 3, 1, 1).expand(1, 3, 16, 16)
+    for photo, wanted in (
+        (rgb, expected),
+        (rgb.convert("P"), expected),
+        (rgb.convert("RGBA"), expected),
+        (clear, white),
+    ):
+        torch.testing.assert_close(classifier.transform(photo), wanted, atol=0.01, rtol=0)
+    grey = classifier.transform(Image.new("L", (40, 30), 255))
+    torch.testing.assert_close(grey, white)
+    torch.testing.assert_close(classifier.transform(Image.new("I;16", (40, 30), 65535)), white)
+    assert classifier.transform(Image.new("CMYK", (40, 30))).shape == (1, 3, 16, 16)
+    with pytest.raises(ValueError, match="floating-point numbers of unknown range"):
+        classifier.transform(Image.new("F", (40, 30)))
+
+
 def test_fits_the_photo_to_the_network():
     photo = Image.new("RGB", (64, 32))
     sizes = {
