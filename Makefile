@@ -58,7 +58,7 @@ dist: $(VENV)/dist.stamp
 	rm -rf dist build
 	$(BIN)/python -m build --outdir dist .
 	$(PYTHON) -m venv --clear dist/venv
-	dist/venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) \
+	dist/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint $(CONSTRAINTS) \
 		"$$(ls dist/*.whl)[demo]"
 	cd dist && venv/bin/captum-regioncam demo --output smoke.png && test -s smoke.png
 	rm -rf dist/venv dist/smoke.png

@@ -54,5 +54,5 @@ EVALUATE_EXAMPLES = """  captum-regioncam evaluate voc --root VOCdevkit/VOC2012 
   captum-regioncam evaluate voc --root VOCdevkit/VOC2012 --seeds ours --per-photo photos.csv --gallery gallery
   captum-regioncam evaluate voc --root VOCdevkit/VOC2012 --label-maps labels --json out.json
   captum-regioncam evaluate ilsvrc --root ILSVRC --model torchvision:vgg16 --method region-cam,layer-cam
-  captum-regioncam evaluate folder --root photos --method region-cam,grad-cam --resize crop --json out.json
+  captum-regioncam evaluate folder --root my_photos --method region-cam,grad-cam --resize crop --json out.json
   captum-regioncam evaluate voc --help   the options and defaults of voc"""

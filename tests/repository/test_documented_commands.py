@@ -58,7 +58,8 @@ def work(tmp_path, monkeypatch):
     synsets = make_ilsvrc(tmp_path / "ILSVRC2012", photos=2) / "synset_words.txt"
     synsets.write_text("".join(f"n{number:02d} a thing\n" for number in range(1, 1001)))
     make_openimages(make_cub(tmp_path / "wsolevaluation", photos=2), photos=2)
-    make_folder(tmp_path / "photos", photos=2)
+    make_folder(tmp_path / "my_photos", photos=2)
+    (tmp_path / "photos").mkdir()
     Image.fromarray(data.chelsea()).save("photos/cat.jpg")
     Image.fromarray(data.chelsea()).save("cat.jpg")
     (tmp_path / "examples").symlink_to(ROOT / "examples")
