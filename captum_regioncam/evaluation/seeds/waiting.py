@@ -1,19 +1,15 @@
 """A folder of seeds that a run is still filling, or did not finish filling: how far it is, and waiting for it."""
 
 import shlex
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from captum_regioncam.errors import Argument, ArgumentError
+from captum_regioncam.evaluation.runs.bar import progress_bar
 from captum_regioncam.evaluation.runs.locks import is_held, lock_of
 from captum_regioncam.evaluation.runs.record import Record, Run
-from captum_regioncam.extras import extra
-
-with extra("eval"):
-    from tqdm import tqdm
 
 __all__ = ["Unfinished", "await_seeds", "unfinished"]
 
@@ -102,9 +98,8 @@ def await_seeds(
         return None if state and limit is not None and limit <= state.present else state
 
     state = found()
-    every = 0.1 if sys.stderr.isatty() else 60  # seconds between lines of a log file
     hidden = not (state and wait and show_progress)
-    with tqdm(total=state.total if state else 0, unit="seed", desc="waiting", disable=hidden, mininterval=every) as bar:
+    with progress_bar(state.total if state else 0, "seed", hidden=hidden, what="waiting") as bar:
         while state is not None:
             if state.died or not wait:
                 raise ArgumentError(Argument("seeds", folder), f": has {state}. ", *_remedy(state))
