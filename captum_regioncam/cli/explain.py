@@ -5,6 +5,7 @@ from pathlib import Path
 
 from captum_regioncam.cli.common import check_size, classifier_of, report_failures
 from captum_regioncam.cli.options import Called, NetworkOptions
+from captum_regioncam.cli.terminal import say
 from captum_regioncam.cli.usage import UsageError
 from captum_regioncam.evaluation.explanations.writing import write_explanations
 
@@ -51,5 +52,7 @@ def run(options: Options, called: Called) -> int:
         threshold=options.threshold,
         about=called.about,
     )
-    report_failures(explained.failures, len(explained.images) + len(explained.failures), "photos failed")
+    report_failures(explained.failures, len(explained.images) + len(explained.failures), "photo")
+    if explained.images and not (options.save_npy or options.overlay or options.masks or options.boxes):
+        say("Next: add --masks to write masks, --boxes for boxes, or --overlay for each map over its photo.")
     return int(bool(explained.failures))

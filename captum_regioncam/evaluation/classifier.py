@@ -369,6 +369,8 @@ class Classifier:
             choices = ", ".join(f"{index} ({self.class_names[index]})" for index in sorted(found))
             raise error(f"several classes have that name: {choices}. Give the number.")
         if not found and (several := self.classes_with(target)):
+            has_word = re.compile(rf"\b{re.escape(wanted)}\b", re.IGNORECASE)
+            several.sort(key=lambda index: not has_word.search(self.class_name(index)))  # before its other names
             choices = ", ".join(f"{self.class_name(index)} ({index})" for index in several)
             raise error(f"no class has exactly that name. Choose from: {choices}.")
         if not found:

@@ -40,5 +40,5 @@ def progress_bar(total: int, unit: str, *, hidden: bool, what: str | None = None
     """
     if sys.stderr.isatty():
         return tqdm(total=total, unit=unit, desc=what, disable=hidden)
-    state = "{desc}{n_fmt}/{total_fmt} {unit}s [{elapsed}<{remaining}, {rate_fmt}]"
+    state = f"{{desc}}{{n_fmt}}/{{total_fmt}} {unit}{'s' * (total != 1)} [{{elapsed}}<{{remaining}}, {{rate_fmt}}]"
     return _Lines(total=total, unit=unit, desc=what, disable=hidden, mininterval=_EVERY, bar_format=state)

@@ -172,7 +172,8 @@ class ResultFolder:
             elif run.total != self.total:
                 raise ArgumentError(
                     self._named,
-                    f": its other shards are of {run.total} photos, and this one is of {self.total}. Pass the same ",
+                    f": its other shards are of {counted(run.total or 0, 'photo')}, and this one is of {self.total}. "
+                    "Pass the same ",
                     Argument("limit"),
                     ".",
                 )

@@ -14,6 +14,7 @@ from captum_regioncam.errors import Argument, ArgumentError
 from captum_regioncam.evaluation.datasets.base import PhotoData
 from captum_regioncam.evaluation.multiscale import seed_grid
 from captum_regioncam.evaluation.seeds.seed import Seed
+from captum_regioncam.files.text import counted
 
 __all__ = ["check_disk"]
 
@@ -51,17 +52,16 @@ def check_disk(data: PhotoData, names: Sequence[str], output: Path, encode: Call
     if needed > free and total:
         raise ArgumentError(
             Argument("output", output),
-            f": {len(left):,} seeds need about {_bytes(needed)}, but its disk has only {_bytes(free)} free. Choose "
-            "another folder, or a smaller ",
+            f": needs about {_bytes(needed)} for {counted(len(left), 'seed')}, but its disk has only "
+            f"{_bytes(free)} free. Choose another folder, or a smaller ",
             Argument("format"),
             ".",
         )
-    told = "%s seeds need about %s of disk space; %s are free."
     _log.log(
         logging.WARNING if needed > _TIGHT * free else logging.INFO,
-        told,
-        f"{len(left):,}",
+        "Disk space: about %s for %s; %s are free.",
         _bytes(needed),
+        counted(len(left), "seed"),
         _bytes(free),
     )
 

@@ -10,6 +10,7 @@ from captum_regioncam.errors import Argument, ArgumentError
 from captum_regioncam.evaluation.runs.bar import progress_bar
 from captum_regioncam.evaluation.runs.locks import is_held, lock_of
 from captum_regioncam.evaluation.runs.record import Record, Run
+from captum_regioncam.files.text import counted
 
 __all__ = ["Unfinished", "await_seeds", "unfinished"]
 
@@ -37,7 +38,7 @@ class Unfinished:
     shards: int = 0
 
     def __str__(self) -> str:
-        parts = [f"{self.present:,} of {self.total:,} seeds"]
+        parts = [f"{self.present:,} of {counted(self.total, 'seed')}"]
         for runs, what in ((self.writing, "being written"), (self.died, "interrupted")):
             if numbers := [run.shard[0] for run in runs if run.shard]:
                 parts.append(f"{_shards(numbers)} of {self.shards} {'is' if len(numbers) == 1 else 'are'} {what}")
