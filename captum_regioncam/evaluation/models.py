@@ -230,7 +230,7 @@ def _build(name: str, factory: Any, *, downloads: bool = False) -> Any:
     try:
         return factory()
     except Exception as error:
-        offline = " If its weights cannot be downloaded here, pass their file as ", Argument("weights"), "."
+        offline = " If its weights cannot be downloaded here, pass ", Argument("weights", "FILE"), "."
         raise ArgumentError(
             Argument("model", name),
             f": cannot be built ({type(error).__name__}: {error}).",

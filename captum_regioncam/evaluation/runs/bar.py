@@ -38,7 +38,8 @@ def progress_bar(total: int, unit: str, *, hidden: bool, what: str | None = None
         hidden: show nothing.
         what: what is done.
     """
+    described = what and f"{what}: "
     if sys.stderr.isatty():
-        return tqdm(total=total, unit=unit, desc=what, disable=hidden)
+        return tqdm(total=total, unit=unit, desc=described, disable=hidden)
     state = f"{{desc}}{{n_fmt}}/{{total_fmt}} {unit}{'s' * (total != 1)} [{{elapsed}}<{{remaining}}, {{rate_fmt}}]"
-    return _Lines(total=total, unit=unit, desc=what, disable=hidden, mininterval=_EVERY, bar_format=state)
+    return _Lines(total=total, unit=unit, desc=described, disable=hidden, mininterval=_EVERY, bar_format=state)
