@@ -346,8 +346,8 @@ class Classifier:
             ...     classifier.class_index("truck")
             ... except ValueError as error:
             ...     print(error)
-            target='truck': no class has exactly that name. Choose from: fire engine (0),
-            garbage truck (1).
+            target='truck': no class has exactly that name. Choose from: garbage truck (1),
+            fire engine (0).
         """
 
         def error(message: str) -> ArgumentError:

@@ -41,5 +41,6 @@ def progress_bar(total: int, unit: str, *, hidden: bool, what: str | None = None
     described = what and f"{what}: "
     if sys.stderr.isatty():
         return tqdm(total=total, unit=unit, desc=described, disable=hidden)
-    state = f"{{desc}}{{n_fmt}}/{{total_fmt}} {unit}{'s' * (total != 1)} [{{elapsed}}<{{remaining}}, {{rate_fmt}}]"
+    units = unit if total == 1 else f"{unit}s"
+    state = f"{{desc}}{{percentage:3.0f}}% {{n_fmt}}/{{total_fmt}} {units} [{{elapsed}}<{{remaining}}, {{rate_fmt}}]"
     return _Lines(total=total, unit=unit, desc=described, disable=hidden, mininterval=_EVERY, bar_format=state)

@@ -106,7 +106,7 @@ class Progress:
             _log.warning("Progress cannot be saved, so this run cannot be resumed: %s", error)
             return [], 0, None
         if resume:
-            _log.warning("Already counted: %s.", counted(len(names), "photo"))
+            _log.warning("%s %s already counted.", counted(len(names), "photo"), "is" if len(names) == 1 else "are")
         return names, len(run.sessions), token
 
     def _load(self, record: Record, name: str) -> _Counts:

@@ -49,19 +49,20 @@ def check_disk(data: PhotoData, names: Sequence[str], output: Path, encode: Call
         return
     needed = len(left) * sum(sizes) / len(sizes)
     total, _, free = shutil.disk_usage(next(one for one in (output, *output.absolute().parents) if one.exists()))
+    need = f"{counted(len(left), 'seed')} need{'s' * (len(left) == 1)}"
     if needed > free and total:
         raise ArgumentError(
             Argument("output", output),
-            f": needs about {_bytes(needed)} for {counted(len(left), 'seed')}, but its disk has only "
-            f"{_bytes(free)} free. Choose another folder, or a smaller ",
+            f": {need} about {_bytes(needed)}, but its disk has only {_bytes(free)} free. Choose another folder, or a "
+            "smaller ",
             Argument("format"),
             ".",
         )
     _log.log(
         logging.WARNING if needed > _TIGHT * free else logging.INFO,
-        "Disk space: about %s for %s; %s are free.",
+        "%s about %s of disk space; %s are free.",
+        need,
         _bytes(needed),
-        counted(len(left), "seed"),
         _bytes(free),
     )
 

@@ -1,7 +1,6 @@
 """The progress of a run in a terminal, and in a log file."""
 
 import io
-import re
 import sys
 
 import pytest
@@ -28,10 +27,17 @@ def shown(monkeypatch, stream, total, every=60.0):
 
 def test_a_log_file_gets_lines(monkeypatch):
     lines = shown(monkeypatch, io.StringIO(), 3).splitlines()
-    assert [re.sub(r" \[.*\]", "", line) for line in lines] == ["waiting: 0/3 seeds", "waiting: 3/3 seeds", ""]
+    assert [line.split(" [")[0] for line in lines] == [
+        "waiting:   0% 0/3 seeds",
+        "waiting: 100% 3/3 seeds",
+        "",
+    ]
     often = shown(monkeypatch, io.StringIO(), 3, every=0.0).splitlines()
-    assert [line.split(" [")[0] for line in often[:-2]] == [f"waiting: {number}/3 seeds" for number in range(4)]
-    assert shown(monkeypatch, io.StringIO(), 1).startswith("waiting: 0/1 seed [")
+    assert [line.split(" [")[0] for line in often[:-2]] == [
+        "waiting:   0% 0/3 seeds", "waiting:  33% 1/3 seeds", "waiting:  67% 2/3 seeds", "waiting: 100% 3/3 seeds",
+    ]  # fmt: skip
+    assert shown(monkeypatch, io.StringIO(), 1).startswith("waiting:   0% 0/1 seed [")
+    assert shown(monkeypatch, io.StringIO(), 0).startswith("waiting:   0% 0/0 seeds [")
 
 
 def test_a_terminal_gets_a_bar(monkeypatch):
@@ -54,5 +60,5 @@ def test_messages_do_not_repeat_the_progress_in_a_log_file(tmp_path, capsys):
     assert run("explain", "data/images", *MODEL, "--size", "32", "--target", "1", "--output", "out") == 0
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 5 + 1
-    assert [line.split(" [")[0] for line in err.splitlines()] == ["0/5 photos", "5/5 photos", ""]
+    assert [line.split(" [")[0] for line in err.splitlines()] == ["  0% 0/5 photos", "100% 5/5 photos", ""]
     assert "\r" not in err
