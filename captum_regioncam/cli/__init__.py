@@ -77,7 +77,7 @@ class _Print(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a message, above a progress bar if there is one. Errors of printing are raised."""
-        bars = sys.modules.get("tqdm")
+        bars = sys.modules.get("tqdm") if sys.stderr.isatty() else None
         with bars.tqdm.external_write_mode() if bars else contextlib.nullcontext():
             say(record.getMessage(), error=record.levelno >= logging.WARNING)
 

@@ -12,6 +12,7 @@ from captum_regioncam.evaluation.classifier import Classifier
 from captum_regioncam.evaluation.datasets import open_dataset
 from captum_regioncam.evaluation.datasets.base import PhotoDataset
 from captum_regioncam.evaluation.models import usable_device
+from captum_regioncam.files.text import counted
 
 __all__ = ["check_contrast", "check_size", "classifier_of", "data_of", "pace", "readers_of", "report_failures"]
 
@@ -69,11 +70,18 @@ def readers_of(maps: MapOptions, network: NetworkOptions) -> int:
     return 0 if not torch.cuda.is_available() or str(network.device).startswith("cpu") else 4
 
 
-def report_failures(failures: Mapping[str, str], total: int, what: str) -> None:
-    """Print what failed, and why. Photos that failed for the same reason are listed together."""
+def report_failures(failures: Mapping[str, str], total: int, noun: str, did: str = "failed") -> None:
+    """Print what failed, and why. Photos that failed for the same reason are listed together.
+
+    Args:
+        failures: {name: reason}.
+        total: how many there were.
+        noun: what they are, in the singular.
+        did: what became of those that failed.
+    """
     if not failures:
         return
-    say(f"{len(failures)} of {total} {what}:", error=True)
+    say(f"{len(failures):,} of {counted(total, noun)} {did}:", error=True)
     alike: dict[str, list[str]] = {}
     for name, reason in failures.items():
         alike.setdefault(re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "NAME", reason), []).append(name)
@@ -92,4 +100,4 @@ def pace(photos: int, seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     took = f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
-    return f"{photos:,} photo{'s' * (photos != 1)} in {took}, {photos / max(seconds, 1e-3):.1f} photos per second"
+    return f"{counted(photos, 'photo')} in {took}, {photos / max(seconds, 1e-3):.1f} photos per second"

@@ -7,11 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import TypedDict
 
+from captum_regioncam.cli import next_steps
 from captum_regioncam.cli.common import (
     check_contrast,
     check_size,
     classifier_of,
     data_of,
+    pace,
     readers_of,
     report_failures,
 )
@@ -19,6 +21,7 @@ from captum_regioncam.cli.options import MAP_OPTIONS, Called, DataOptions, MapOp
 from captum_regioncam.cli.terminal import say
 from captum_regioncam.cli.usage import UsageError
 from captum_regioncam.evaluation.datasets import LAYOUTS
+from captum_regioncam.evaluation.runs.report import Report
 from captum_regioncam.evaluation.runs.workers import workers
 from captum_regioncam.evaluation.scoring.evaluating import evaluate, evaluate_label_maps, evaluate_seeds
 from captum_regioncam.files.outputs import check_picture, is_stream
@@ -113,13 +116,35 @@ def run(options: Options, called: Called) -> int:
                 **common,
             )
     if worker.is_first:
-        report_failures(report.failures, len(data.names[: options.data.limit]), "photos failed and were left out")
+        total = len(data.names[: options.data.limit])
+        report_failures(report.failures, total, "photo", "failed and were left out")
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 120
         is_ascii = not (sys.stdout.encoding or "utf-8").lower().startswith("utf")
         say(report.table(width, ascii=is_ascii, per_class=options.per_class))
         for path in options.files:
             say(f"Wrote {path}", error=is_stream(path))
+        to_stderr = any(map(is_stream, options.files))  # others read stdout
+        if report.counted:
+            say(f"{pace(report.counted, report.seconds)}.", error=to_stderr)
+        if line := _next(options, called, report):
+            say(line, error=to_stderr)
     return int(bool(report.failures))
+
+
+def _next(options: Options, called: Called, report: Report) -> str | None:
+    """Return the line that names the next command: seeds become label maps at the best threshold of the best."""
+    if LAYOUTS[options.data.dataset].truth != "masks":
+        return None
+    folders = {f"seeds in {folder}": folder for folder in options.seeds or ()}
+    scored = {name: row["best_miou"] for name, row in report.scores.items() if name in folders}
+    best = max(scored, key=lambda name: float(str(scored[name] or 0)), default=None)
+    if best is None:
+        return None
+    threshold = float(str(report.scores[best]["best_threshold"]))
+    return next_steps.command(
+        "label-maps", folders[best], *(["--refine"] if options.maps.refine else []), "--output", "labels",
+        "--threshold", f"{threshold:g}" if threshold < 1 else "best",
+    )  # fmt: skip
 
 
 class _Common(TypedDict):

@@ -4,16 +4,18 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from captum_regioncam.cli.common import report_failures
+from captum_regioncam.cli import next_steps
+from captum_regioncam.cli.common import pace, report_failures
 from captum_regioncam.cli.options import Called
 from captum_regioncam.cli.terminal import say
 from captum_regioncam.cli.usage import UsageError
-from captum_regioncam.evaluation.datasets import LAYOUTS
+from captum_regioncam.evaluation.datasets import LAYOUTS, open_dataset
 from captum_regioncam.evaluation.datasets.base import PhotoDataset
 from captum_regioncam.evaluation.label_maps.choice import Confidence
 from captum_regioncam.evaluation.label_maps.writing import WrittenLabelMaps, write_label_maps
 from captum_regioncam.evaluation.runs.workers import workers
-from captum_regioncam.evaluation.seeds.reading import recorded_data
+from captum_regioncam.evaluation.seeds.reading import named_data, recorded_data
+from captum_regioncam.files.text import counted
 
 __all__ = ["Options", "run"]
 
@@ -68,10 +70,44 @@ def run(options: Options, called: Called) -> int:
         )
     if worker.is_first:
         total = len(written.names)
-        report_failures(written.unscored, total, "seeds failed and do not count towards the threshold")
-        say(f"{total - len(written.failures)} label maps{_at(written, options.crf)} in {options.output}")
-        report_failures(written.failures, total, "seeds failed")
+        report_failures(written.unscored, total, "seed", "failed and do not count towards the threshold")
+        done = counted(total - len(written.failures), "label map")
+        say(f"{done}{_at(written, options.crf)} in {options.output}")
+        if written.photos:
+            say(f"{pace(written.photos, written.seconds)}.")
+        report_failures(written.failures, total, "seed")
+        if line := _next(options, written):
+            say(line)
     return int(bool(written.failures))
+
+
+def _next(options: Options, written: WrittenLabelMaps) -> str | None:
+    """Return the line that names the next command, unless there is nothing to score, or to score against."""
+    if options.crf == "psa" or options.confident:
+        return None
+    try:
+        named = named_data(
+            options.seeds, options.dataset, options.root, options.split, masks=options.masks, crowds=options.crowds
+        )
+        # Masks of coco are drawn from its annotations, which take long to read.
+        data = None if named["name"] == "coco" else open_dataset(**named, ground_truth=False)
+    except (ValueError, OSError):  # there is no record, or the photos are no longer there
+        return None
+    layout, count, limit = LAYOUTS[named["name"]], len(written.names), options.limit
+    if layout.truth != "masks" or (limit if data is None else not data.has_truth):
+        return None
+    if data is not None:
+        limit = count if count < len(data.names) and set(data.names[:count]) == set(written.names) else None
+    words = [named["name"], "--root", next_steps.shortest(named["root"])]
+    for option, value, default in (
+        ("--split", named["split"], layout.split),
+        ("--labels-from", named["labels_from"], layout.labels_from),
+        ("--masks", named["masks"], None),
+        ("--crowds", named["crowds"], None),
+        ("--limit", limit, None),
+    ):
+        words += [] if value in (None, default) else [option, str(value)]
+    return next_steps.command("evaluate", words, "--label-maps", options.output)
 
 
 def _at(written: WrittenLabelMaps, crf: str | None) -> str:

@@ -121,6 +121,21 @@ def _add_explain(commands: "argparse._SubParsersAction[_Parser]") -> None:
         "--overlay", action="store_true",
         help="also write IMAGE_METHOD_CLASS.png for each method and class: the map over the photo, at the photo's size",
     )  # fmt: skip
+    explain.add_argument(
+        "--masks", action="store_true",
+        help="also write IMAGE_METHOD_CLASS_mask.png for each method and class: 255 where the map is above "
+        "--threshold and 0 elsewhere, at the photo's size",
+    )  # fmt: skip
+    explain.add_argument(
+        "--boxes", action="store_true",
+        help="also write the boxes of the masks' regions to manifest.json, the largest region first: x0, y0, x1, y1 in "
+        "the photo's pixels; needs the extra regions",
+    )  # fmt: skip
+    explain.add_argument(
+        "--threshold", type=values.cut, default=0.15, metavar="T",
+        help="threshold of --masks and --boxes: a share of each map's maximum, or 'otsu' to find one for each map, "
+        "which needs the extra regions; default: %(default)s",
+    )  # fmt: skip
 
 
 def _add_app(commands: "argparse._SubParsersAction[_Parser]") -> None:

@@ -1,12 +1,12 @@
 """``captum-regioncam seeds``: a data set's maps as seed files."""
 
-import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from captum_regioncam.cli import next_steps
 from captum_regioncam.cli.common import (
     check_contrast,
     check_size,
@@ -20,6 +20,7 @@ from captum_regioncam.cli.options import Called, DataOptions, MapOptions, Networ
 from captum_regioncam.cli.terminal import say
 from captum_regioncam.cli.usage import UsageError
 from captum_regioncam.errors import Argument, ArgumentError
+from captum_regioncam.evaluation.datasets.base import PhotoDataset
 from captum_regioncam.evaluation.label_maps.backgrounds import Constant
 from captum_regioncam.evaluation.label_maps.job import LabelMaps
 from captum_regioncam.evaluation.label_maps.threshold import BestClass
@@ -28,6 +29,7 @@ from captum_regioncam.evaluation.runs.workers import workers
 from captum_regioncam.evaluation.seeds.files import check_format
 from captum_regioncam.evaluation.seeds.writing import seed_names, write_seeds
 from captum_regioncam.evaluation.titles import TITLES
+from captum_regioncam.files.text import counted
 
 __all__ = ["Options", "run"]
 
@@ -98,23 +100,28 @@ def run(options: Options, called: Called) -> int:
                 ).failures
     if worker.is_first:
         total = len(seeds.names)
-        say(f"{total - len(seeds.failures)} seeds of {TITLES[options.method]} in {options.output}")
+        done = counted(total - len(seeds.failures), "seed")
+        say(f"{done} of {TITLES[options.method]} in {options.output}")
         if seeds.photos:
             say(f"{pace(seeds.photos, seeds.seconds)}.")
-        report_failures(seeds.failures, total, "photos failed and were left out")
-        report_failures(unlabelled, total, "label maps failed")
-        say(_next(options, called, bool(seeds.failures)))
+        report_failures(seeds.failures, total, "photo", "failed and were left out")
+        report_failures(unlabelled, total, "label map")
+        if seeds.failures:
+            say("To try the failed photos again, run the same command with --resume.")
+        if line := _next(options, called, data):
+            say(line)
     return int(bool(seeds.failures or unlabelled))
 
 
-def _next(options: Options, called: Called, failed: bool) -> str:
-    """Say what to do next."""
-    data = options.data
-    split = ["--split", data.split] if data.split and "split" in called.given else []
-    scores = ["captum-regioncam", "evaluate", data.dataset, "--root", data.root, *split, "--seeds", str(options.output)]
-    again = "To try the failed photos again, run the same command with --resume.\n" if failed else ""
-    shards = " when all shards are there" if options.shard else ""
-    return f"{again}Next{shards}: {shlex.join(scores)}"
+def _next(options: Options, called: Called, data: PhotoDataset) -> str | None:
+    """Return the line that names the next command: seeds are scored, or cut if there is nothing to score against."""
+    when = " when all shards are there" if options.shard else ""
+    if data.has_truth:
+        photos = next_steps.of_data(options.data, called)
+        return next_steps.command("evaluate", photos, "--seeds", options.output, when=when)
+    if data.truth != "masks" or options.label_maps:
+        return None
+    return next_steps.command("label-maps", options.output, "--output", "labels", when=when)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ AFTER_DEMO = [
 EXPLAIN = """For each photo, write a picture of it and its class activation maps. A photo that fails does not stop the
 others; it is reported at the end, and the exit status is 1."""
 EXPLAIN_EXAMPLES = """  captum-regioncam explain cat.jpg
+  captum-regioncam explain cat.jpg --refine --masks --boxes
   captum-regioncam explain photos/*.jpg --target tabby 207 --method grad-cam,region-cam --output maps --save-npy
   captum-regioncam explain cat.jpg --model torchvision:resnet50 --layers relu,layer1,layer2,layer3,layer4"""
 APP = """Serve a page, only on this computer, to try the methods on your own photos: drop a photo, choose classes and

@@ -10,6 +10,7 @@ __all__ = [
     "above_zero",
     "comma",
     "confident",
+    "cut",
     "folder",
     "fraction",
     "fractions",
@@ -148,6 +149,16 @@ def step(value: str) -> float:
 def threshold(value: str) -> float | None:
     """Parse a number in [0, 1), or "best", which gives None."""
     return None if value == "best" else fraction(value)
+
+
+def cut(value: str) -> float | str:
+    """Parse a number in [0, 1), or "otsu"."""
+    if value == "otsu":
+        return value
+    try:
+        return fraction(value)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, or otsu") from error
 
 
 def shard(value: str) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from torch.nn.parameter import is_lazy
 
 from captum_regioncam.errors import Argument, ArgumentError
 from captum_regioncam.evaluation.classifier import nearest
+from captum_regioncam.files.text import counted
 
 __all__ = ["Match", "load", "match", "under_key"]
 
@@ -62,7 +63,7 @@ class Match:
     def _count(self) -> str:
         total = len(self.fitting) + len(self.misfits) + len(self.missing) + len(self.built)
         keys = " and ".join(key for key in self.keys if key)
-        return f"{len(self.fitting)} of {total} tensors fit" + f" (weights key {keys})" * bool(keys)
+        return f"{len(self.fitting)} of {counted(total, 'tensor')} fit" + f" (weights key {keys})" * bool(keys)
 
     def report(self) -> str:
         """Return what is loaded, what is not, and what could have been."""

@@ -366,8 +366,8 @@ class Classifier:
             ...     classifier.class_index("truck")
             ... except ValueError as error:
             ...     print(error)
-            target='truck': no class has exactly that name. Choose from: fire engine (0),
-            garbage truck (1).
+            target='truck': no class has exactly that name. Choose from: garbage truck (1),
+            fire engine (0).
         """
 
         def error(message: str) -> ArgumentError:
@@ -389,6 +389,8 @@ class Classifier:
             choices = ", ".join(f"{index} ({self.class_names[index]})" for index in sorted(found))
             raise error(f"several classes have that name: {choices}. Give the number.")
         if not found and (several := self.classes_with(target)):
+            has_word = re.compile(rf"\b{re.escape(wanted)}\b", re.IGNORECASE)
+            several.sort(key=lambda index: not has_word.search(self.class_name(index)))  # before its other names
             choices = ", ".join(f"{self.class_name(index)} ({index})" for index in several)
             raise error(f"no class has exactly that name. Choose from: {choices}.")
         if not found:

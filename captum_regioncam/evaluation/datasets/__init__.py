@@ -110,7 +110,7 @@ LAYOUTS: Mapping[str, Layout] = {
     "folder": Layout(
         f"{__name__}.folder",
         "PhotoFolder",
-        "images/, masks/ and index.json: photos of one object each",
+        "images/, masks/ and index.json: photos of one object each, which seeds and scores count as foreground",
     ),
 }
 """The layouts by name."""

@@ -129,6 +129,11 @@ class PhotoDataset(Dataset[Sample]):
         return len(self.classes)
 
     @property
+    def has_truth(self) -> bool:
+        """Whether there seem to be masks or boxes to score against, also if they are not read."""
+        return True
+
+    @property
     def image_ids(self) -> Sequence[str]:
         """What wsolevaluation calls the photos: paths with their extension, after which score maps are named."""
         return self.names

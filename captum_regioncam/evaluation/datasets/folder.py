@@ -14,6 +14,11 @@ from captum_regioncam.files.photos import PHOTO_SUFFIXES, read_image
 
 __all__ = ["PhotoFolder"]
 
+_HINT = (
+    ' Put the photos at images/NAME.jpg, and list each with the number of its class in index.json: [{"name": "NAME", '
+    '"target": 285}].'
+)
+
 
 class PhotoFolder(PhotoDataset):
     """Photos of one object each: images/, masks/NAME.png and index.json, a list of {"name": ..., "target": class}.
@@ -39,7 +44,8 @@ class PhotoFolder(PhotoDataset):
     outputs = None
 
     def __init__(self, root: str | os.PathLike[str], ground_truth: bool = True) -> None:
-        self.root = data_root(root, [""], ["images", "index.json", *(["masks"] if ground_truth else [])], "photo")
+        wanted = ["images", "index.json", *(["masks"] if ground_truth else [])]
+        self.root = data_root(root, [""], wanted, "photo", masks="masks", hint=_HINT)
         self.ground_truth = ground_truth
         index = self.root / "index.json"
         self.index_files = [index]
@@ -78,6 +84,11 @@ class PhotoFolder(PhotoDataset):
         size = None if labels is None else (labels.shape[1], labels.shape[0])
         image = photo_of_size(photo, size, upright=True)
         return Sample(name, image, [0], [self._targets[index]], labels)
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether there are masks."""
+        return os.path.isdir(self.root / "masks")
 
 
 def _files(folder: Path) -> Iterator[Path]:

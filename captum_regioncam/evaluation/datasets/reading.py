@@ -19,6 +19,7 @@ __all__ = [
     "IGNORED",
     "MOST_CLASSES",
     "MissingSplitError",
+    "MissingTruthError",
     "check_readable",
     "checked_names",
     "data_root",
@@ -40,8 +41,18 @@ class MissingSplitError(ValueError):
     """A data set has the right layout, but lacks the split."""
 
 
+class MissingTruthError(ValueError):
+    """A data set is in its layout, but has no masks."""
+
+
 def data_root(
-    root: str | os.PathLike[str], below: Iterable[str], wanted: Sequence[str], what: str, of_split: Sequence[str] = ()
+    root: str | os.PathLike[str],
+    below: Iterable[str],
+    wanted: Sequence[str],
+    what: str,
+    of_split: Sequence[str] = (),
+    masks: str | None = None,
+    hint: str = "",
 ) -> Path:
     """Find the folder that has the files and folders wanted.
 
@@ -51,17 +62,22 @@ def data_root(
         wanted: the files and folders that the right folder has.
         what: the layout, for errors.
         of_split: those of ``wanted`` whose names contain the split.
+        masks: that of ``wanted`` which has the masks, if only scores need them.
+        hint: what the layout is, for the error if more is missing.
 
     Raises:
         MissingSplitError: only ``of_split`` is missing.
+        MissingTruthError: only ``masks`` is missing.
         ValueError: more is missing.
     """
     candidates = [Path(root) / part for part in below]
     best = max(candidates, key=lambda path: sum(os.path.exists(path / part) for part in wanted))
     if missing := [part for part in wanted if not os.path.exists(best / part)]:
         check_readable(best)
+        if missing == [masks]:
+            raise MissingTruthError(f"{best}: has no {masks}. Scores need {masks}/NAME.png.")
         kind = MissingSplitError if missing == list(of_split) else ValueError
-        raise kind(f"{best}: not a {what} folder: has no {', no '.join(missing)}.")
+        raise kind(f"{best}: not a {what} folder: has no {', no '.join(missing)}.{hint}")
     return best
 
 

@@ -61,17 +61,18 @@ class Voc2012(PhotoDataset):
         wanted = ["JPEGImages", f"ImageSets/Segmentation/{split}.txt"]
         self._augmented = "aug" in split
         folder = "SegmentationClassAug" if self._augmented else "SegmentationClass"
+        masks = folder if ground_truth and labels_from == "xml" else None  # the classes need no masks
         if not self._augmented:
             wanted += ["Annotations"] if labels_from == "xml" else []
             wanted += [folder] if ground_truth or labels_from == "mask" else []
-        self.root = data_root(root, ["", "VOC2012", "VOCdevkit/VOC2012"], wanted, "VOC 2012", of_split=wanted[1:2])
+        self.root = data_root(root, ["", "VOC2012", "VOCdevkit/VOC2012"], wanted, "VOC 2012", wanted[1:2], masks)
         self.labels_from, self.ground_truth = labels_from, ground_truth
         self.index_files = [self.root / wanted[1]]
         lines = [line.split() for line in read_text(self.root / wanted[1]).splitlines() if line.strip()]
         self.names = checked_names([Path(line[0]).stem for line in lines], self.root / wanted[1])
         # Lists of the augmented set may hold the paths of photo and mask.
-        masks = [line[1].lstrip("/") if len(line) > 1 else f"{folder}/{Path(line[0]).stem}.png" for line in lines]
-        self._masks = [self.root / mask for mask in checked_names(masks, self.root / wanted[1])]
+        files = [line[1].lstrip("/") if len(line) > 1 else f"{folder}/{Path(line[0]).stem}.png" for line in lines]
+        self._masks = [self.root / mask for mask in checked_names(files, self.root / wanted[1])]
         if self._augmented:
             self._check_augmented(split)
 
@@ -92,6 +93,11 @@ class Voc2012(PhotoDataset):
         size = None if labels is None else (labels.shape[1], labels.shape[0])
         photo = photo_of_size(self.root / "JPEGImages" / f"{name}.jpg", size)
         return Sample(name, photo, keys, keys, labels if self.ground_truth else None)
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether the first photo has a mask: those of the test split have none."""
+        return bool(self._masks) and os.path.exists(self._masks[0])
 
     def _check_augmented(self, split: str) -> None:
         """Check before the first photo that the augmented set's masks are there, if they are needed."""

@@ -56,6 +56,11 @@ class WsolDataset(PhotoDataset):
         if ground_truth:
             self._read_truth()
 
+    @property
+    def has_truth(self) -> bool:
+        """Whether the split's lists of boxes or masks are there: some splits have none."""
+        return all((self.index_files[0].parent / f"{file}.txt").exists() for file in self._truth_files)
+
     def _class_name(self, name: str, key: int) -> str:
         """Return the name of a photo's class, which is that of the photo's folder."""
         return re.sub(r"^\d+\.", "", Path(name).parent.name) or str(key)

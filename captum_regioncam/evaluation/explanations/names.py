@@ -1,12 +1,11 @@
 """The names of the files that explain photos."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from captum_regioncam.files.outputs import fits
 
-__all__ = ["MANIFEST", "all_names", "npy_name", "overlay_name", "picture_names"]
+__all__ = ["MANIFEST", "mask_name", "npy_name", "overlay_name", "picture_names"]
 
 MANIFEST = "manifest.json"
 
@@ -37,18 +36,14 @@ def npy_name(picture: str) -> str:
 
 def overlay_name(picture: str, method: str, index: int) -> str:
     """Return the name of the overlay of a picture's method and class."""
+    return _beside(picture, f"_{method}_{index}.png")
+
+
+def mask_name(picture: str, method: str, index: int) -> str:
+    """Return the name of the mask of a picture's method and class."""
+    return _beside(picture, f"_{method}_{index}_mask.png")
+
+
+def _beside(picture: str, ending: str) -> str:
     path = PurePosixPath(picture)
-    return path.with_name(fits(path.name.removesuffix("_cam.png"), f"_{method}_{index}.png")).as_posix()
-
-
-def all_names(
-    pictures: Iterable[str], methods: Sequence[str], targets: Sequence[int], *, save_npy: bool, overlay: bool
-) -> Iterator[str]:
-    """Yield the names of the files that will be written, as far as these are known before the first photo."""
-    for picture in pictures:
-        yield picture
-        if save_npy:
-            yield npy_name(picture)
-        if overlay:
-            yield from (overlay_name(picture, method, index) for method in methods for index in targets)
-    yield MANIFEST
+    return path.with_name(fits(path.name.removesuffix("_cam.png"), ending)).as_posix()

@@ -8,6 +8,7 @@ from pathlib import Path
 from captum_regioncam.errors import ArgumentError
 from captum_regioncam.evaluation.runs.written import written_below
 from captum_regioncam.files.photos import PHOTO_SUFFIXES
+from captum_regioncam.files.text import counted
 
 __all__ = ["photos_in"]
 
@@ -35,8 +36,8 @@ def photos_in(images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]])
         photos = list(filter(_is_photo, entries))
         inside = [str(path) for path in photos if Path(os.path.realpath(path)) not in written]
         if len(inside) < len(photos):
-            skipped = f"{len(photos) - len(inside):,}"
-            _log.warning("%s: %s pictures are skipped, because this package wrote them.", image, skipped)
+            skipped = counted(len(photos) - len(inside), "picture")
+            _log.warning("%s: skipping %s that this package wrote.", image, skipped)
         if not inside:
             raise ArgumentError(f"{image}: the folder has no image files ({', '.join(PHOTO_SUFFIXES)}).")
         files += inside

@@ -6,40 +6,31 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from PIL import Image
-from torch import Tensor
 
 from captum_regioncam.errors import reason_of
 from captum_regioncam.evaluation.classifier import Classifier
-from captum_regioncam.evaluation.explanations.names import MANIFEST, all_names, npy_name, overlay_name, picture_names
+from captum_regioncam.evaluation.explanations.explainer import PhotoExplainer
+from captum_regioncam.evaluation.explanations.files import Explained, PhotoFiles
+from captum_regioncam.evaluation.explanations.names import MANIFEST, picture_names
 from captum_regioncam.evaluation.explanations.photos import photos_in
-from captum_regioncam.evaluation.explanations.pictures import encode_maps, figure_of, probabilities_of
+from captum_regioncam.evaluation.explanations.pictures import figure_of, probabilities_of
 from captum_regioncam.evaluation.layer_choice import check_layers, check_mode, choose_layers, tried
 from captum_regioncam.evaluation.memory_format import format_for
-from captum_regioncam.evaluation.methods import Attribute, Method, as_attribute, make_method, named_methods
-from captum_regioncam.evaluation.precision import check_precision, computed_in, tried_in
+from captum_regioncam.evaluation.methods import Method, named_methods
+from captum_regioncam.evaluation.precision import check_precision, tried_in
 from captum_regioncam.evaluation.runs import shared_folder
+from captum_regioncam.evaluation.runs.bar import progress_bar
 from captum_regioncam.evaluation.runs.provenance import checkpoint_of, device_name, provenance
 from captum_regioncam.evaluation.runs.writer import Writer
 from captum_regioncam.evaluation.runs.written import Written
 from captum_regioncam.evaluation.score_check import check_scores
-from captum_regioncam.extras import extra
 from captum_regioncam.files.outputs import OutputError, encode_figure
-from captum_regioncam.files.photos import encode_image, read_photo
 from captum_regioncam.files.text import printable
-from captum_regioncam.pictures import overlay as laid_over
-from captum_regioncam.refinement import refine as refined
-from captum_regioncam.stages.finder import Stages
-
-with extra("demo"):
-    from tqdm import tqdm
 
 __all__ = ["Explanations", "write_explanations"]
 
@@ -52,7 +43,8 @@ class Explanations(Written):
 
     Attributes:
         folder: where the pictures are.
-        images: for each photo, the path of its ``picture``, and its ``classes`` with index, name and probability.
+        images: for each photo, the path of its ``picture``, and its ``classes`` with index, name, probability and, if
+            they were asked for, {method: [[x0, y0, x1, y1], ...]} of its ``boxes``.
         failures: {photo: reason} for the photos that failed, and for folders that could not be read.
 
     Example::
@@ -81,6 +73,9 @@ def write_explanations(
     precision: str = "float32",
     save_npy: bool = False,
     overlay: bool = False,
+    masks: bool = False,
+    boxes: bool = False,
+    threshold: float | str = 0.15,
     show_progress: bool = True,
     about: Mapping[str, object] | None = None,
 ) -> Explanations:
@@ -101,6 +96,12 @@ def write_explanations(
             are float32.
         save_npy: also write NAME_cam.npy: float32 (methods, classes, height, width), at the photo's size.
         overlay: also write NAME_METHOD_CLASS.png: the map over the photo, at the photo's size.
+        masks: also write NAME_METHOD_CLASS_mask.png: 8-bit, 255 where the map is above ``threshold`` and 0 elsewhere,
+            at the photo's size; see :func:`~captum_regioncam.to_mask`.
+        boxes: also write the boxes of all regions of these masks to manifest.json, the largest region first: x0, y0,
+            x1, y1 in the photo's pixels; see :func:`~captum_regioncam.to_boxes`. With ``resize="crop"``, boxes, masks,
+            arrays and overlays are of the part of the photo that the network sees.
+        threshold: of masks and boxes: a share of each map's maximum in [0, 1), or "otsu".
         show_progress: show a progress bar if there are several photos.
         about: further entries for the record, such as where the pictures come from, as JSON values.
 
@@ -110,6 +111,8 @@ def write_explanations(
     Raises:
         ArgumentError: there is no such class or layer, a folder has no photos, or ``output`` has files in the way that
             this package did not write.
+        ValueError: ``threshold`` is neither in [0, 1) nor "otsu".
+        ImportError: boxes, or "otsu", need OpenCV, which is not installed.
         OSError: the files cannot be written.
 
     Example::
@@ -120,6 +123,8 @@ def write_explanations(
         (4, {})
     """
     folder = Path(output)
+    files = PhotoFiles(save_npy, overlay, masks, boxes, threshold)
+    files.check()
     check_precision(precision)
     check_mode(classifier)
     named = named_methods(methods)
@@ -136,7 +141,7 @@ def write_explanations(
     if precision != "float32":
         with tried_in(precision, classifier.device):
             run(probe.contiguous(memory_format=memory_format))
-    explainer = _Explainer(
+    explainer = PhotoExplainer(
         classifier, named, classes, layers, reshape, contrast, bool(refine), precision, memory_format
     )
     names = picture_names(photos, folder)
@@ -144,7 +149,7 @@ def write_explanations(
         **classifier.settings, "resize": classifier.resize, "contrast": contrast, "method": list(named),
         "layers": layers, "target": list(map(str, targets)),
         **({} if reshape is None else {"reshape": reshape}), **({"refine": True} if refine else {}),
-        **({} if precision == "float32" else {"precision": precision}),
+        **({} if precision == "float32" else {"precision": precision}), **files.settings(),
     }  # fmt: skip
     origin = provenance(
         {
@@ -158,27 +163,31 @@ def write_explanations(
         }
     )
     start = time.monotonic()
-    planned = list(all_names(names.values(), list(named), classes, save_npy=save_npy, overlay=overlay))
+    planned = [*files.names(names.values(), list(named), classes), MANIFEST]
     inputs = set(map(os.path.realpath, photos))
-    writer = shared_folder.begin(folder, "explain", planned, inputs, settings, origin)
+    writer = shared_folder.begin(
+        folder, "explain", planned, inputs, settings, origin, last=MANIFEST, optional=("threshold",)
+    )
     explained: dict[str, Mapping[str, object]] = {}
 
     def outcome() -> dict[str, object]:
         return {"photos": len(explained), "seconds": round(time.monotonic() - start, 1)}
 
     try:
-        for photo in tqdm(photos, unit="photo", disable=len(photos) == 1 or not show_progress):
-            try:
-                found = explainer(photo)
-                _write(writer, names[photo], found, classifier, printable(Path(photo).name), save_npy, overlay)
-                picture = folder / names[photo]
-                explained[photo] = {"picture": str(picture), "classes": found.described(classifier)}
-                seen = ", ".join(map(classifier.class_name, found.probabilities))
-                _log.info("%s: %s -> %s", photo, seen, picture)
-            except (OutputError, BrokenPipeError):  # the next pictures, or lines, would fail as well
-                raise
-            except Exception as error:
-                failures[photo] = reason_of(error)
+        with progress_bar(len(photos), "photo", hidden=len(photos) == 1 or not show_progress) as progress:
+            for photo in photos:
+                try:
+                    found = explainer(photo)
+                    _write(writer, names[photo], found, classifier, printable(Path(photo).name), files)
+                    picture = folder / names[photo]
+                    explained[photo] = {"picture": str(picture), "classes": files.described(found, classifier)}
+                    seen = ", ".join(map(classifier.class_name, found.probabilities))
+                    _log.info("%s: %s -> %s", photo, seen, picture)
+                except (OutputError, BrokenPipeError):  # the next pictures, or lines, would fail as well
+                    raise
+                except Exception as error:
+                    failures[photo] = reason_of(error)
+                progress.update()
     except BaseException:
         with suppress(ValueError, OutputError):
             shared_folder.end(writer, outcome())
@@ -192,81 +201,11 @@ def write_explanations(
     return Explanations(folder, explained, failures)
 
 
-@dataclass(frozen=True)
-class _Explained:
-    """A photo's maps.
-
-    Attributes:
-        pixels: (height, width, 3) what the network sees.
-        maps: for each method, (K, *grid).
-        probabilities: the probabilities of the K classes.
-    """
-
-    pixels: npt.NDArray[np.uint8]
-    maps: Mapping[str, Tensor]
-    probabilities: Mapping[int, float]
-
-    def described(self, classifier: Classifier) -> list[dict[str, object]]:
-        return [
-            {"index": index, "name": classifier.class_name(index), "probability": round(p, 6)}
-            for index, p in self.probabilities.items()
-        ]
-
-
-@dataclass
-class _Explainer:
-    """Explains photos; the layers are chosen with the first of them."""
-
-    classifier: Classifier
-    methods: Mapping[str, Method]
-    targets: Sequence[int]
-    layers: Sequence[str] | None
-    reshape: str | None
-    contrast: float
-    refine: bool
-    precision: str
-    memory_format: torch.memory_format
-    stages: Stages | None = None
-    attributions: dict[str, Attribute] = field(default_factory=dict)
-
-    def __call__(self, photo: str) -> _Explained:
-        seen, fitted = self.classifier.fit(read_photo(photo))
-        device = self.classifier.device
-        x = self.classifier.preprocess(fitted).to(device).contiguous(memory_format=self.memory_format)
-        with computed_in(self.precision, device):
-            probabilities = probabilities_of(self.classifier, x)
-        classes = list(self.targets) or [int(probabilities.argmax())]
-        self.attributions = self.attributions or {name: self._made(method, x) for name, method in self.methods.items()}
-        with computed_in(self.precision, device):
-            maps = {name: attribute(x, [classes])[0].float() for name, attribute in self.attributions.items()}
-        if self.refine:
-            maps = {name: refined(one, seen) for name, one in maps.items()}
-        return _Explained(np.asarray(seen), maps, {index: float(probabilities[index]) for index in classes})
-
-    def _made(self, method: Method, x: Tensor) -> Attribute:
-        if not isinstance(method, str):
-            return as_attribute(method)
-        self.stages = self.stages or choose_layers(self.classifier, self.layers, x, self.reshape)
-        return make_method(method, self.classifier.model, self.stages, x, contrast=self.contrast)
-
-
 def _write(
-    writer: Writer,
-    picture: str,
-    found: _Explained,
-    classifier: Classifier,
-    title: str,
-    save_npy: bool,
-    overlay: bool,
+    writer: Writer, picture: str, found: Explained, classifier: Classifier, title: str, files: PhotoFiles
 ) -> None:
     """Write a photo's files."""
     figure = figure_of(classifier, found.pixels, found.maps, found.probabilities, title)
     writer.write(picture, encode_figure(figure, Path(picture)))
-    if save_npy:
-        height, width, _ = found.pixels.shape
-        writer.write(npy_name(picture), encode_maps(found.maps, (height, width)))
-    if overlay:
-        for method, maps in found.maps.items():
-            for index, one in zip(found.probabilities, maps, strict=True):
-                image = Image.fromarray(laid_over(found.pixels, one))
-                writer.write(overlay_name(picture, method, index), encode_image(image))
+    for name, content in files.contents(picture, found):
+        writer.write(name, content)

@@ -49,8 +49,8 @@ class LabelMaps:
 
     def write(
         self, names: Sequence[str], worker: Worker, session: Mapping[str, object], *, resume: bool, show_progress: bool
-    ) -> dict[str, str]:
-        """Write the label maps of seeds, and return the failures.
+    ) -> tuple[dict[str, str], int]:
+        """Write the label maps of seeds. Return the failures, and how many seeds this call did.
 
         Results of other settings, and results that are older than their seed, are replaced.
 
@@ -60,8 +60,9 @@ class LabelMaps:
         folders = self._folders(names)
         with held(folders, worker, session, resume=resume) as found:
             job = _LabelJob(self, names, {folder.path: own for folder, own in zip(folders, found, strict=True)})
-            found[0].failures = job.left | run(job, worker, show_progress=show_progress)
-            return found[0].failures
+            count = sum(not job.is_done(number) for number in range(len(names)))
+            found[0].failures = failures = job.left | run(job, worker, show_progress=show_progress)
+            return failures, count
 
     def places(self, name: str) -> list[tuple[Path, str]]:
         """Return where a seed's results go: folders, and names in them."""

@@ -1,6 +1,7 @@
 """``write_label_maps``: applies the strategy that its arguments describe to each seed of a folder."""
 
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -49,6 +50,8 @@ class WrittenLabelMaps(Written):
         best_threshold: the best threshold, if there was a search for it.
         confident: the two thresholds of confident labels, or the least probability of CLIP-ES's confident labels; None
             if the labels are not confident ones.
+        photos: the number of seeds that this call did. The others had label maps already.
+        seconds: the time that this call took, with the search for the best threshold.
 
     Example::
 
@@ -64,6 +67,8 @@ class WrittenLabelMaps(Written):
     unscored: Mapping[str, str] = field(default_factory=dict)
     best_threshold: float | None = None
     confident: tuple[float, float] | float | None = None
+    photos: int = 0
+    seconds: float = 0.0
 
 
 def write_label_maps(
@@ -170,6 +175,7 @@ def write_label_maps(
         worker.from_first(partial(await_seeds, folder, names, limit, wait=wait, show_progress=show_progress))
         names = worker.from_first(partial(_names, folder, names, limit))
         worker.from_first(partial(check_are_seeds, folder, names))
+        start = time.monotonic()
         settings = worker.together(lambda: recorded(folder)) or {}
         sizeless = settings.get("format") in NEED_PHOTOS or settings.get("high_res") is False
         if data is None and (best or overlay or refine or strategy.needs_photo or sizeless):
@@ -193,7 +199,7 @@ def write_label_maps(
         session = provenance(
             {**_origin(data), "refine": bool(refine), "made_of": settings or None, **of_best, **(about or {})}
         )
-        failures = labels.write(names, worker, session, resume=resume, show_progress=show_progress)
+        failures, count = labels.write(names, worker, session, resume=resume, show_progress=show_progress)
     used = strategy.settings()
     return WrittenLabelMaps(
         places[0],
@@ -204,6 +210,8 @@ def write_label_maps(
         found.failures if found else {},
         found.threshold if found else None,
         _confidence(used.get("confident")),
+        count,
+        time.monotonic() - start,
     )
 
 

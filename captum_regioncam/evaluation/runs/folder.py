@@ -17,6 +17,7 @@ from captum_regioncam.files.inputs import read_json
 from captum_regioncam.files.outputs import check_folder
 from captum_regioncam.files.photos import is_whole_image
 from captum_regioncam.files.stamps import Stamp
+from captum_regioncam.files.text import counted
 
 __all__ = ["ResultFolder", "Results", "held", "recorded"]
 
@@ -171,7 +172,8 @@ class ResultFolder:
             elif run.total != self.total:
                 raise ArgumentError(
                     self._named,
-                    f": its other shards are of {run.total} photos, and this one is of {self.total}. Pass the same ",
+                    f": its other shards are of {counted(run.total or 0, 'photo')}, and this one is of {self.total}. "
+                    "Pass the same ",
                     Argument("limit"),
                     ".",
                 )
@@ -183,7 +185,7 @@ class ResultFolder:
         record, run = plan.record, plan.run
         if run.settings != plan.settings:  # none of these may pass for a result of this run
             replaced = sum(map(record.exists, run.results))
-            _log.warning("%s: %s results of other settings are replaced.", self.path, f"{replaced:,}")
+            _log.warning("%s: replacing %s of other settings.", self.path, counted(replaced, "result"))
             record.remove(run)
             run.settings, run.sessions = plan.settings, []
         elif self.replaces and not resume:

@@ -1,7 +1,6 @@
 """A run over many photos: one that fails does not stop the others, and any number of processes share them."""
 
 import logging
-import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -12,12 +11,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from captum_regioncam.arguments import whole
 from captum_regioncam.errors import Argument, ArgumentError, reason_of
+from captum_regioncam.evaluation.runs.bar import progress_bar
 from captum_regioncam.evaluation.runs.workers import Worker
-from captum_regioncam.extras import extra
 from captum_regioncam.files.outputs import OutputError
-
-with extra("eval"):
-    from tqdm import tqdm
 
 __all__ = ["Job", "first", "run"]
 
@@ -104,10 +100,9 @@ def run(job: Job[Item, Result], worker: Worker, *, show_progress: bool = True) -
     )
     failures: dict[str, str] = {}
     visited, before, start, is_told = 0, worker.photos, time.monotonic(), False
-    every = 0.1 if sys.stderr.isatty() else 60  # seconds between lines of a log file
     total = sum(number not in done for group in share for number in group)
     hidden = not (worker.is_first and show_progress)
-    with tqdm(total=len(names) - len(done), unit="photo", disable=hidden, mininterval=every) as progress:
+    with progress_bar(len(names) - len(done), "photo", hidden=hidden) as progress:
 
         def show() -> None:
             nonlocal is_told

@@ -21,6 +21,7 @@ from captum_regioncam.evaluation.runs.workers import Worker
 from captum_regioncam.evaluation.runs.writer import Writer
 from captum_regioncam.extras import extra
 from captum_regioncam.files.outputs import OutputError
+from captum_regioncam.files.text import counted
 
 with extra("eval"):
     from torchmetrics import Metric
@@ -92,7 +93,7 @@ class Progress:
             names = [name for content in self._before for name in content["names"]]
             if names and not resume:
                 raise ArgumentError(
-                    f"an interrupted run with these settings has counted {len(names):,} photos. Pass ",
+                    f"an interrupted run with these settings has counted {counted(len(names), 'photo')}. Pass ",
                     Argument("resume", True),
                     f" to continue, or delete {self.folder} to start again.",
                 )
@@ -105,7 +106,7 @@ class Progress:
             _log.warning("Progress cannot be saved, so this run cannot be resumed: %s", error)
             return [], 0, None
         if resume:
-            _log.warning("%s photos are already counted.", f"{len(names):,}")
+            _log.warning("%s %s already counted.", counted(len(names), "photo"), "is" if len(names) == 1 else "are")
         return names, len(run.sessions), token
 
     def _load(self, record: Record, name: str) -> _Counts:

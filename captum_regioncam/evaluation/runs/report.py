@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -16,7 +17,7 @@ from torch import Tensor
 from captum_regioncam.evaluation.runs.tables import Table, cell
 from captum_regioncam.extras import extra
 from captum_regioncam.files.outputs import MARK, encode_figure, is_stream, write_output, write_whole
-from captum_regioncam.files.text import printable
+from captum_regioncam.files.text import counted, printable
 
 with extra("eval"):
     from torchmetrics import Metric
@@ -45,6 +46,8 @@ class Report:
         photos: for each photo and method a dict with its name (``photo``), the ``method``, the names of the photo's
             ``classes`` and its scores; empty unless they were asked for.
         photo_columns: the names of the scores in ``photos``.
+        counted: the number of photos that this call did. An interrupted run had counted the others.
+        seconds: the time that these took.
 
     Example::
 
@@ -63,6 +66,8 @@ class Report:
     class_tables: Mapping[str, str] = field(default_factory=dict)
     photos: Sequence[Mapping[str, object]] = ()
     photo_columns: Sequence[str] = ()
+    counted: int = 0
+    seconds: float = 0.0
 
     def table(self, width: int = 120, *, ascii: bool = False, per_class: bool = False) -> str:
         """Return the scores as text, a line for each method.
@@ -94,9 +99,9 @@ class Report:
             [names[method], *(cell(row.get(name), ".3g" if "threshold" in name else ".2f") for name in shown)]
             for method, row in self.scores.items()
         ]
-        photos = next((row["photos"] for row in self.scores.values()), 0)
+        photos = cast(int, next((row["photos"] for row in self.scores.values()), 0))
         header = ["method", *(self.columns[name] for name in shown)]
-        tables = [Table(f"{self.title}; {photos:,} photos", header, rows)]
+        tables = [Table(f"{self.title}; {counted(photos, 'photo')}", header, rows)]
         for name, title in self.class_tables.items() if per_class else ():
             found = {method: of for method, row in self.scores.items() if isinstance(of := row.get(name), Mapping)}
             classes = dict.fromkeys(label for of in found.values() for label in of)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from captum_regioncam.arguments import whole
 from captum_regioncam.errors import Argument, ArgumentError
 from captum_regioncam.evaluation.runs.record import MOST_SHARDS, Shard
+from captum_regioncam.files.text import counted
 
 __all__ = ["numbers_in"]
 
@@ -35,6 +36,7 @@ def numbers_in(shard: object, photos: int, batch: int) -> tuple[Shard | None, li
     if count > groups:
         raise ArgumentError(
             Argument("shard", shard),
-            f": {photos:,} photos in batches of {batch} make only {groups:,} shards. Use fewer shards.",
+            f": {counted(photos, 'photo')} in batches of {batch} make only {counted(groups, 'shard')}. "
+            "Use fewer shards.",
         )
     return (index, count), [number for number in range(photos) if number // batch % count == index - 1]

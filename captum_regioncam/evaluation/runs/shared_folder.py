@@ -1,5 +1,7 @@
 """A folder to which several runs may write at the same time; they change its record one after the other."""
 
+import json
+import logging
 import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -10,9 +12,11 @@ from captum_regioncam.evaluation.runs.record import Record, Run
 from captum_regioncam.evaluation.runs.writer import Writer
 from captum_regioncam.files.outputs import OutputError, check_folder
 from captum_regioncam.files.stamps import Stamp
+from captum_regioncam.files.text import counted
 
 __all__ = ["begin", "end"]
 
+_log = logging.getLogger(__name__)
 _PATIENCE = 60  # seconds to wait for another process that changes the record
 
 
@@ -23,6 +27,9 @@ def begin(
     inputs: Collection[str],
     settings: Mapping[str, object],
     origin: Mapping[str, object],
+    *,
+    last: str,
+    optional: Collection[str] = (),
 ) -> Writer:
     """Check that files can be written, and begin a session in the folder's record.
 
@@ -33,6 +40,8 @@ def begin(
         inputs: the real paths of files that are read, which are never written.
         settings: the command's settings, as JSON values.
         origin: where the files come from, as JSON values.
+        last: the name of the file that ``end`` writes. Every run replaces it.
+        optional: settings that a run without them does not need: whatever they are, its files are the same.
 
     Raises:
         ArgumentError: one of these names exists, and this package did not write it.
@@ -57,9 +66,20 @@ def begin(
     with locked(folder, "output", wait=_PATIENCE):
         record, listing = checked()
         alike = (run for run in record.of(command) if run.settings == settings and not run.is_writing())
+        before = [run for run in record.of(command) if _agree(run.settings, settings, optional)]
+        present = (name for name in names if name != last and record.exists(name))
+        if replaced := sum(not any(record.is_as_written(name, run.results) for run in before) for name in present):
+            _log.warning("%s: replacing %s of other settings.", folder, counted(replaced, "result"))
         token = record.begin(next(alike, Run(command, dict(settings))), origin)
     ours = (name for name in listing if os.path.realpath(folder / name) not in inputs)
     return Writer(folder, token, stamps={name: listing[name] for name in ours if record.is_ours(name, listing)})
+
+
+def _agree(before: Mapping[str, object], now: Mapping[str, object], optional: Collection[str]) -> bool:
+    """Return whether two runs have the same settings; optional ones matter only where both runs have them."""
+    now = json.loads(json.dumps(now, default=str))  # as they are read again
+    left_out = {name for name in optional if name not in before or name not in now}
+    return all(before.get(name) == now.get(name) for name in {**before, **now}.keys() - left_out)
 
 
 def end(writer: Writer, outcome: Mapping[str, object], last: tuple[str, bytes] | None = None) -> None:

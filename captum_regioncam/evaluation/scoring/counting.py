@@ -65,16 +65,17 @@ class Counting:
             _log.info("%s", job.description)
         if self.progress is None:
             failures = run(job, worker, show_progress=self.show_progress)
-            return self._report(job, failures, start, worker, gallery)
+            return self._report(job, failures, len(job.names), start, worker, gallery)
         settings = job.settings | {"limit": self.limit and whole(self.limit), "command": "evaluate"}
         if job.photos is not None:
             settings["per_photo"] = True  # counts without the scores of each photo are of no use then
         home, metrics = Path(self.progress), job.counts.metrics
         with Progress(home, settings, metrics, worker, resume=self.resume, photos=job.photos) as counts:
             job.progress = counts
+            done = sum(not job.is_done(number) for number in range(len(job.names)))
             failures = run(job, worker, show_progress=self.show_progress)
             counts.finish()
-            report = self._report(job, failures, start, worker, gallery)
+            report = self._report(job, failures, done, start, worker, gallery)
             counts.remove()
         return report
 
@@ -82,6 +83,7 @@ class Counting:
         self,
         job: ScoreJob[Result],
         failures: Mapping[str, str],
+        done: int,
         start: float,
         worker: Worker,
         gallery: Gallery[Result] | None,
@@ -89,18 +91,19 @@ class Counting:
         scores = job.counts.scores()  # every worker takes part in the sums
         photos = _photos(job, scores, worker)
         counted = len(job.names) - len(failures)
+        seconds = time.monotonic() - start
         origin = {
             **job.origin,
             "photos": counted,
             "failures": dict(failures),
-            "seconds": round(time.monotonic() - start, 1),
+            "seconds": round(seconds, 1),
             **(self.about or {}),
         }
         scores = {method: row | {"photos": counted, "failed": len(failures)} for method, row in scores.items()}
         counts = job.counts
         report = Report(
             scores, failures, provenance(origin), counts.title, counts.columns, counts.axis, TITLES,
-            counts.class_tables, photos, counts.photo_columns,
+            counts.class_tables, photos, counts.photo_columns, done, seconds,
         )  # fmt: skip
         worker.from_first(partial(self._write, report))
         if gallery is not None:

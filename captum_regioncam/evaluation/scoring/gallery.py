@@ -25,6 +25,7 @@ from captum_regioncam.evaluation.scoring.pictures import small
 from captum_regioncam.evaluation.scoring.sheet import Entry, sheet
 from captum_regioncam.files.outputs import check_folder, fits
 from captum_regioncam.files.photos import encode_image
+from captum_regioncam.files.text import counted
 
 __all__ = ["PAGE", "SECTIONS", "Gallery", "check_gallery", "sections_of"]
 
@@ -134,7 +135,7 @@ class Gallery(Generic[Result]):
             return
         drawing = _Drawing(self.job, names, report, of_photos)
         if self.worker.is_first:
-            _log.info("Gallery in %s: drawing %s photos.", self.folder, f"{len(names):,}")
+            _log.info("Gallery in %s: drawing %s.", self.folder, counted(len(names), "photo"))
         for name, reason in run(drawing, self.worker, show_progress=show_progress).items():
             if self.worker.is_first:
                 _log.warning("%s is not in the gallery: %s", name, reason)
@@ -166,7 +167,7 @@ class Gallery(Generic[Result]):
                     shared, own = drawn[name]
                     row = of_photos[name][method]
                     entries.append(Entry(name, str(row["classes"]), _score(row[ranking]), shared | own[method]))
-                count = f"the {section} {len(entries)} of {len(of_photos):,} photos"
+                count = f"the {section} {len(entries)} of {counted(len(of_photos), 'photo')}"
                 title = f"{titles[method]}: {count}{self._threshold(report.scores[method])}"
                 yield self._sheets[method, section], encode_image(sheet(title, entries))
         lines = [

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
-from captum_regioncam.files.text import printable
+from captum_regioncam.files.text import counted, printable
 
 __all__ = ["Line", "page"]
 
@@ -116,7 +116,7 @@ def page(lines: Sequence[Line], methods: Mapping[str, str], title: str, generato
     content = _PAGE.format(
         title=_text(title),
         generator=_text(generator),
-        subtitle=f"{len(ranked):,} photos: the best, the median and the worst of "
+        subtitle=f"{counted(len(ranked), 'photo')}: the best, the median and the worst of "
         f"{_text(', '.join(methods.values()))}. Click on the title of a column to sort by it.",
         header="".join(header),
         lines="\n".join(_line(line, methods) for line in ranked),

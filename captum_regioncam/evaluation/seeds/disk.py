@@ -14,6 +14,7 @@ from captum_regioncam.errors import Argument, ArgumentError
 from captum_regioncam.evaluation.datasets.base import PhotoData
 from captum_regioncam.evaluation.multiscale import seed_grid
 from captum_regioncam.evaluation.seeds.seed import Seed
+from captum_regioncam.files.text import counted
 
 __all__ = ["check_disk"]
 
@@ -48,19 +49,19 @@ def check_disk(data: PhotoData, names: Sequence[str], output: Path, encode: Call
         return
     needed = len(left) * sum(sizes) / len(sizes)
     total, _, free = shutil.disk_usage(next(one for one in (output, *output.absolute().parents) if one.exists()))
+    need = f"{counted(len(left), 'seed')} need{'s' * (len(left) == 1)}"
     if needed > free and total:
         raise ArgumentError(
             Argument("output", output),
-            f": {len(left):,} seeds need about {_bytes(needed)}, but its disk has only {_bytes(free)} free. Choose "
-            "another folder, or a smaller ",
+            f": {need} about {_bytes(needed)}, but its disk has only {_bytes(free)} free. Choose another folder, or a "
+            "smaller ",
             Argument("format"),
             ".",
         )
-    told = "%s seeds need about %s of disk space; %s are free."
     _log.log(
         logging.WARNING if needed > _TIGHT * free else logging.INFO,
-        told,
-        f"{len(left):,}",
+        "%s about %s of disk space; %s are free.",
+        need,
         _bytes(needed),
         _bytes(free),
     )

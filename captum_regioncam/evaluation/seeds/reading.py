@@ -6,12 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 
 from captum_regioncam.errors import Argument, ArgumentError
 from captum_regioncam.evaluation.datasets import LAYOUTS, open_dataset
 from captum_regioncam.evaluation.datasets.base import PhotoData, PhotoDataset, Sample, image_ids_of
+from captum_regioncam.evaluation.datasets.reading import MissingTruthError
 from captum_regioncam.evaluation.runs.folder import recorded
 from captum_regioncam.evaluation.runs.record import RECORD
 from captum_regioncam.evaluation.seeds.files import CrfScoresError, load_seed
@@ -20,8 +22,8 @@ from captum_regioncam.method.grids import pool
 from captum_regioncam.refinement import refine as refined
 
 __all__ = [
-    "SeedItem", "SeedReader", "check_are_seeds", "check_refine", "is_whole_scores", "is_whole_seed", "recorded_data",
-    "refined_seed", "sample_seed", "seeds_in",
+    "SeedItem", "SeedReader", "check_are_seeds", "check_refine", "is_whole_scores", "is_whole_seed", "named_data",
+    "recorded_data", "refined_seed", "sample_seed", "seeds_in",
 ]  # fmt: skip
 
 _log = logging.getLogger(__name__)
@@ -40,6 +42,47 @@ def _cannot_be_read(error: OSError) -> None:
     _log.warning("%s: cannot be read (%s); the seeds in it are left out.", error.filename, error.strerror)
 
 
+class Named(TypedDict):
+    """The arguments of :func:`open_dataset`, except for ``ground_truth``."""
+
+    name: str
+    root: str
+    split: str | None
+    labels_from: str | None
+    masks: str | None
+    crowds: str | None
+
+
+def named_data(
+    seeds: Path,
+    name: str | None = None,
+    root: str | None = None,
+    split: str | None = None,
+    *,
+    masks: str | None = None,
+    crowds: str | None = None,
+) -> Named:
+    """Return which data set seeds were made from, as their record says, unless it is named.
+
+    Its masks are those of the record too, if it names the same layout and neither ``masks`` nor ``crowds`` is given.
+
+    Raises:
+        ArgumentError: there is no such record.
+    """
+    settings = recorded(seeds) or {}
+    dataset, place = name or settings.get("dataset"), root or settings.get("root")
+    if not isinstance(dataset, str) or not isinstance(place, str) or dataset not in LAYOUTS:
+        raise ArgumentError(f"{seeds}: has no record that names the photos of the seeds; give ", Argument("data"), ".")
+    split = split or (str(settings["split"]) if settings.get("split") and dataset == settings.get("dataset") else None)
+    labels = settings.get("labels")
+    if masks is None and crowds is None and dataset == settings.get("dataset"):
+        masks, crowds = (str(settings[one]) if settings.get(one) else None for one in ("masks", "crowds"))
+    labels_from = str(labels) if labels and LAYOUTS[dataset].labels_from else None
+    return {
+        "name": dataset, "root": place, "split": split, "labels_from": labels_from, "masks": masks, "crowds": crowds
+    }  # fmt: skip
+
+
 def recorded_data(
     seeds: Path,
     name: str | None = None,
@@ -50,26 +93,19 @@ def recorded_data(
     masks: str | None = None,
     crowds: str | None = None,
 ) -> PhotoDataset:
-    """Open the data set that seeds were made from, as their record says, or the one that is named.
-
-    Its masks are those of the record, too, if the record has the same layout and neither ``masks`` nor ``crowds`` is
-    given.
+    """Open the data set that :func:`named_data` returns.
 
     Raises:
-        ArgumentError: there is no such record, or the data set cannot be opened.
+        ArgumentError: there is no such record, or the data set cannot be opened, or has no masks for the best
+            threshold.
     """
-    settings = recorded(seeds) or {}
-    dataset, place = name or settings.get("dataset"), root or settings.get("root")
-    if not isinstance(dataset, str) or not isinstance(place, str) or dataset not in LAYOUTS:
-        raise ArgumentError(f"{seeds}: has no record that names the photos of the seeds; give ", Argument("data"), ".")
-    split = split or (str(settings["split"]) if settings.get("split") and dataset == settings.get("dataset") else None)
-    labels = settings.get("labels")
-    if masks is None and crowds is None and dataset == settings.get("dataset"):
-        masks, crowds = (str(settings[one]) if settings.get(one) else None for one in ("masks", "crowds"))
-    return open_dataset(
-        dataset, place, split=split, labels_from=str(labels) if labels and LAYOUTS[dataset].labels_from else None,
-        ground_truth=ground_truth, masks=masks, crowds=crowds,
-    )  # fmt: skip
+    named = named_data(seeds, name, root, split, masks=masks, crowds=crowds)
+    try:
+        return open_dataset(**named, ground_truth=ground_truth)
+    except ArgumentError as error:
+        if not isinstance(error.__cause__, MissingTruthError):
+            raise
+        raise ArgumentError(f"{error.__cause__} Without masks, give a number instead of 'best'.") from error
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,16 @@
 """A folder of seeds that a run is still filling, or did not finish filling: how far it is, and waiting for it."""
 
 import shlex
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from captum_regioncam.errors import Argument, ArgumentError
+from captum_regioncam.evaluation.runs.bar import progress_bar
 from captum_regioncam.evaluation.runs.locks import is_held, lock_of
 from captum_regioncam.evaluation.runs.record import Record, Run
-from captum_regioncam.extras import extra
-
-with extra("eval"):
-    from tqdm import tqdm
+from captum_regioncam.files.text import counted
 
 __all__ = ["Unfinished", "await_seeds", "unfinished"]
 
@@ -41,7 +38,7 @@ class Unfinished:
     shards: int = 0
 
     def __str__(self) -> str:
-        parts = [f"{self.present:,} of {self.total:,} seeds"]
+        parts = [f"{self.present:,} of {counted(self.total, 'seed')}"]
         for runs, what in ((self.writing, "being written"), (self.died, "interrupted")):
             if numbers := [run.shard[0] for run in runs if run.shard]:
                 parts.append(f"{_shards(numbers)} of {self.shards} {'is' if len(numbers) == 1 else 'are'} {what}")
@@ -102,9 +99,8 @@ def await_seeds(
         return None if state and limit is not None and limit <= state.present else state
 
     state = found()
-    every = 0.1 if sys.stderr.isatty() else 60  # seconds between lines of a log file
     hidden = not (state and wait and show_progress)
-    with tqdm(total=state.total if state else 0, unit="seed", desc="waiting", disable=hidden, mininterval=every) as bar:
+    with progress_bar(state.total if state else 0, "seed", hidden=hidden, what="waiting") as bar:
         while state is not None:
             if state.died or not wait:
                 raise ArgumentError(Argument("seeds", folder), f": has {state}. ", *_remedy(state))

@@ -246,8 +246,12 @@ def test_folder(tmp_path):
 
 
 def test_folder_that_is_broken(tmp_path):
-    with pytest.raises(ValueError, match=r"not a photo folder: has no images, no index.json, no masks"):
+    with pytest.raises(ValueError, match=r"not a photo folder: has no images, no index.json, no masks") as error:
         PhotoFolder(tmp_path)
+    assert str(error.value).endswith(
+        "Put the photos at images/NAME.jpg, and list each with the number of its class in index.json: "
+        '[{"name": "NAME", "target": 285}].'
+    )
     root = make_folder(tmp_path)
     (root / "images" / "photo_1.jpg").unlink()
     (root / "masks" / "photo_2.png").write_bytes(b"no image")

@@ -17,7 +17,9 @@ FOLDERS = (".", "out", "work", "work/seeds", "maps", "data", "data/images", "dat
 NAMES = (
     "settings.json", "manifest.json", ".captum_regioncam.json", ".captum_regioncam.lock", ".lock", "scores.json",
     ".captum_regioncam-settings-x.json", ".captum_regioncam", "photo_0.npy", "photo_1.png", "photo_0_cam.png",
-    "photo_0_cam.npy", "photo_1_region-cam_0.png", "._photo_0.jpg", "notes.txt", "alpha-4", "plot.png", "photo_0.jpg",
+    "photo_0_cam.npy", "photo_1_region-cam_0.png", "photo_0_region-cam_0_mask.png", "photo_1_region-cam_1_mask.png",
+    "scores.csv", "photos.csv", "scores.tex", "index.html", "region-cam-best.png", "pictures", "._photo_0.jpg",
+    "notes.txt", "alpha-4", "plot.png", "photo_0.jpg",
 )  # fmt: skip
 
 
@@ -47,10 +49,25 @@ explain = st.builds(
     lambda image, output, more: ["explain", image, *network, "--output", output, *more],
     st.sampled_from(["data/images", "out", "maps", "data/images/photo_0.jpg"]),
     folders,
-    st.sampled_from([[], ["--overlay"], ["--overlay", "--save-npy", "--target", "0"]]),
+    st.sampled_from(
+        [
+            [],
+            ["--overlay"],
+            ["--masks", "--boxes"],
+            ["--overlay", "--save-npy", "--target", "0"],
+            ["--masks", "--threshold", "0.3", "--target", "0", "1"],
+        ]
+    ),
 )
+outputs = st.builds(
+    lambda option, file: [option, file],
+    st.sampled_from(["--json", "--plot", "--csv", "--latex", "--per-photo"]),
+    files,
+) | st.builds(lambda folder: ["--gallery", folder], st.one_of(folders, files))
 evaluate = st.builds(
-    lambda json_, plot, more: ["evaluate", *photos, "--json", json_, "--plot", plot, *more], files, files, maybe
+    lambda written, more: ["evaluate", *photos, *(word for words in written for word in words), *more],
+    st.lists(outputs, min_size=1, max_size=3),
+    maybe,
 )
 command = st.tuples(st.one_of(seeds, labels, explain, evaluate), st.one_of(st.none(), st.integers(1, 60)))
 

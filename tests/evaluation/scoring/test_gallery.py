@@ -104,7 +104,7 @@ def test_a_gallery_of_maps_and_seeds(caplog):
             np.abs(np.asarray(picture_of(line[1])).astype(int) - np.asarray(data[place].photo)).mean() < 15
         )  # of JPEG
     evaluate_seeds("seeds", data, gallery="shown", show_progress=False)  # replaces the older gallery
-    assert "7 results of other settings are replaced" in caplog.text
+    assert "replacing 7 results of other settings" in caplog.text
     assert sorted(path.name for path in Path("shown").glob("[!.]*"))[1:] == [
         f"seeds-in-seeds-{section}.png" for section in ("best", "median", "worst")
     ]
