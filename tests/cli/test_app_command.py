@@ -39,7 +39,8 @@ def test_a_signal_ends_the_page_in_order(colour_factory, capsys, serving, number
     assert run("app", *MODEL, "--port", "7999", "--contrast", "3") == 0
     printed = capsys.readouterr()
     assert printed.out == "The page is at http://127.0.0.1:7860/\n"
-    assert printed.err == "Stop it with Ctrl-C.\n"
+    assert printed.err.startswith("Loading the network")
+    assert printed.err.endswith("\nStop it with Ctrl-C.\n")
     assert serving["closed"]
     assert (serving["port"], serving["share"], serving["contrast"]) == (7999, False, 3.0)
     assert list(serving["explainer"].attributions) == ["cam", "grad-cam", "layer-cam", "region-cam"]

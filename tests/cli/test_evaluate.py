@@ -259,7 +259,10 @@ def test_outputs_have_to_be_the_classes_of_the_data_set(capsys):
         (["evaluate", "folder", "--root", "data", "--seeds", "nowhere"], "--seeds nowhere: no such folder"),
         (["evaluate", "folder", "--root", "data", "--seeds", "data", "nowhere"], "--seeds nowhere: no such folder"),
         (["evaluate", "folder", "--root", "data", "--csv", "data/index.json"], "index.json: exists already"),
-        (["evaluate", "folder", "--root", "data", "--gallery", "data"], "--gallery data: has images, so it is not a gallery"),
+        (
+            ["evaluate", "folder", "--root", "data", "--gallery", "data"],
+            "--gallery data: has images, so it is not a gallery",
+        ),
         (["evaluate", "ilsvrc", "--root", "data", "--per-class"], "unrecognized arguments: --per-class"),
         (["evaluate", "folder", "--root", "data", "--seeds", "data", "--flip"], "--flip: cannot be used with --seeds"),
         (["evaluate", "folder", "--root", "data", "--seeds", "data", "--model", "a:b"], "--model: cannot be used"),
