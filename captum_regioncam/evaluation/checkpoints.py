@@ -63,7 +63,10 @@ class Match:
     def _count(self) -> str:
         total = len(self.fitting) + len(self.misfits) + len(self.missing) + len(self.built)
         keys = " and ".join(key for key in self.keys if key)
-        return f"{len(self.fitting)} of {counted(total, 'tensor')} fit" + f" (weights key {keys})" * bool(keys)
+        return (
+            f"{len(self.fitting)} of {counted(total, 'tensor')} fit{'s' * (total == 1)}"
+            + f" (weights key {keys})" * bool(keys)
+        )
 
     def report(self) -> str:
         """Return what is loaded, what is not, and what could have been."""

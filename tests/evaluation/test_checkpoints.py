@@ -289,7 +289,7 @@ def test_lazy_networks_and_scalars(networks, caplog):
     torch.testing.assert_close(found, net.state_dict())
     assert message == "w.pth: 8 of 8 tensors fit (weights key net)."
     torch.save({"scale": torch.tensor(2.0)}, "w.pth")
-    assert refusal(name="own:Scaled").endswith("0 of 1 tensors fit; scale has shape (), the model's (1,). " + FACTORY)
+    assert refusal(name="own:Scaled").endswith("0 of 1 tensor fits; scale has shape (), the model's (1,). " + FACTORY)
 
 
 @pytest.mark.parametrize("name", ["torchvision:squeezenet1_1", "timm:mobilenetv3_small_050"])
