@@ -11,7 +11,7 @@ from PIL import Image
 
 from captum_regioncam.app.explainer import Explainer, Photo
 from captum_regioncam.app.results import Settings, maps_of, results_of
-from captum_regioncam.evaluation.explanations.names import overlay_name
+from captum_regioncam.evaluation.explanations.names import mask_name, overlay_name
 from captum_regioncam.evaluation.explanations.pictures import encode_maps
 from captum_regioncam.files.inputs import MEGABYTE
 from captum_regioncam.files.outputs import fits
@@ -24,12 +24,12 @@ _MOST_BYTES = 512 * MEGABYTE  # of a .npy file
 
 def pictures_file(explainer: Explainer, photo: Photo, settings: Settings) -> tuple[str, bytes]:
     """Return the name and the content of NAME_METHOD_CLASS.png, or of a .zip with one for each method and class."""
-    return _packed(photo, "pictures", _pictures(explainer, photo, settings))
+    return _packed(photo, "pictures", _pictures(explainer, photo, settings, overlay_name))
 
 
 def masks_file(explainer: Explainer, photo: Photo, settings: Settings) -> tuple[str, bytes]:
     """Return the name and the content of NAME_METHOD_CLASS_mask.png, 0 and 255, or of a .zip with several."""
-    masks = _pictures(explainer, photo, replace(settings, view="mask", boxes="none"), mode="L", ending="_mask.png")
+    masks = _pictures(explainer, photo, replace(settings, view="mask", boxes="none"), mask_name, mode="L")
     return _packed(photo, "masks", masks)
 
 
@@ -59,12 +59,12 @@ FILES: dict[str, Callable[[Explainer, Photo, Settings], tuple[str, bytes]]] = {
 
 
 def _pictures(
-    explainer: Explainer, photo: Photo, settings: Settings, mode: str = "RGB", ending: str = ".png"
+    explainer: Explainer, photo: Photo, settings: Settings, named: Callable[[str, str, int], str], mode: str = "RGB"
 ) -> Iterable[tuple[str, bytes]]:
     """Yield the names and contents of pictures. Each is encoded when it is needed, to save memory with large photos."""
     for one in results_of(explainer, photo, settings, full=True):
-        name = overlay_name(fits(Path(photo.name).stem, "_cam.png"), one.method, one.index)
-        yield name.removesuffix(".png") + ending, encode_image(Image.fromarray(one.picture).convert(mode))
+        name = named(fits(Path(photo.name).stem, "_cam.png"), one.method, one.index)
+        yield name, encode_image(Image.fromarray(one.picture).convert(mode))
 
 
 def _packed(photo: Photo, what: str, files: Iterable[tuple[str, bytes]]) -> tuple[str, bytes]:

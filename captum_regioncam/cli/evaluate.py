@@ -24,6 +24,7 @@ from captum_regioncam.evaluation.datasets import LAYOUTS
 from captum_regioncam.evaluation.runs.report import Report
 from captum_regioncam.evaluation.runs.workers import workers
 from captum_regioncam.evaluation.scoring.evaluating import evaluate, evaluate_label_maps, evaluate_seeds
+from captum_regioncam.evaluation.scoring.seeds import row_of
 from captum_regioncam.files.outputs import check_picture, is_stream
 
 __all__ = ["Options", "run"]
@@ -135,7 +136,7 @@ def _next(options: Options, called: Called, report: Report) -> str | None:
     """Return the line that names the next command: seeds become label maps at the best threshold of the best."""
     if LAYOUTS[options.data.dataset].truth != "masks":
         return None
-    folders = {f"seeds in {folder}": folder for folder in options.seeds or ()}
+    folders = {row_of(folder): folder for folder in options.seeds or ()}
     scored = {name: row["best_miou"] for name, row in report.scores.items() if name in folders}
     best = max(scored, key=lambda name: float(str(scored[name] or 0)), default=None)
     if best is None:

@@ -123,8 +123,8 @@ def usable_device(name: str | torch.device | None = None) -> torch.device:
     return device
 
 
-def _no_model(name: str, message: str) -> ArgumentError:
-    return ArgumentError(Argument("model", name), f": {message}")
+def _no_model(name: str, message: str, *more: str | Argument) -> ArgumentError:
+    return ArgumentError(Argument("model", name), f": {message}", *more)
 
 
 def _classifier(name: str, pretrained: bool, classes: int | None = None) -> Classifier:
@@ -231,11 +231,8 @@ def _build(name: str, factory: Any, *, downloads: bool = False) -> Any:
         return factory()
     except Exception as error:
         offline = " If its weights cannot be downloaded here, pass ", Argument("weights", "FILE"), "."
-        raise ArgumentError(
-            Argument("model", name),
-            f": cannot be built ({type(error).__name__}: {error}).",
-            *(offline if downloads else ()),
-        ) from error
+        reason = f"cannot be built ({type(error).__name__}: {error})."
+        raise _no_model(name, reason, *(offline if downloads else ())) from error
 
 
 def _load_weights(

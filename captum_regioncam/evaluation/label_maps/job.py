@@ -60,9 +60,8 @@ class LabelMaps:
         folders = self._folders(names)
         with held(folders, worker, session, resume=resume) as found:
             job = _LabelJob(self, names, {folder.path: own for folder, own in zip(folders, found, strict=True)})
-            count = sum(not job.is_done(number) for number in range(len(names)))
             found[0].failures = failures = job.left | run(job, worker, show_progress=show_progress)
-            return failures, count
+            return failures, job.remaining
 
     def places(self, name: str) -> list[tuple[Path, str]]:
         """Return where a seed's results go: folders, and names in them."""

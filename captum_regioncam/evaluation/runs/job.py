@@ -32,11 +32,13 @@ class Job(ABC, Generic[Item, Result]):
         names: the photos' names.
         batch: how many consecutive photos make a group.
         readers: how many processes read photos ahead; 0 reads each when its turn comes.
+        remaining: how many photos were not done when the run began, which sets it.
     """
 
     names: Sequence[str]
     batch: int = 1
     readers: int = 0
+    remaining: int = 0
 
     @abstractmethod
     def reader(self) -> Callable[[int], Item]:
@@ -92,6 +94,7 @@ def run(job: Job[Item, Result], worker: Worker, *, show_progress: bool = True) -
     names = job.names
     # All workers use what the first one sees, so that their shares fit together.
     done = set(worker.from_first(lambda: [number for number in range(len(names)) if job.is_done(number)]))
+    job.remaining = len(names) - len(done)
     groups = [range(start, min(start + job.batch, len(names))) for start in range(0, len(names), job.batch)]
     open_groups = [group for group in groups if not done.issuperset(group)]
     share = [open_groups[index] for index in worker.share(len(open_groups))]
@@ -102,7 +105,7 @@ def run(job: Job[Item, Result], worker: Worker, *, show_progress: bool = True) -
     visited, before, start, is_told = 0, worker.photos, time.monotonic(), False
     total = sum(number not in done for group in share for number in group)
     hidden = not (worker.is_first and show_progress)
-    with progress_bar(len(names) - len(done), "photo", hidden=hidden) as progress:
+    with progress_bar(job.remaining, "photo", hidden=hidden) as progress:
 
         def show() -> None:
             nonlocal is_told
@@ -110,7 +113,7 @@ def run(job: Job[Item, Result], worker: Worker, *, show_progress: bool = True) -
             progress.update(of_all - progress.n)
             if not hidden and not is_told and of_all >= _FEW and seconds >= _SOON:
                 is_told = True
-                left = round((len(names) - len(done) - of_all) * seconds / of_all / 60)
+                left = round((job.remaining - of_all) * seconds / of_all / 60)
                 if left:
                     _log.info("The remaining photos will take about %d h %d min.", *divmod(left, 60))
 

@@ -65,17 +65,16 @@ class Counting:
             _log.info("%s", job.description)
         if self.progress is None:
             failures = run(job, worker, show_progress=self.show_progress)
-            return self._report(job, failures, len(job.names), start, worker, gallery)
+            return self._report(job, failures, start, worker, gallery)
         settings = job.settings | {"limit": self.limit and whole(self.limit), "command": "evaluate"}
         if job.photos is not None:
             settings["per_photo"] = True  # counts without the scores of each photo are of no use then
         home, metrics = Path(self.progress), job.counts.metrics
         with Progress(home, settings, metrics, worker, resume=self.resume, photos=job.photos) as counts:
             job.progress = counts
-            done = sum(not job.is_done(number) for number in range(len(job.names)))
             failures = run(job, worker, show_progress=self.show_progress)
             counts.finish()
-            report = self._report(job, failures, done, start, worker, gallery)
+            report = self._report(job, failures, start, worker, gallery)
             counts.remove()
         return report
 
@@ -83,7 +82,6 @@ class Counting:
         self,
         job: ScoreJob[Result],
         failures: Mapping[str, str],
-        done: int,
         start: float,
         worker: Worker,
         gallery: Gallery[Result] | None,
@@ -103,7 +101,7 @@ class Counting:
         counts = job.counts
         report = Report(
             scores, failures, provenance(origin), counts.title, counts.columns, counts.axis, TITLES,
-            counts.class_tables, photos, counts.photo_columns, done, seconds,
+            counts.class_tables, photos, counts.photo_columns, job.remaining, seconds,
         )  # fmt: skip
         worker.from_first(partial(self._write, report))
         if gallery is not None:

@@ -21,10 +21,15 @@ from captum_regioncam.evaluation.seeds.waiting import await_seeds
 from captum_regioncam.files.photos import PHOTO_SUFFIXES
 from captum_regioncam.refinement import refine as refined
 
-__all__ = ["SeedFolders", "Seeds"]
+__all__ = ["SeedFolders", "Seeds", "row_of"]
 
 Seeds = str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | Mapping[str, str | os.PathLike[str]]
 """One folder of seeds, several, or a dict that names them."""
+
+
+def row_of(folder: Path) -> str:
+    """Return the name, in the table of scores, of a folder that the user does not name."""
+    return f"seeds in {folder}"
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class SeedFolders:
             for folder in map(Path, given):
                 if folder.resolve() in {other.resolve() for other in folders.values()}:
                     raise ArgumentError(Argument("seeds", folder), ": is given twice.")
-                folders[f"seeds in {folder}"] = folder
+                folders[row_of(folder)] = folder
         if not folders:
             raise ArgumentError(Argument("seeds", None), ": expects at least one folder.")
         for folder in folders.values():
